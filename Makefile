@@ -1,0 +1,72 @@
+# dunlin: "make demo" shows it, "make test" tests it; both need Go and make alone.
+# With CI=1 set, "make test" is everything CI demands and wants the tools that .ci/run installs.
+
+SHELL   := /bin/bash
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools.mod
+STATIC  := CGO_ENABLED=0
+FLAGS   := -trimpath -ldflags "-s -w"
+PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
+# What computes: tested without assembly, and on other CPUs.
+NUMERIC := ./kernels ./engine ./quant ./model/...
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench build size screenshot generate clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## build both programs and show the whole road on this machine (ARGS="--exit" to end by itself)
+	@$(STATIC) $(GO) build -o bin/ ./cmd/dunlin ./cmd/dunlin-agent
+	@bin/dunlin demo $(ARGS)
+
+ifdef CI
+test: check fresh test-all test-purego test-race test-arm ## run the tests; with CI=1 also everything else
+	@$(MAKE) --no-print-directory demo ARGS="--exit"
+else
+test:
+	$(GO) test ./...
+endif
+
+check: ## format, vet for amd64 and arm64, staticcheck
+	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
+	GOARCH=amd64 $(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+test-all:
+	$(GO) test -timeout 20m ./...
+
+test-purego:
+	$(GO) test -short -tags purego $(NUMERIC)
+
+test-race:
+	CGO_ENABLED=1 $(GO) test -short -race -timeout 20m ./...
+
+test-arm: ## the numeric packages as arm64 and armv7, under qemu
+	GOARCH=arm64 $(GO) test -short -timeout 20m -exec "qemu-aarch64-static -cpu cortex-a53" $(NUMERIC)
+	GOARCH=arm64 $(GO) test -short -timeout 20m -exec "qemu-aarch64-static -cpu cortex-a76" ./kernels ./engine
+	GOARCH=arm GOARM=7 $(GO) test -short -timeout 20m -exec "qemu-arm-static -cpu max" ./kernels ./engine
+
+generate: ## make again what is made by a program
+	$(GO) generate ./...
+
+fresh: ## fail where a generated file is not what its generator makes
+	@before=$$(git status --porcelain | sha256sum); $(GO) generate ./... && \
+	test "$$before" = "$$(git status --porcelain | sha256sum)" || { git status --short; echo "generated files are stale: run make generate"; exit 1; }
+
+bench: ## measure kernels and models on this machine
+	$(GO) test -run xxx -bench . -benchtime 0.5s ./kernels ./engine
+
+build: ## static binaries for every platform, in dist/
+	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=dist/$$os-$$arch$${arm:+v$$arm}; \
+	  GOOS=$$os GOARCH=$$arch GOARM=$$arm $(STATIC) $(GO) build $(FLAGS) -o $$out/ ./cmd/dunlin ./cmd/dunlin-agent; ls -l $$out | awk -v d=$$out 'NR>1{print d"/"$$NF"\t"$$5}'; done
+
+size: ## binary size and idle memory of the agent, with their limits
+	$(GO) test -count=1 -v -run 'TestSize' ./internal/e2e | grep -vE '^(=== |--- |PASS|ok)'
+
+screenshot: ## take docs/page.png from a running demo, in Chromium
+	$(GO) test -count=1 -run TestPage ./internal/e2e -screenshot ../../docs/page.png
+
+clean: ## remove what the targets above made
+	rm -rf bin dist demo-data

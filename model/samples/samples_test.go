@@ -1,0 +1,202 @@
+package samples
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"image"
+	"image/color"
+	"image/png"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dunlin/internal/shared"
+)
+
+func write(t *testing.T, dir, name string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func onePixel(t *testing.T, v uint8) []byte {
+	t.Helper()
+	img := image.NewGray(image.Rect(0, 0, 1, 1))
+	img.SetGray(0, 0, color.Gray{Y: v})
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func idxFile(dims []int, body ...byte) []byte {
+	b := []byte{0, 0, 8, byte(len(dims))}
+	for _, d := range dims {
+		b = binary.BigEndian.AppendUint32(b, uint32(d))
+	}
+	return append(b, body...)
+}
+
+func zipped(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(data)
+	w.Close()
+	return b.Bytes()
+}
+
+func redAt(s Sample) uint8 { r, _, _, _ := s.Picture.At(0, 0).RGBA(); return uint8(r >> 8) }
+
+// read returns class and first red value of every sample.
+func read(t *testing.T, path string, o Options) (classes []int, reds []uint8) {
+	t.Helper()
+	set, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range set.Len() {
+		s, err := set.At(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		classes, reds = append(classes, s.Class), append(reds, redAt(s))
+	}
+	return classes, reds
+}
+
+func TestForms(t *testing.T) {
+	labelled, plain, idxDir, cifarDir := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	for _, dir := range []string{labelled, plain} {
+		write(t, dir, "b.png", onePixel(t, 20))
+		write(t, dir, "a.png", onePixel(t, 10))
+	}
+	write(t, labelled, "labels.csv", []byte("file,class,name\nb.png,7,seven\na.png, 3,three\n"))
+	write(t, idxDir, "t10k-images-idx3-ubyte.gz", zipped(idxFile([]int{2, 1, 2}, 10, 0, 20, 0)))
+	write(t, idxDir, "t10k-labels-idx1-ubyte.gz", zipped(idxFile([]int{2}, 3, 7)))
+	record := append([]byte{9, 77}, make([]byte, cifarRecord-2)...)
+	write(t, cifarDir, "test.bin", append(slices.Clone(record), record...))
+
+	for _, c := range []struct {
+		dir     string
+		o       Options
+		classes []int
+		reds    []uint8
+	}{
+		{labelled, Options{}, []int{7, 3}, []uint8{20, 10}},
+		{labelled, Options{LabelOffset: 1, Limit: 1}, []int{8}, []uint8{20}},
+		{plain, Options{LabelOffset: 1}, []int{Unlabelled, Unlabelled}, []uint8{10, 20}},
+		{idxDir, Options{}, []int{3, 7}, []uint8{10, 20}},
+		{filepath.Join(idxDir, "t10k-images-idx3-ubyte.gz"), Options{}, []int{3, 7}, []uint8{10, 20}},
+		{cifarDir, Options{}, []int{9, 9}, []uint8{77, 77}},
+	} {
+		classes, reds := read(t, c.dir, c.o)
+		if !slices.Equal(classes, c.classes) || !slices.Equal(reds, c.reds) {
+			t.Errorf("%s %+v: classes %v, reds %v", c.dir, c.o, classes, reds)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrNoSamples) {
+		t.Errorf("empty folder: %v", err)
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"short.bin":               {make([]byte, 100), "no CIFAR-10 records"},
+		"x-images-idx3-ubyte":     {idxFile([]int{2, 1, 2}, 1), "asks for 4 bytes"},
+		"huge-images-idx3-ubyte":  {idxFile([]int{1 << 31, 1 << 31, 1 << 31}), "dimension 0"},
+		"labels-images-idx3-x.gz": {[]byte("not gzip at all"), "gzip"},
+	} {
+		if _, err := Open(write(t, dir, name, c.data), Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q in it", name, err, c.want)
+		}
+	}
+	for text, want := range map[string]string{
+		"../x.png,1\n":     "below the folder",
+		"a.png\n":          "1 columns",
+		"a.png,1\nb.png,z": `class "z"`,
+	} {
+		bad := t.TempDir()
+		write(t, bad, "labels.csv", []byte(text))
+		if _, err := Open(bad, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q in it", text, err, want)
+		}
+	}
+}
+
+// The real sets have the sizes and the balance that their pages state.
+func TestRealSets(t *testing.T) {
+	for _, c := range []struct {
+		elem  []string
+		n     int
+		class map[int]int // class -> how many
+	}{
+		{[]string{"data", "vision", "cifar10", "test-2000.bin"}, 2000, map[int]int{0: 200, 9: 200}},
+		{[]string{"data", "vision", "mnist"}, 10000, map[int]int{0: 980, 1: 1135, 9: 1009}},
+		{[]string{"data", "vision", "imagenet-sample-500"}, 500, map[int]int{0: 1, 998: 1, 999: 0}},
+	} {
+		set, err := Open(shared.Dir(t, c.elem...), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if set.Len() != c.n || !set.Labelled() {
+			t.Errorf("%v: %d samples, labelled %v", c.elem, set.Len(), set.Labelled())
+		}
+		seen := map[int]int{}
+		for i := range set.Len() {
+			s, err := set.At(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[s.Class]++
+		}
+		for class, want := range c.class {
+			if seen[class] != want {
+				t.Errorf("%v: class %d stands %d times, want %d", c.elem, class, seen[class], want)
+			}
+		}
+	}
+}
+
+func TestSpread(t *testing.T) {
+	if got := Spread(3, 10); !slices.Equal(got, []int{0, 3, 6}) {
+		t.Errorf("%v", got)
+	}
+	if got := Spread(0, 2); !slices.Equal(got, []int{0, 1}) {
+		t.Errorf("%v", got)
+	}
+	if got := Spread(5, 2); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
+
+func FuzzIDX(f *testing.F) {
+	f.Add(idxFile([]int{2, 1, 2}, 1, 2, 3, 4))
+	f.Add(idxFile([]int{2}, 1, 2))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for rank := 1; rank <= 3; rank++ {
+			body, dims, err := parseIDX(data, rank)
+			if err != nil {
+				continue
+			}
+			n := 1
+			for _, d := range dims {
+				n *= d
+			}
+			if n != len(body) {
+				t.Fatalf("%v: %d bytes", dims, len(body))
+			}
+		}
+	})
+}
