@@ -93,9 +93,10 @@ type Answer struct {
 // Provenance says which piece of which document a fact was read from, and by
 // what; a fact that a person wrote names its file only.
 type Provenance struct {
-	Document   string
-	Begin, End int // byte offsets of the sentence in Document, 0 and 0 for the whole
-	Extractor  string
-	Confidence float64 // 0 to 1; 1 for a fact that was stated, not inferred
-	At         time.Time
+	Document   string    `json:"document,omitempty"`
+	Begin      int       `json:"begin,omitempty"` // byte offsets of the sentence in Document,
+	End        int       `json:"end,omitempty"`   // 0 and 0 for the whole
+	Extractor  string    `json:"extractor,omitempty"`
+	Confidence float64   `json:"confidence"` // 0 to 1; 1 for a fact that was stated, not inferred
+	At         time.Time `json:"at,omitzero"`
 }
