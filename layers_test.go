@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,15 +22,16 @@ const module = "dunlin/"
 // why beside it.
 var mayImport = map[string]string{
 	// 0: no arrows, but for crash-safe files.
-	"kernels":          "",
-	"model":            "",
-	"facts":            "",
-	"boards":           "",
-	"internal/durable": "",
-	"internal/guard":   "",
-	"internal/shared":  "",
-	"internal/sign":    "internal/durable", // keys are files, written whole or not at all
-	"internal/oci":     "internal/durable", // a blob becomes visible only when it is on disk
+	"kernels":           "",
+	"model":             "",
+	"facts":             "",
+	"boards":            "",
+	"internal/durable":  "",
+	"internal/guard":    "",
+	"internal/shared":   "",
+	"examples/garments": "",
+	"internal/sign":     "internal/durable", // keys are files, written whole or not at all
+	"internal/oci":      "internal/durable", // a blob becomes visible only when it is on disk
 
 	// 1
 	"engine":        "kernels model",
@@ -54,10 +56,10 @@ var mayImport = map[string]string{
 	"agent/slots":  "model engine model/pack model/prep internal/durable internal/oci internal/sign sync/wire sync/fetch",
 	"agent/probe":  "model facts sync/wire",
 	"hub/broker":   "sync/wire",
-	"hub/registry": "model/pack internal/durable internal/oci internal/sign",
+	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",
 	"hub/rollout":  "sync/wire",
 	"hub/results":  "sync/wire",
-	"hub/api":      "sync/wire facts internal/oci internal/sign hub/registry hub/rollout hub/results",
+	"hub/api":      "model/pack sync/wire facts internal/oci internal/sign hub/registry hub/rollout hub/results",
 	"hub/page":     "",
 
 	// 4
@@ -69,7 +71,7 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
-	"internal/cli": "hub engine kernels model model/onnx model/pack model/prep model/samples quant facts facts/rdf " +
+	"internal/cli": "hub hub/page examples/garments facts/cache engine model model/onnx model/pack model/prep model/samples quant facts facts/rdf " +
 		"internal/oci internal/sign internal/durable sync/wire",
 }
 
@@ -211,13 +213,11 @@ func TestPackageComments(t *testing.T) {
 // TestNothingLeft finds notes to ourselves: what is not done is an issue or a
 // sentence in a document, not a comment that nobody reads.
 func TestNothingLeft(t *testing.T) {
-	words := []string{"TO" + "DO", "FIX" + "ME", "X" + "XX", "not " + "implemented"}
+	left := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|X` + `XX|(not |un)` + `implemented)\b`)
 	for _, f := range sources(t, parser.ParseComments) {
 		for _, group := range f.ast.Comments {
-			for _, w := range words {
-				if strings.Contains(group.Text(), w) {
-					t.Errorf("%s: a comment says %q", f.path, w)
-				}
+			if w := left.FindString(group.Text()); w != "" {
+				t.Errorf("%s: a comment says %q", f.path, w)
 			}
 		}
 	}

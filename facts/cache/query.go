@@ -65,8 +65,9 @@ const maxAbout = 4096
 
 // Enrich returns what the cache knows of an entity, ready to be attached to
 // a result: its own facts, then those of the classes it is a subclass of,
-// one step up, without what names the class itself (label, source, its own
-// superclass). Predicates and objects carry their labels: one without a
+// one step up (without the class's own superclass). What an answer says
+// already is left out: the source, and the labels that name the thing.
+// Predicates and objects carry their labels: one without a
 // language first, then an English one, then the first by language. Each
 // part is in the order of predicate and object; at most limit answers, all
 // where limit is 0 or less.
@@ -138,7 +139,7 @@ func (e *enriching) add(about []facts.Fact) error {
 		if e.full() {
 			break
 		}
-		if e.inherited && (f.P.Value == facts.RDFSLabel || f.P.Value == facts.DCTermsSource || f.P.Value == facts.RDFSSubOf) {
+		if f.P.Value == facts.RDFSLabel || f.P.Value == facts.DCTermsSource || e.inherited && f.P.Value == facts.RDFSSubOf {
 			continue
 		}
 		a := facts.Answer{

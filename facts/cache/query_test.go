@@ -56,9 +56,6 @@ func TestEnrich(t *testing.T) {
 	want := []facts.Answer{
 		own("http://ex/p#wash", "washing", "wash at 30 degrees", "http://ex/wash30"),
 		own("http://ex/p#weight", "weight", "120", ""),
-		own(facts.DCTermsSource, "source", "handbook", "http://ex/handbook"),
-		own(facts.RDFSLabel, "label", "Hemd", ""),
-		own(facts.RDFSLabel, "label", "Shirt", ""),
 		own(facts.RDFSSubOf, "subClassOf", "Upper garment", "http://ex/top"),
 		{
 			Subject: "http://ex/top", Predicate: "http://ex/p#stream", Label: "stream", Object: "textile bank",
