@@ -1,0 +1,122 @@
+// Package engine compiles a model.Graph into a Program for the CPU at hand,
+// and runs it. Only a Program runs; there is no other interpreter.
+//
+//	graph -> passes (each: Graph in, Graph out, checked after) -> lowering
+//	      (a kernel for each node, weights packed) -> plan (one arena) -> Program
+//	Program -> Session (owns one arena) -> Run
+//
+// Start with Compile, Program.NewSession and Session.Run.
+//
+// The promise: a graph with integers in it (a QuantizeLinear node) gives the
+// same bits on every CPU, integer and float operators alike. A second Run of
+// a session allocates nothing. What is wrong with a graph is an error of
+// Check or Compile, all unsupported nodes in one; Run fails only on what
+// depends on the data, such as an index out of range.
+//
+// A Session uses one thread. Options.Threads is accepted for callers to set;
+// for now every plan chooses one.
+//
+// The package reads no file but /proc/meminfo, knows no foreign format, and
+// learns nothing about inputs beyond their shape.
+package engine
+
+import (
+	"fmt"
+	"io"
+
+	"dunlin/kernels"
+	"dunlin/model"
+)
+
+// Options say how to compile. The zero value compiles for this CPU.
+type Options struct {
+	// Threads that a Run may use; 0: the plan chooses. One, for now.
+	Threads int
+
+	// Shapes gives the lengths of inputs that have Unknown axes, by input
+	// name. A given shape must agree with the axes that the graph knows.
+	Shapes map[string]model.Shape
+
+	// Symbolic1 makes 1 of each Unknown axis that Shapes leaves over. Without
+	// it such an axis is an error.
+	Symbolic1 bool
+
+	// MaxMemory bounds the bytes of the arena, the packed weights and folded
+	// constants together; 0: half of the machine's memory.
+	MaxMemory int64
+
+	// Kernels limits the tiers, as DUNLIN_KERNELS does: "" is the best for
+	// this CPU, "generic" the definition.
+	Kernels string
+
+	// Observe, where set, is called in each Run with every float value that
+	// the graph names, inputs among them, in the order in which they are
+	// made. The graph is then compiled without fusion, so that each value
+	// exists, in the layout that the graph gives it. t is valid during the
+	// call only.
+	Observe func(value string, t *model.Tensor)
+
+	// Dump, where set, receives the graph as text before the first pass and
+	// after each one that changed it.
+	Dump io.Writer
+}
+
+// Compile returns a program for g, which it does not change. It fails with
+// an *UnsupportedError that lists every node which it cannot run, with a
+// *model.Error where g is not sound, and with ErrMemory where it would need
+// more than o.MaxMemory.
+func Compile(g *model.Graph, o Options) (*Program, error) {
+	target, err := kernels.Host(o.Kernels)
+	if err != nil {
+		return nil, fmt.Errorf("compile %s: %w", g.Name, err)
+	}
+	if err := g.Check(); err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	if err := Check(g); err != nil {
+		return nil, err
+	}
+	limit := o.MaxMemory
+	if limit <= 0 {
+		limit = machineMemory() / 2
+	}
+	target.Exact = quantised(g)
+	c := &compiler{options: o, target: target, budget: &budget{limit: limit}}
+	lowered, err := c.passes(g)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	p, err := c.lower(lowered)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
+	if o.Observe != nil {
+		p.observed = map[string]bool{}
+		for _, name := range g.Inputs {
+			p.observed[name] = true
+		}
+		for name := range g.Producers() {
+			p.observed[name] = true
+		}
+	}
+	return p, nil
+}
+
+// compiler is what the passes and the lowering share.
+type compiler struct {
+	options Options
+	target  kernels.Target
+	budget  *budget
+}
+
+// quantised reports whether the graph computes with integers, and so must
+// give the same bits on every CPU.
+func quantised(g *model.Graph) bool {
+	for _, n := range g.Nodes {
+		switch n.Op {
+		case "QuantizeLinear", "DynamicQuantizeLinear":
+			return true
+		}
+	}
+	return false
+}

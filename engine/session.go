@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"fmt"
+
+	"dunlin/model"
+)
+
+// Session runs a program, with an arena of its own. It is not safe for
+// concurrent use.
+type Session struct {
+	program *Program
+	tensors []*model.Tensor // by slot
+	runs    []run
+}
+
+// run is a step bound to the session's memory.
+type run struct {
+	f    func() error
+	step *step
+}
+
+// NewSession returns a session. It is where the arena is allocated, and all
+// else that a Run needs.
+func (p *Program) NewSession() *Session {
+	arena := model.Aligned(p.memory.Arena)
+	s := &Session{program: p, tensors: make([]*model.Tensor, len(p.slots))}
+	for i, slot := range p.slots {
+		s.tensors[i] = slot.data
+		if slot.buffer != nil {
+			n, _ := slot.shape.Elements()
+			from := slot.buffer.offset
+			to := from + n*slot.dtype.Size()
+			s.tensors[i] = &model.Tensor{Type: slot.dtype, Shape: slot.shape, Data: arena[from:to:to]}
+		}
+	}
+	for i := range p.steps {
+		step := &p.steps[i]
+		if step.kernel.alias {
+			s.runs = append(s.runs, run{step: step})
+			continue
+		}
+		var scratch []byte
+		if b := step.scratch; b != nil {
+			scratch = arena[b.offset : b.offset+b.bytes]
+		}
+		s.runs = append(s.runs, run{f: step.kernel.bind(s.pick(step.in), s.pick(step.out), scratch), step: step})
+	}
+	return s
+}
+
+func (s *Session) pick(slots []int) []*model.Tensor {
+	list := make([]*model.Tensor, len(slots))
+	for i, n := range slots {
+		if n >= 0 {
+			list[i] = s.tensors[n]
+		}
+	}
+	return list
+}
+
+// Input returns input i, for the caller to write. It stays the same tensor as
+// long as the session, and Run leaves it as it is.
+func (s *Session) Input(i int) *model.Tensor { return s.tensors[s.program.inputs[i]] }
+
+// Output returns output i, valid until the next Run.
+func (s *Session) Output(i int) *model.Tensor { return s.tensors[s.program.outputs[i]] }
+
+// Run computes the outputs from the inputs. It fails only where the data make
+// a node impossible, which the error names; outputs are then not to be used.
+func (s *Session) Run() error {
+	if s.program.observe != nil {
+		return s.observed()
+	}
+	for i := range s.runs {
+		if f := s.runs[i].f; f != nil {
+			if err := f(); err != nil {
+				return s.failed(i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// observed runs with a call of Options.Observe for each float value that the
+// graph names.
+func (s *Session) observed() error {
+	see := func(slot int) {
+		t, name := s.tensors[slot], s.program.slots[slot].name
+		if t.Type == model.F32 && s.program.observed[name] {
+			s.program.observe(name, t)
+		}
+	}
+	for _, i := range s.program.inputs {
+		see(i)
+	}
+	for i := range s.runs {
+		if f := s.runs[i].f; f != nil {
+			if err := f(); err != nil {
+				return s.failed(i, err)
+			}
+		}
+		for _, o := range s.runs[i].step.out {
+			if o >= 0 {
+				see(o)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Session) failed(i int, err error) error {
+	n := s.runs[i].step.node
+	return fmt.Errorf("run %s: node %s (%s): %w", s.program.name, n.Name, n.Op, err)
+}

@@ -1,0 +1,125 @@
+package kernels
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// benchVariants runs f for each row of a table that this CPU has, and reports
+// products a second and their share of what the CPU can do at most.
+func benchVariants[F any](b *testing.B, rows []variant[F], peak func(Tier) float64, shape string, macs int, make func(b *testing.B, t Target) func()) {
+	for _, r := range slices.Backward(rows) {
+		if !slices.Contains(hostTiers(), r.tier) {
+			continue
+		}
+		name := r.tier.String()
+		if r.exact {
+			name += "-exact"
+		}
+		b.Run(shape+"/"+name, func(b *testing.B) {
+			f := make(b, Target{Tier: r.tier, Exact: r.exact})
+			rate := float64(macs) / median(b, f).Seconds()
+			b.ReportMetric(rate/1e9, "GMAC/s")
+			if most := peak(r.tier); most > 0 {
+				b.ReportMetric(100*rate/most, "%peak")
+			}
+		})
+	}
+}
+
+// median runs f as b asks and returns the median time of samples of it: other
+// work on the machine moves a mean.
+func median(b *testing.B, f func()) time.Duration {
+	f()
+	var samples []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		f()
+		samples = append(samples, time.Since(start))
+	}
+	slices.Sort(samples)
+	return samples[len(samples)/2]
+}
+
+// benchWeights are weights for n channels of a depth.
+func benchWeights(n, depth int) WeightsInt8 {
+	w := WeightsInt8{InZero: 3, W: make([]int8, n*depth), Bias: make([]int32, n), Out: Requant{Scale: []float32{1e-4}, Min: -128, Max: 127}}
+	for i := range w.W {
+		w.W[i] = int8(i*37%255 - 127)
+	}
+	return w
+}
+
+func benchInt8(n int) []int8 {
+	s := make([]int8, n)
+	for i := range s {
+		s[i] = int8(i * 31)
+	}
+	return s
+}
+
+func BenchmarkGEMMInt8(b *testing.B) {
+	for _, s := range [][3]int{
+		{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}, {49, 160, 960}, {784, 256, 256}, {3136, 64, 64}, {3136, 24, 144}, {12544, 32, 27}, {12544, 16, 32},
+	} {
+		m, n, k := s[0], s[1], s[2]
+		benchVariants(b, gemmInt8Variants, PeakInt8, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+			g, err := PackGEMMInt8(t, n, k, benchWeights(n, k))
+			if err != nil {
+				b.Fatal(err)
+			}
+			a, out, scratch := benchInt8(m*k), make([]int8, m*n), make([]byte, g.Scratch())
+			return func() { g.Run(out, a, m, scratch) }
+		})
+	}
+}
+
+// square is a convolution of pictures of side by side pixels.
+func square(side, c, oc, kernel, stride, groups int) Geometry {
+	pad := kernel / 2
+	out := (side+2*pad-kernel)/stride + 1
+	return Geometry{
+		N: 1, H: side, W: side, C: c, OH: out, OW: out, OC: oc, KH: kernel, KW: kernel, StrideH: stride, StrideW: stride,
+		DilationH: 1, DilationW: 1, PadTop: pad, PadLeft: pad, Groups: groups,
+	}
+}
+
+func (g Geometry) benchName() string {
+	return fmt.Sprintf("%dx%dx%d-%d_%dx%ds%dg%d", g.H, g.W, g.C, g.OC, g.KH, g.KW, g.StrideH, g.Groups)
+}
+
+func (g Geometry) macs() int { return g.N * g.OH * g.OW * g.OC * g.taps() * g.C / g.Groups }
+
+func BenchmarkConvInt8(b *testing.B) {
+	for _, g := range []Geometry{
+		square(224, 3, 32, 3, 2, 1), square(224, 3, 64, 7, 2, 1), square(56, 64, 64, 3, 1, 1), square(28, 128, 128, 3, 1, 1),
+		square(14, 256, 256, 3, 1, 1), square(7, 512, 512, 3, 1, 1), square(56, 128, 128, 3, 1, 32), square(56, 64, 128, 1, 2, 1),
+	} {
+		benchVariants(b, convInt8Variants, PeakInt8, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+			c, err := PackConvInt8(t, g, benchWeights(g.OC, g.taps()*g.C/g.Groups))
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchInt8(g.H*g.W*g.C), make([]int8, g.OH*g.OW*g.OC), make([]byte, c.Scratch())
+			return func() { c.Run(out, in, scratch) }
+		})
+	}
+}
+
+func BenchmarkDepthwiseInt8(b *testing.B) {
+	for _, g := range []Geometry{
+		square(112, 32, 32, 3, 1, 32), square(56, 128, 128, 3, 1, 128), square(28, 192, 192, 3, 1, 192), square(14, 512, 512, 3, 1, 512),
+		square(112, 96, 96, 3, 2, 96), square(28, 192, 192, 3, 2, 192), square(28, 128, 128, 5, 1, 128), square(28, 128, 128, 5, 2, 128),
+	} {
+		benchVariants(b, depthwiseInt8Variants, PeakInt8, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+			d, err := PackDepthwiseInt8(t, g, benchWeights(g.C, g.taps()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchInt8(g.H*g.W*g.C), make([]int8, g.OH*g.OW*g.C), make([]byte, d.Scratch())
+			return func() { d.Run(out, in, scratch) }
+		})
+	}
+}

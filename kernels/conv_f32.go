@@ -1,0 +1,116 @@
+package kernels
+
+import "fmt"
+
+// ConvF32 is a convolution with constant float32 weights, ready to run:
+//
+//	in   [N, H, W, C]
+//	w    [OC, KH, KW, C/Groups]
+//	bias [OC], 0 where nil
+//	out  [N, OH, OW, OC] = clamp(bias[oc] + Σ in*w)
+//
+// The exact order is: start from the bias, then kernel rows, kernel columns
+// and channels ascending, each product rounded before it is added. Padding
+// reads zeros, which are multiplied and added like any other value.
+type ConvF32 struct {
+	Geometry
+	groups  []panelsF32
+	win     window
+	pad     []float32 // C/Groups zeros: what taps outside the picture read
+	variant variant[convF32Func]
+}
+
+type convF32Func func(c *ConvF32, out, in []float32, scratch []byte)
+
+// convF32Variants is the table of ConvF32.
+var convF32Variants = []variant[convF32Func]{
+	{Generic, true, convF32Generic},
+}
+
+// PackConvF32 lays w, [OC, KH, KW, C/Groups], out for t. It fails where
+// lengths do not fit the geometry.
+func PackConvF32(t Target, g Geometry, w WeightsF32) (*ConvF32, error) {
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	depth := g.taps() * (g.C / g.Groups)
+	if len(w.W) != g.OC*depth || (w.Bias != nil && len(w.Bias) != g.OC) {
+		return nil, fmt.Errorf("float convolution: %d weights and %d biases for [%d, %d, %d, %d]",
+			len(w.W), len(w.Bias), g.OC, g.KH, g.KW, g.C/g.Groups)
+	}
+	c := &ConvF32{Geometry: g, win: g.window(), pad: make([]float32, g.C/g.Groups), variant: pick(t, convF32Variants)}
+	n := g.OC / g.Groups
+	for i := range g.Groups {
+		part := w
+		part.W = w.W[i*n*depth : (i+1)*n*depth]
+		if w.Bias != nil {
+			part.Bias = w.Bias[i*n : (i+1)*n]
+		}
+		p, err := packPanelsF32(n, depth, part)
+		if err != nil {
+			return nil, fmt.Errorf("float convolution: %w", err)
+		}
+		c.groups = append(c.groups, p)
+	}
+	return c, nil
+}
+
+// Tier returns the tier that was chosen.
+func (c *ConvF32) Tier() Tier { return c.variant.tier }
+
+// Bytes returns the memory that the packed weights and the window take.
+func (c *ConvF32) Bytes() int {
+	n := 4*len(c.pad) + c.win.bytes()
+	for i := range c.groups {
+		n += c.groups[i].bytes()
+	}
+	return n
+}
+
+// Scratch returns the bytes of scratch that Run needs.
+func (c *ConvF32) Scratch() int { return 0 }
+
+// Run writes the convolution of in to out.
+func (c *ConvF32) Run(out, in []float32, scratch []byte) {
+	c.variant.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], scratch)
+}
+
+// convF32Generic is the definition of ConvF32. Two output pixels of a row are
+// computed at once; an odd last one is computed twice.
+func convF32Generic(c *ConvF32, out, in []float32, _ []byte) {
+	cg := c.C / c.Groups
+	for n := range c.N {
+		picture := in[n*c.H*c.W*c.C:]
+		for oy := range c.OH {
+			row := (n*c.OH + oy) * c.OW
+			for ox := 0; ox < c.OW; ox += rowTile {
+				pixels := min(rowTile, c.OW-ox)
+				for g := range c.groups {
+					p := &c.groups[g]
+					for j := 0; j < p.n; j += panel {
+						var acc [rowTile][panel]float32
+						p.start(&acc, j)
+						w := p.w[j*p.depth : (j+panel)*p.depth]
+						for ky := range c.KH {
+							for kx := range c.KW {
+								a0 := c.tap(picture, oy, ox, ky, kx, g*cg, cg)
+								a1 := c.tap(picture, oy, ox+pixels-1, ky, kx, g*cg, cg)
+								dotF32(&acc, a0, a1, w[(ky*c.KW+kx)*cg*panel:][:cg*panel])
+							}
+						}
+						p.store(out, &acc, (row+ox)*c.OC+g*p.n+j, c.OC, j, pixels)
+					}
+				}
+			}
+		}
+	}
+}
+
+// tap returns the channels of one group that a tap reads.
+func (c *ConvF32) tap(picture []float32, oy, ox, ky, kx, from, n int) []float32 {
+	at := c.win.at(&c.Geometry, oy, ox, ky, kx)
+	if at < 0 {
+		return c.pad
+	}
+	return picture[at+from : at+from+n]
+}

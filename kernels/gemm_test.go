@@ -1,0 +1,111 @@
+package kernels
+
+import (
+	"fmt"
+	"testing"
+
+	"dunlin/internal/guard"
+)
+
+// lengths are tails around the widths of vector registers.
+var lengths = []int{1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65}
+
+// product is a matrix product as a convolution of m pixels.
+func product(m, n, k int) Geometry {
+	return Geometry{
+		N: 1, H: 1, W: m, C: k, OH: 1, OW: m, OC: n, KH: 1, KW: 1, StrideH: 1, StrideW: 1,
+		DilationH: 1, DilationW: 1, Groups: 1,
+	}
+}
+
+func TestGEMMInt8(t *testing.T) {
+	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
+		r := seeded(3)
+		for i, k := range lengths {
+			for _, n := range lengths {
+				m, end := 1+r.IntN(6), i%2 == 0
+				g := product(m, n, k)
+				w, a := randomWeights(t, r, g), randomInt8(t, r, m*k, end)
+				kernel, err := PackGEMMInt8(target, n, k, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				what := fmt.Sprintf("%dx%dx%d", m, n, k)
+				scratch := guard.Of[byte](t, kernel.Scratch(), true)
+				out := guard.Of[int8](t, m*n, end)
+				kernel.Run(out, a, m, scratch)
+				same(t, what, out, naiveInt8(g, a, w))
+
+				sums := guard.Of[int32](t, m*n, end)
+				kernel.RunInt32(sums, a, m, scratch)
+				for j, sum := range sums {
+					if got := literal(sum, w.Out.Scale[j%n%len(w.Out.Scale)], w.Out); got != out[j] {
+						t.Fatalf("%s: sum %d requantises to %d, not %d", what, sum, got, out[j])
+					}
+				}
+				scale := randomF32(t, r, roundUp(n, 16), end)
+				reals := guard.Of[float32](t, m*n, end)
+				kernel.RunF32(reals, a, m, scale, scratch)
+				for j, v := range reals {
+					if want := float32(float32(sums[j]) * scale[j%n]); v != want {
+						t.Fatalf("%s: real %v, want %v", what, v, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestGEMMF32(t *testing.T) {
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
+		r := seeded(4)
+		for i, k := range lengths {
+			for _, n := range lengths {
+				m, end := 1+r.IntN(6), i%2 == 0
+				w := WeightsF32{W: randomF32(t, r, n*k, end), Bias: randomF32(t, r, n, end), Clamp: Clamp{0, 6}}
+				a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
+				kernel, err := PackGEMMF32(target, n, k, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+				same(t, fmt.Sprintf("%dx%dx%d", m, n, k), out, naiveF32(product(m, n, k), a, w))
+			}
+		}
+	})
+}
+
+// MatMulF32 sums in the order of GEMMF32.
+func TestMatMulF32(t *testing.T) {
+	r := seeded(5)
+	for _, k := range lengths {
+		m, n := 1+r.IntN(5), 1+r.IntN(9)
+		a, w := randomF32(t, r, m*k, true), randomF32(t, r, n*k, true)
+		b := make([]float32, k*n)
+		for i := range n {
+			for j := range k {
+				b[j*n+i] = w[i*k+j]
+			}
+		}
+		out := guard.Of[float32](t, m*n, true)
+		MatMulF32(out, a, b, m, k, n)
+		same(t, "product", out, naiveF32(product(m, n, k), a, WeightsF32{W: w, Clamp: NoClamp}))
+	}
+}
+
+func TestPackRefuses(t *testing.T) {
+	q := Requant{Scale: []float32{1}, Min: -128, Max: 127}
+	for name, err := range map[string]error{
+		"weights": second(PackGEMMInt8(Target{}, 3, 4, WeightsInt8{W: make([]int8, 11), Out: q})),
+		"bias":    second(PackGEMMInt8(Target{}, 3, 4, WeightsInt8{W: make([]int8, 12), Bias: make([]int32, 2), Out: q})),
+		"zeros":   second(PackGEMMInt8(Target{}, 3, 4, WeightsInt8{W: make([]int8, 12), WZero: make([]int8, 2), Out: q})),
+		"float":   second(PackGEMMF32(Target{}, 3, 4, WeightsF32{W: make([]float32, 11)})),
+		"nothing": second(PackGEMMF32(Target{}, 0, 4, WeightsF32{})),
+	} {
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

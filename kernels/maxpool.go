@@ -1,0 +1,57 @@
+package kernels
+
+import "math"
+
+// MaxPool writes the largest value under each window, a channel at a time.
+// g.OC is g.C and g.Groups is not looked at. Padding is never the largest; a
+// window of padding alone gives the least value of the type. NaN loses to
+// every number.
+//
+//	in   [N, H, W, C]
+//	out  [N, OH, OW, C]
+type MaxPool struct {
+	Geometry
+	win window
+}
+
+// NewMaxPool checks g and returns the pool.
+func NewMaxPool(g Geometry) (*MaxPool, error) {
+	g.OC, g.Groups = g.C, 1
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	return &MaxPool{Geometry: g, win: g.window()}, nil
+}
+
+// Int8 runs the pool over int8 values.
+func (p *MaxPool) Int8(out, in []int8) { maxPool(p, out, in, math.MinInt8) }
+
+// F32 runs the pool over float32 values.
+func (p *MaxPool) F32(out, in []float32) { maxPool(p, out, in, float32(math.Inf(-1))) }
+
+func maxPool[T int8 | float32](p *MaxPool, out, in []T, least T) {
+	for n := range p.N {
+		picture := in[n*p.H*p.W*p.C : (n+1)*p.H*p.W*p.C]
+		for oy := range p.OH {
+			for ox := range p.OW {
+				dst := out[((n*p.OH+oy)*p.OW+ox)*p.C:][:p.C]
+				for c := range dst {
+					dst[c] = least
+				}
+				for ky := range p.KH {
+					for kx := range p.KW {
+						at := p.win.at(&p.Geometry, oy, ox, ky, kx)
+						if at < 0 {
+							continue
+						}
+						for c, v := range picture[at : at+p.C] {
+							if v > dst[c] {
+								dst[c] = v
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package kernels
+
+import "math"
+
+// Quantize writes round half to even(x/scale) + zero, saturated to T, as
+// ONNX's QuantizeLinear does; the division is rounded to float32. NaN gives
+// zero. len(out) >= len(in).
+func Quantize[T int8 | uint8](out []T, in []float32, scale float32, zero T) {
+	lo, hi := float32(math.MinInt8), float32(math.MaxInt8)
+	if ^T(0) > 0 {
+		lo, hi = 0, math.MaxUint8
+	}
+	lo, hi = lo-float32(zero), hi-float32(zero)
+	out = out[:len(in)]
+	for i, v := range in {
+		r := float32(v / scale)
+		switch {
+		case r != r:
+			r = 0
+		case r < lo:
+			r = lo
+		case r > hi:
+			r = hi
+		}
+		r = float32(r + rounder)
+		out[i] = T(int32(float32(r-rounder)) + int32(zero))
+	}
+}
+
+// Dequantize writes float32(in-zero) * scale. len(out) >= len(in).
+func Dequantize[T int8 | uint8 | int32](out []float32, in []T, scale float32, zero T) {
+	out = out[:len(in)]
+	for i, v := range in {
+		out[i] = float32(float32(int32(v)-int32(zero)) * scale)
+	}
+}
+
+// FlipSign changes int8 with an offset of 128 into uint8 and back: it writes
+// in XOR 0x80 to out, of the length of in, which may be out.
+func FlipSign(out, in []byte) {
+	out = out[:len(in)]
+	for i, v := range in {
+		out[i] = v ^ 0x80
+	}
+}

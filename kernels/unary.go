@@ -1,0 +1,81 @@
+package kernels
+
+import "math"
+
+// Unary is a float32 function applied to each element: dst[i] = f(src[i]).
+// dst may be src; len(dst) >= len(src). All are exact.
+type Unary func(dst, src []float32)
+
+// Exp, Sigmoid and Tanh are polynomials (exp.go); Sqrt is rounded correctly.
+func Exp(dst, src []float32)     { each(dst, src, exp) }
+func Sigmoid(dst, src []float32) { each(dst, src, sigmoid) }
+func Tanh(dst, src []float32)    { each(dst, src, tanh) }
+func Sqrt(dst, src []float32) {
+	each(dst, src, func(x float32) float32 { return float32(math.Sqrt(float64(x))) })
+}
+
+// Neg and Abs change the sign.
+func Neg(dst, src []float32) { each(dst, src, func(x float32) float32 { return -x }) }
+
+func Abs(dst, src []float32) {
+	each(dst, src, func(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) })
+}
+
+// HardSwish is x * clamp(x/6 + 1/2, 0, 1).
+func HardSwish(dst, src []float32) {
+	each(dst, src, func(x float32) float32 {
+		return float32(x * Clamp{0, 1}.of(float32(float32(x*(float32(1)/6))+0.5)))
+	})
+}
+
+// Clip bounds each element; NaN stays NaN.
+func (c Clamp) Clip(dst, src []float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		dst[i] = c.of(v)
+	}
+}
+
+// LeakyRelu returns x, or alpha*x where x is negative.
+func LeakyRelu(alpha float32) Unary {
+	return func(dst, src []float32) {
+		dst = dst[:len(src)]
+		for i, v := range src {
+			if v < 0 {
+				v = float32(alpha * v)
+			}
+			dst[i] = v
+		}
+	}
+}
+
+// HardSigmoid returns clamp(alpha*x + beta, 0, 1).
+func HardSigmoid(alpha, beta float32) Unary {
+	return func(dst, src []float32) {
+		dst = dst[:len(src)]
+		for i, v := range src {
+			dst[i] = Clamp{0, 1}.of(float32(float32(alpha*v) + beta))
+		}
+	}
+}
+
+func each(dst, src []float32, f func(float32) float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		dst[i] = f(v)
+	}
+}
+
+// ScaleShift writes x*scale[c] + shift[c] for x [outer, C, inner], the product
+// rounded first. dst may be src.
+func ScaleShift(dst, src, scale, shift []float32, inner int) {
+	dst, shift = dst[:len(src)], shift[:len(scale)]
+	for at := 0; at < len(src); {
+		for c, s := range scale {
+			for range inner {
+				dst[at] = float32(src[at]*s) + shift[c]
+				at++
+			}
+		}
+	}
+}
