@@ -1,0 +1,91 @@
+package hub_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dunlin/hub"
+	"dunlin/hub/api"
+	"dunlin/sync/wire"
+)
+
+func (s *site) command(device, body string) string {
+	s.t.Helper()
+	var out struct{ ID string }
+	s.must("POST", "/v1/devices/"+device+"/commands", body, &out)
+	return out.ID
+}
+
+func (s *site) answerTo(id string) api.Command {
+	s.t.Helper()
+	var c api.Command
+	s.must("GET", "/v1/commands/"+id+"?wait=20", nil, &c)
+	return c
+}
+
+func TestCommandIsAnswered(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir()})
+	b := start(t, s.enrol("left"), t.TempDir())
+	ack := func(c wire.Cmd, p wire.CmdPhase, result string) {
+		send(b, wire.UpCmdAck, wire.CmdAck{ID: c.ID, Phase: p, Result: json.RawMessage(result)}, wire.Encode[wire.CmdAck])
+	}
+	b.says(nil, func(c wire.Cmd) {
+		ack(c, wire.CmdReceived, "null")
+		ack(c, wire.CmdDone, `{"was":"info"}`)
+		ack(c, wire.CmdRejected, "null") // too late: the first end stands
+	})
+	c := s.answerTo(s.command("acme/left", `{"name":"log-level","args":{"level":"debug"},"ttl_s":30}`))
+	if c.Phase != wire.CmdDone || string(c.Result) != `{"was":"info"}` || c.Name != wire.CmdLogLevel {
+		t.Errorf("%+v", c)
+	}
+	for path, body := range map[string]string{
+		"acme/left":  `{"name":"reboot"}`,
+		"acme/right": `{"name":"status"}`,
+	} {
+		if status := s.call("POST", "/v1/devices/"+path+"/commands", body, nil); status == http.StatusOK {
+			t.Errorf("%s took %s", path, body)
+		}
+	}
+}
+
+func TestCommandIsSentUntilItIsAnswered(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir(), Retry: 50 * time.Millisecond})
+	b := start(t, s.enrol("left"), t.TempDir())
+	var times atomic.Int64
+	b.says(nil, func(c wire.Cmd) {
+		if times.Add(1) == 3 {
+			send(b, wire.UpCmdAck, wire.CmdAck{ID: c.ID, Phase: wire.CmdDone}, wire.Encode[wire.CmdAck])
+		}
+	})
+	if c := s.answerTo(s.command("acme/left", `{"name":"status"}`)); c.Phase != wire.CmdDone || c.Sent < 3 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestCommandWaitsForItsDeviceAndExpires(t *testing.T) {
+	dir := t.TempDir()
+	s := run(t, hub.Options{Dir: dir, HTTPAddr: "127.0.0.1:0"})
+	token := s.enrol("left")
+	id := s.command("acme/left", `{"name":"status","ttl_s":60}`)
+	late := s.command("acme/left", `{"name":"status","ttl_s":0.2}`)
+	if c := s.answerTo(late); c.Phase != wire.CmdExpired {
+		t.Errorf("%+v", c)
+	}
+	s.stop()
+
+	s = run(t, hub.Options{Dir: dir})
+	token.MQTT, token.HTTP = s.hub.MQTTURL(), s.hub.HTTPURL()
+	b := start(t, token, t.TempDir())
+	b.says(nil, func(c wire.Cmd) {
+		if c.ID == late {
+			t.Error("an expired command was sent")
+		}
+		send(b, wire.UpCmdAck, wire.CmdAck{ID: c.ID, Phase: wire.CmdDone}, wire.Encode[wire.CmdAck])
+	})
+	if c := s.answerTo(id); c.Phase != wire.CmdDone {
+		t.Errorf("after a restart: %+v", c)
+	}
+}

@@ -1,0 +1,212 @@
+package hub
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/hub/api"
+	"dunlin/hub/broker"
+	"dunlin/hub/rollout"
+	"dunlin/sync/wire"
+)
+
+// Enrol makes a device known and returns its token (wire.ParseToken), which
+// the hub cannot show again.
+func (h *Hub) Enrol(id wire.Device) (string, error) {
+	if _, err := wire.ParseDevice(id.String()); err != nil {
+		return "", fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	}
+	secret := newSecret()
+	hash := sha256.Sum256([]byte(secret))
+	token := wire.Token{
+		MQTT: h.MQTTURL(), HTTP: h.HTTPURL(), Tenant: id.Tenant, Device: id.Name, Secret: secret,
+		HubKey: h.key.Public(), ReleaseKeys: h.trust, CAPEM: h.caPEM,
+	}
+	line, err := token.Encode()
+	if err != nil {
+		return "", fmt.Errorf("enrol %s: %w", id, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// "a_b" + "c" and "a" + "b_c" have one MQTT client id.
+	if other := h.state.clients[id.ClientID()]; other != nil {
+		return "", &api.HintError{
+			Err:  fmt.Errorf("enrol %s: %w: %s has this MQTT client id", id, api.ErrConflict, other.id()),
+			Hint: "take another name, or remove the device first: its token then ends",
+		}
+	}
+	d := &device{record: record{Tenant: id.Tenant, Name: id.Name, Hash: hash[:], Created: time.Now().UTC()}}
+	c := &change{}
+	c.of(d)
+	if err := h.commit(c); err != nil {
+		return "", err
+	}
+	h.state.add(d)
+	h.events.Publish(api.EventDevice, h.view(d))
+	return line, nil
+}
+
+// RemoveDevice forgets a device: its token ends, its connection too. What it
+// reported stays.
+func (h *Hub) RemoveDevice(id wire.Device) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.state.devices[id]
+	if d == nil {
+		return notFound("device", id.String())
+	}
+	c := &change{}
+	c.put(bucketDevice, id.String(), nil)
+	if err := h.commit(c); err != nil {
+		return err
+	}
+	h.state.remove(d)
+	h.gone = append(h.gone, id)
+	h.counts.forget(id)
+	h.broker.Kick(id.ClientID())
+	h.rolloutEvent(rollout.Event{Kind: rollout.Gone, Device: id.String()})
+	h.wakeSpeaker()
+	return nil
+}
+
+func notFound(what, name string) error {
+	return fmt.Errorf("%s %.80s: %w", what, name, api.ErrNotFound)
+}
+
+var (
+	errWrongSecret = errors.New("unknown device or wrong password")
+	errNotYet      = errors.New("the hub does not listen yet")
+)
+
+// authorize is the broker's question whether a device may come in. Before the
+// hub itself hears what is said, none may: its hello would be lost.
+func (h *Hub) authorize(user, password, _ string) (broker.Permissions, error) {
+	if l := h.link.Load(); l == nil || !l.Connected() {
+		return broker.Permissions{}, errNotYet
+	}
+	hash := sha256.Sum256([]byte(password))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.state.clients[user]
+	if d == nil || subtle.ConstantTimeCompare(hash[:], d.Hash) != 1 {
+		return broker.Permissions{}, errWrongSecret
+	}
+	return broker.Permissions{
+		Publish:   []string{wire.Topic(d.id(), "up/+")},
+		Subscribe: []string{wire.Topic(d.id(), "down/+")},
+	}, nil
+}
+
+// DeviceOf returns the device that has this secret.
+func (h *Hub) DeviceOf(secret string) (wire.Device, bool) {
+	if secret == "" {
+		return wire.Device{}, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.state.secrets[sha256.Sum256([]byte(secret))]
+	if d == nil {
+		return wire.Device{}, false
+	}
+	return d.id(), true
+}
+
+// Devices lists all devices, by name.
+func (h *Hub) Devices() []api.Device {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]api.Device, 0, len(h.state.devices))
+	for _, d := range h.state.devices {
+		all = append(all, h.view(d))
+	}
+	slices.SortFunc(all, func(a, b api.Device) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// Device returns one device, with the counts of its results.
+func (h *Hub) Device(id wire.Device) (api.Device, error) {
+	h.mu.Lock()
+	d := h.state.devices[id]
+	if d == nil {
+		h.mu.Unlock()
+		return api.Device{}, notFound("device", id.String())
+	}
+	v := h.view(d)
+	h.mu.Unlock()
+	counts, _, err := h.results.Device(id)
+	v.Counts = &counts
+	return v, err
+}
+
+// view is what the API shows of a device; h.mu is held. The documents it
+// points to are replaced when they change, never written to.
+func (h *Hub) view(d *device) api.Device {
+	return api.Device{
+		Tenant: d.Tenant, Name: d.Name, Created: d.Created, Online: d.Online, LastSeen: d.LastSeen,
+		Gen: d.Gen, Wanted: d.Desired, Hello: d.Hello, Reported: d.Reported,
+	}
+}
+
+// seen notes that a device is there; h.mu is held.
+func (h *Hub) seen(d *device) {
+	d.LastSeen, d.dirty = time.Now().UTC(), true
+	if !d.Online {
+		h.setOnline(d, true)
+	}
+}
+
+// setOnline tells the page and the rollouts; h.mu is held.
+func (h *Hub) setOnline(d *device, online bool) {
+	d.Online, d.dirty = online, true
+	h.events.Publish(api.EventDevice, h.view(d))
+	h.rolloutEvent(runningEvent(d))
+}
+
+// runningEvent says whether a device is there, and what answers on it, where
+// that was said after it saw its newest document.
+func runningEvent(d *device) rollout.Event {
+	e := rollout.Event{Kind: rollout.Running, Device: d.id().String(), Online: d.Online}
+	upToDate := d.Reported != nil && d.Reported.Gen >= d.Gen || d.Reported == nil && d.Hello != nil && d.Hello.Gen >= d.Gen
+	if m := d.running(); m != nil && upToDate {
+		e.Digest = m.Digest
+	}
+	return e
+}
+
+// running returns the model that a device named last.
+func (d *device) running() *wire.Running {
+	if d.Reported != nil && d.Reported.Model != nil {
+		return d.Reported.Model
+	}
+	if d.Hello != nil {
+		return d.Hello.Model
+	}
+	return nil
+}
+
+// holds returns the facts that a device named last.
+func (d *device) holds() *wire.FactsVersion {
+	if d.Reported != nil && d.Reported.Facts != nil {
+		return d.Reported.Facts
+	}
+	if d.Hello != nil {
+		return d.Hello.Facts
+	}
+	return nil
+}
+
+// checkHeartbeats counts silent devices as offline; h.mu is held.
+func (h *Hub) checkHeartbeats(now time.Time) {
+	for _, d := range h.state.devices {
+		if d.Online && now.Sub(d.LastSeen) > h.o.Heartbeat {
+			h.setOnline(d, false)
+		}
+	}
+}
