@@ -87,6 +87,7 @@ func (h *Hub) hello(d *device, v wire.Hello) {
 			h.log.Error("desired document not stored", "device", d.id().String(), "error", err)
 		}
 	}
+	h.offerModel(d)
 	h.offerFacts(d)
 	for _, cmd := range h.state.commands {
 		if cmd.Device == d.id().String() {

@@ -47,6 +47,9 @@ func (h *Hub) StartRollout(r api.RolloutRequest) (rollout.State, error) {
 		ID: ulid.Make().String(), New: targetOf(v), Rules: r.Rules, Trial: r.Trial, Fetch: r.Fetch,
 		Created: time.Now().UTC(), Old: map[string]rollout.Target{},
 	}
+	if len(r.Devices) == 0 {
+		plan.Scope = cmp.Or(r.Tenant, rollout.EveryTenant)
+	}
 	if plan.Canary, plan.Rest, err = h.waves(plan.ID, r); err != nil {
 		return rollout.State{}, fmt.Errorf("rollout of %s@%d: %w", v.Name, v.Version, err)
 	}
@@ -247,6 +250,32 @@ func (h *Hub) stepRollout(s rollout.State, e rollout.Event) (rollout.State, erro
 	h.events.Publish(api.EventRollout, next)
 	h.wakeSpeaker()
 	return next, nil
+}
+
+// offerModel gives a device that joined after a rollout to all what that
+// rollout brought: the newest counts; h.mu is held.
+func (h *Hub) offerModel(d *device) {
+	if d.Desired != nil && d.Desired.Model != nil || d.running() != nil || h.inRollout(d.id().String()) {
+		return
+	}
+	var newest rollout.State
+	for id, s := range h.state.rollouts {
+		if s.Covers(d.Tenant) && id > newest.ID { // ids are in the order of their making
+			newest = s
+		}
+	}
+	if newest.ID == "" {
+		return
+	}
+	offer, err := h.offer(newest, rollout.Command{Target: newest.New})
+	if err == nil {
+		c := &change{}
+		c.desire(d, 0, func(w *wire.Desired) { w.Model = offer })
+		err = h.commit(c)
+	}
+	if err != nil {
+		h.log.Error("model not offered", "device", d.id().String(), "model", newest.New.Name, "error", err)
+	}
 }
 
 // offer makes the offer of a command; nil is "no model".

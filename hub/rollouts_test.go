@@ -240,6 +240,13 @@ func TestRolloutAndRollback(t *testing.T) {
 	if why := s.phase(st.ID).Why; why != "acme/left: too_slow" {
 		t.Errorf("why: %q", why)
 	}
+
+	// A device that joins now gets what the last good rollout to all brought.
+	late := start(t, s.enrol("late"), t.TempDir())
+	eventually(t, "the late one is to have the good model", func() bool {
+		m := late.newest().Model
+		return m != nil && m.Manifest == one && m.Trial.Seconds == 3
+	})
 }
 
 func (s *site) online() int {

@@ -129,10 +129,20 @@ var DefaultRules = Rules{
 	DeadlineS: 3600, MaxFailed: 0.1, MaxErrors: 0.05, MaxSlowdown: 0, MaxScoreDrop: 0, JudgeRuns: 20,
 }
 
+// EveryTenant is the Scope of a rollout to the whole fleet.
+const EveryTenant = "*"
+
+// Covers reports whether a device that joins the tenant later should run what
+// the rollout brought: it ended well and was for all devices.
+func (s *State) Covers(tenant string) bool {
+	return s.Phase == Done && (s.Scope == EveryTenant || s.Scope != "" && s.Scope == tenant)
+}
+
 // Plan is what a person asks for.
 type Plan struct {
 	ID      string
 	New     Target
+	Scope   string            // "" for the devices named here, else a tenant or EveryTenant: devices that join later too
 	Canary  []string          // names of devices, at least one
 	Rest    []string          // the others
 	Old     map[string]Target // what each runs now; absent: none
@@ -146,6 +156,7 @@ type Plan struct {
 type State struct {
 	ID      string          `json:"id"`
 	New     Target          `json:"new"`
+	Scope   string          `json:"scope,omitempty"`
 	Phase   Phase           `json:"phase"`
 	Held    Phase           `json:"held,omitempty"` // the phase that a pause interrupted
 	Why     string          `json:"why,omitempty"`  // of the phase, for a person
@@ -166,7 +177,7 @@ func New(p Plan) (State, error) {
 	if len(p.Canary) == 0 {
 		return State{}, fmt.Errorf("rollout %s of %s@%d: no canary: the first wave needs a device", p.ID, p.New.Name, p.New.Version)
 	}
-	s := State{ID: p.ID, New: p.New, Phase: Draft, Created: p.Created, Since: p.Created, Trial: p.Trial, Fetch: p.Fetch, Rules: p.Rules.withDefaults()}
+	s := State{ID: p.ID, New: p.New, Scope: p.Scope, Phase: Draft, Created: p.Created, Since: p.Created, Trial: p.Trial, Fetch: p.Fetch, Rules: p.Rules.withDefaults()}
 	for i, wave := range [][]string{p.Canary, p.Rest} {
 		for _, name := range wave {
 			s.Devices = append(s.Devices, Device{Name: name, Canary: i == 0, Old: p.Old[name], Stage: Waiting})

@@ -26,7 +26,7 @@ type Token struct {
 	Device      string         `json:"device"`
 	Secret      string         `json:"secret"`           // MQTT password and HTTP bearer token
 	HubKey      sign.PublicKey `json:"hub_key"`          // signs what comes down
-	ReleaseKeys sign.Trust     `json:"release_keys"`     // sign models and facts
+	ReleaseKeys sign.Trust     `json:"release_keys"`     // sign models; facts are signed by HubKey
 	CAPEM       string         `json:"ca_pem,omitempty"` // certificate authority of the hub, where it has its own
 }
 
