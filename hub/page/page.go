@@ -4,8 +4,8 @@
 //
 // Its promise: the page needs nothing but the hub. It loads no script, font
 // or picture from elsewhere, runs no inline script, and shows every text that
-// came over the network as text, never as markup. docs of what it asks the
-// hub for are package hub/api.
+// came over the network as text, never as markup. What it asks the hub for is
+// in package hub/api.
 //
 // It holds no data and checks no token: the API does. What is served here is
 // the same for everyone.
