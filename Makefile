@@ -24,18 +24,22 @@ ifdef CI
 test: check fresh test-all test-purego test-race test-arm ## run the tests; with CI=1 also everything else
 	@$(MAKE) --no-print-directory demo ARGS="--exit"
 else
-test:
-	$(GO) test ./...
+test: test-all
 endif
+
+# One line tells how many tests were skipped and why; in CI none may be.
+test-all:
+	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
+	$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $$log -- -timeout 20m ./... || exit 1; \
+	n=$$(grep -c '"Output":".*skipped: no shared data' $$log); \
+	test $$n = 0 || echo "$$n tests skipped: there is no shared data (DUNLIN_SHARED, default ../shared)"; \
+	if [ -n "$(CI)" ] && grep '"Action":"skip".*"Test":' $$log; then echo "skipped in CI: every test must run there"; exit 1; fi
 
 check: ## format, vet for amd64 and arm64, staticcheck
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
 	GOARCH=amd64 $(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
 	$(TOOL) staticcheck ./...
-
-test-all:
-	$(GO) test -timeout 20m ./...
 
 test-purego:
 	$(GO) test -short -tags purego $(NUMERIC)

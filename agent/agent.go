@@ -1,0 +1,292 @@
+// Package agent is the program that runs on a device: it takes pictures from
+// a watched folder, the local HTTP and the hub's commands, answers them with
+// the model in its slots, adds facts, and keeps every result until the hub
+// has stored it. Start with ReadConfig, New and Agent.Run; Main is the whole
+// command.
+//
+// Its promise: a result that was answered, and a picture that left the
+// watched folder, is on the disk and reaches the hub exactly once, whatever
+// is killed or unplugged; and nothing here needs the hub to go on working.
+//
+// It decides nothing about a fleet, and it takes orders only from the hub
+// whose key its token names and models only from keys that may release them.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"dunlin/agent/probe"
+	"dunlin/agent/slots"
+	"dunlin/agent/source"
+	"dunlin/boards"
+	"dunlin/facts/cache"
+	"dunlin/internal/durable"
+	"dunlin/sync/outbox"
+	"dunlin/sync/wire"
+)
+
+// Version is the agent's, set when it is built.
+var Version = "0.1.0-dev"
+
+// Keys of log entries.
+const (
+	keyError  = "error"
+	keyDevice = "device"
+	keyTopic  = "topic"
+)
+
+// Agent is one device. New opens what it keeps, Run works.
+type Agent struct {
+	c     Config
+	token *wire.Token // nil: there is no hub
+	log   *slog.Logger
+	level *slog.LevelVar
+
+	board   boards.Board
+	boot    string
+	started time.Time
+
+	box     *outbox.Outbox
+	journal *journal
+	facts   *cache.Cache
+	slots   *slots.Slots
+	p       *pipeline
+	kept    kept
+	clock   *hubClock
+	count   *counters
+
+	models, graphs *lane
+	folder         *source.Folder // nil: none is watched
+	hub            *hub           // nil: there is none
+	tcp, unix      net.Listener
+	stopOnce       sync.Once
+	fatal          chan error // of one place: what Run cannot go on with
+}
+
+// New opens everything that an agent keeps and listens for its local HTTP.
+// It starts nothing and talks to nobody; Close undoes it.
+func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error) {
+	a = &Agent{
+		c: c, log: log, level: level, board: boards.Detect("/"), boot: bootID(), started: time.Now(),
+		clock: &hubClock{}, count: newCounters(), fatal: make(chan error, 1),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if a.token, err = c.token(); err != nil {
+		return a, err
+	}
+	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
+		return a, err
+	}
+	for _, open := range []func() error{a.openKept, a.openModels, a.openHub, a.openFolder, a.listen} {
+		if err := open(); err != nil {
+			return a, err
+		}
+	}
+	a.gauges()
+	return a, nil
+}
+
+func bootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func (a *Agent) path(elem ...string) string {
+	return filepath.Join(append([]string{a.c.StateDir}, elem...)...)
+}
+
+// openKept opens the files: outbox, journal, facts.
+func (a *Agent) openKept() (err error) {
+	a.box, err = outbox.Open(a.path("outbox.db"), outbox.Options{
+		MaxBytes: int64(a.c.Outbox.MaxMB) << 20, FlushDelay: ms(a.c.Outbox.FlushMS), Each: a.c.Outbox.Each,
+	})
+	if err != nil {
+		return err
+	}
+	if why := a.box.Recovered(); why != "" {
+		a.log.Error("outbox was torn and is moved aside, results in it are lost", "why", why)
+	}
+	if a.kept, err = readKept(a.box); err != nil {
+		return err
+	}
+	if a.journal, err = openJournal(a.path("journal.db"), a.log); err != nil {
+		return err
+	}
+	if a.facts, err = cache.Open(a.path("facts.db")); err != nil {
+		return err
+	}
+	if why := a.facts.Recovered(); why != "" {
+		a.log.Error("facts were torn and are moved aside", "why", why)
+	}
+	return nil
+}
+
+func (a *Agent) listen() (err error) {
+	if a.c.HTTP.Listen != "" {
+		if a.tcp, err = probe.Listen(a.c.HTTP.Listen); err != nil {
+			return err
+		}
+	}
+	a.unix, err = probe.ListenSocket(a.c.HTTP.Socket)
+	return err
+}
+
+// Addr returns the address of the local HTTP, "" where there is the socket
+// alone.
+func (a *Agent) Addr() string {
+	if a.tcp == nil {
+		return ""
+	}
+	return a.tcp.Addr().String()
+}
+
+// stopping bounds how long a stop waits for what is under way.
+const stopping = 15 * time.Second
+
+// Run works until ctx ends, then finishes what is under way, for 15 seconds
+// at most, and closes everything. It returns an error where the agent could
+// not go on, or had to give something up.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	a.resume()
+	all.Go(func() { a.runModels(ctx) })
+	all.Go(func() { a.graphs.run(ctx) })
+	all.Go(func() { watchdog(ctx, a.p.live) })
+	if a.folder != nil {
+		a.watch(ctx, &all)
+	}
+	if a.hub != nil {
+		a.hub.run(ctx, &all)
+	}
+	shut := a.serve(ctx, &all)
+	a.log.Info("agent is running", "version", Version, "board", a.board.Name, "http", a.Addr(), "socket", a.c.HTTP.Socket)
+	notify("READY=1")
+	select {
+	case <-ctx.Done():
+	case err = <-a.fatal:
+		a.log.Error("agent stops", keyError, err)
+	}
+	notify("STOPPING=1")
+	stop()
+	shut()
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	select {
+	case <-done:
+		return err
+	case <-time.After(stopping):
+		return errors.Join(err, fmt.Errorf("stop: something is still under way after %v and was given up", stopping))
+	}
+}
+
+// fail stops Run: systemd starts the agent again, which opens its files anew.
+func (a *Agent) fail(err error) {
+	select {
+	case a.fatal <- err:
+	default:
+	}
+}
+
+// resume takes up what the hub wanted before the restart.
+func (a *Agent) resume() {
+	var d wire.Desired
+	if err := a.journal.get("desired", &d); err != nil {
+		a.log.Error("what the hub wanted is not known", keyError, err)
+	}
+	a.pursue(d, false)
+	a.offerLocal()
+}
+
+// pursue hands the offers of a document to their lanes. again asks for what
+// was decided before to be tried once more, as a start without a model or
+// facts does.
+func (a *Agent) pursue(d wire.Desired, again bool) {
+	if d.Model != nil {
+		a.models.desire(*d.Model, again || a.slots.Running() == nil)
+	}
+	if d.Facts != nil {
+		a.graphs.desire(*d.Facts, again || a.facts.Version().Graph == "")
+	}
+}
+
+// runModels first ends the trial that a restart interrupted.
+func (a *Agent) runModels(ctx context.Context) {
+	r, ok, err := a.slots.Resume(ctx)
+	if ok && err == nil {
+		a.models.decided(r)
+	}
+	a.models.run(ctx)
+}
+
+// serve answers the local HTTP; the function it returns stops that.
+func (a *Agent) serve(ctx context.Context, all *sync.WaitGroup) (shut func()) {
+	h := probe.New(node{a}, probe.Options{
+		Version: Version, MaxBody: int64(a.c.HTTP.MaxMB) << 20, MaxFlight: a.c.HTTP.MaxFlight, Log: a.log,
+	})
+	srv := probe.Server(h, a.log)
+	for _, l := range []net.Listener{a.tcp, a.unix} {
+		if l == nil {
+			continue
+		}
+		all.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				a.fail(err)
+			}
+		})
+	}
+	return func() {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping/2)
+		defer cancel()
+		if err := srv.Shutdown(within); err != nil {
+			a.log.Warn("requests were cut off", keyError, errors.Join(err, srv.Close()))
+		}
+	}
+}
+
+// Close closes what New opened. Run calls it.
+func (a *Agent) Close() (err error) {
+	a.stopOnce.Do(func() {
+		for _, l := range []net.Listener{a.tcp, a.unix} {
+			if l != nil {
+				if e := l.Close(); e != nil && !errors.Is(e, net.ErrClosed) {
+					err = errors.Join(err, e)
+				}
+			}
+		}
+		if a.slots != nil {
+			err = errors.Join(err, a.slots.Close())
+		}
+		if a.facts != nil {
+			err = errors.Join(err, a.facts.Close())
+		}
+		if a.journal != nil {
+			err = errors.Join(err, a.journal.close())
+		}
+		if a.box != nil {
+			if e := a.box.Close(); e != nil && !errors.Is(e, outbox.ErrClosed) {
+				err = errors.Join(err, e)
+			}
+		}
+	})
+	return err
+}

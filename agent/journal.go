@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"dunlin/internal/durable"
+	"dunlin/sync/wire"
+)
+
+// journal is what the agent remembers of the hub's orders, in a bbolt file of
+// its own: the newest Desired, what was done about it, and the outcome of the
+// last commands. Losing it loses no result: the hub says again what it wants,
+// and commands expire.
+type journal struct{ db *bolt.DB }
+
+var (
+	bucketMemory   = []byte("memory")   // name -> JSON
+	bucketCommands = []byte("commands") // command id -> outcome, JSON
+	bucketOrder    = []byte("order")    // sequence -> command id
+)
+
+// maxCommands is how many outcomes are remembered.
+const maxCommands = 1024
+
+// openJournal opens the file; one that is torn is moved aside.
+func openJournal(path string, log *slog.Logger) (*journal, error) {
+	j, err := tryJournal(path)
+	if err == nil || errors.Is(err, bolt.ErrTimeout) || errors.Is(err, os.ErrPermission) {
+		return j, err
+	}
+	log.Error("journal is torn, moved aside", keyError, err)
+	if err := durable.Rename(path, path+".bad"); err != nil {
+		return nil, err
+	}
+	return tryJournal(path)
+}
+
+func tryJournal(path string) (j *journal, err error) {
+	defer func() {
+		if r := recover(); r != nil { // bbolt panics on some broken pages
+			err = fmt.Errorf("open %s: %v", path, r)
+		}
+	}()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db.AllocSize = 64 << 10
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMemory, bucketCommands, bucketOrder} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &journal{db}, nil
+}
+
+func (j *journal) close() error { return j.db.Close() }
+
+// put remembers v under a name; it is on the disk when put returns.
+func (j *journal) put(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("journal: %s: %w", name, err)
+	}
+	err = j.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMemory).Put([]byte(name), data) })
+	if err != nil {
+		return fmt.Errorf("journal: %s: %w", name, err)
+	}
+	return nil
+}
+
+// get reads what put remembered; v stays as it is where there is nothing.
+func (j *journal) get(name string, v any) error {
+	return j.db.View(func(tx *bolt.Tx) error {
+		data := tx.Bucket(bucketMemory).Get([]byte(name))
+		if data == nil {
+			return nil
+		}
+		if err := json.Unmarshal(data, v); err != nil {
+			return fmt.Errorf("journal: %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// outcome returns how a command ended, or nil where it is not known.
+func (j *journal) outcome(id string) (ack *wire.CmdAck, err error) {
+	err = j.db.View(func(tx *bolt.Tx) error {
+		data := tx.Bucket(bucketCommands).Get([]byte(id))
+		if data == nil {
+			return nil
+		}
+		ack = new(wire.CmdAck)
+		return json.Unmarshal(data, ack)
+	})
+	return ack, err
+}
+
+// keepOutcome remembers how a command ended, and forgets the oldest beyond
+// maxCommands.
+func (j *journal) keepOutcome(ack wire.CmdAck) error {
+	data, err := json.Marshal(ack)
+	if err != nil {
+		return fmt.Errorf("journal: command %s: %w", ack.ID, err)
+	}
+	err = j.db.Update(func(tx *bolt.Tx) error {
+		commands, order := tx.Bucket(bucketCommands), tx.Bucket(bucketOrder)
+		known := commands.Get([]byte(ack.ID)) != nil
+		if err := commands.Put([]byte(ack.ID), data); err != nil || known {
+			return err
+		}
+		n, err := order.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := order.Put(binary.BigEndian.AppendUint64(nil, n), []byte(ack.ID)); err != nil {
+			return err
+		}
+		return forget(commands, order, n)
+	})
+	if err != nil {
+		return fmt.Errorf("journal: command %s: %w", ack.ID, err)
+	}
+	return nil
+}
+
+// forget drops outcomes that are maxCommands older than sequence n.
+func forget(commands, order *bolt.Bucket, n uint64) error {
+	c := order.Cursor()
+	for k, id := c.First(); k != nil && binary.BigEndian.Uint64(k)+maxCommands <= n; k, id = c.First() {
+		if err := commands.Delete(id); err != nil {
+			return err
+		}
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dunlin/agent/probe"
+	"dunlin/agent/slots"
+	"dunlin/agent/source"
+	"dunlin/engine"
+	"dunlin/facts/cache"
+	"dunlin/model/prep"
+	"dunlin/sync/outbox"
+	"dunlin/sync/wire"
+)
+
+// pipeline is the way of a frame to an answer.
+type pipeline struct {
+	slots     *slots.Slots
+	facts     *cache.Cache
+	box       *outbox.Outbox
+	clock     *hubClock
+	boot      string
+	perResult int
+	limits    prep.Limits
+	log       *slog.Logger
+	count     *counters
+
+	// acks is held for reading from before a result is put until its input is
+	// settled (the file moved, the command's outcome stored), and for writing
+	// while an acknowledgement of the hub is passed on. So whatever is
+	// unsettled after a crash still has its result in the outbox, where the
+	// next start finds it, and no input is answered for twice.
+	acks sync.RWMutex
+	// since is when the inference under way began, in nanoseconds; 0: none.
+	since atomic.Int64
+}
+
+// errInput is wrapped by errors about the input itself.
+var errInput = probe.ErrInput
+
+// process takes a frame all the way: picture -> tensors -> inference ->
+// labels -> facts -> result -> outbox -> settle -> answer. When it returns
+// nil the result is on the disk. settle, where not nil, is told of the result
+// right after that.
+//
+// An input that cannot be used is an error that wraps errInput, and for a
+// frame for which nobody waits (Frame.Alone) a result with Error set as well.
+// So is, after three tries, an inference that fails.
+func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire.Result)) (wire.Result, error) {
+	m, err := p.slots.Acquire()
+	if err != nil {
+		return wire.Result{}, fmt.Errorf("%w: %w", probe.ErrNotReady, err)
+	}
+	defer m.Release()
+	r := wire.Result{
+		ID: f.ID, Clock: p.clock.read(), Boot: p.boot, Source: f.Source, Input: f.Input, Model: m.Running(),
+	}
+	if err := p.answer(ctx, m, f, &r); err != nil {
+		_, failed := errors.AsType[*slots.RunError](err)
+		final := errors.Is(err, errInput) && !f.Fresh || failed && f.Tries >= 2 && !p.slots.OnTrial()
+		if !f.Alone || !final {
+			return r, err
+		}
+		p.log.Warn("input cannot be used", "source", f.Source, keyError, err)
+		r.Labels, r.Error = nil, clip(err.Error(), 1000)
+	}
+	if err := p.keep(ctx, &r, settle); err != nil {
+		return r, err
+	}
+	p.count.result(r)
+	return r, nil
+}
+
+// answer fills in what the model and the facts say.
+func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r *wire.Result) error {
+	if m.Spec == nil {
+		return fmt.Errorf("model %s does not say how it reads pictures: %w", m.Name, errInput)
+	}
+	if f.Data == nil {
+		return fmt.Errorf("larger than this device takes: %w", errInput)
+	}
+	img, err := prep.Decode(f.Data, p.limits)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInput, err)
+	}
+	fill := func(s *engine.Session) error {
+		for i, port := range m.Program.Inputs() {
+			for _, in := range m.Spec.Inputs {
+				if in.Name != port.Name {
+					continue
+				}
+				if err := in.Picture(img, s.Input(i)); err != nil {
+					return fmt.Errorf("%w: %w", errInput, err)
+				}
+			}
+		}
+		p.since.Store(time.Now().UnixNano())
+		return nil
+	}
+	var best []prep.Label
+	read := func(s *engine.Session) (err error) {
+		for _, out := range m.Spec.Outputs {
+			for i, port := range m.Program.Outputs() {
+				if port.Name == out.Name {
+					best, err = out.Classes(s.Output(i), m.Labels(), m.Entities(), best)
+				}
+				if err != nil {
+					return &slots.RunError{Model: m.Name, Err: err}
+				}
+			}
+		}
+		return nil
+	}
+	took, err := m.Run(ctx, fill, read)
+	p.since.Store(0)
+	if err != nil {
+		return err
+	}
+	p.count.inference.Update(took.Seconds())
+	r.Micros = took.Microseconds()
+	for _, l := range best {
+		r.Labels = append(r.Labels, wire.Label{Index: l.Index, Label: l.Label, Score: l.Score, Entity: l.Entity})
+	}
+	p.enrich(r)
+	return nil
+}
+
+// enrich adds the facts about the best label that stands for an entity. That
+// there are none, or that they cannot be read, is no reason to hold an answer
+// back.
+func (p *pipeline) enrich(r *wire.Result) {
+	v := p.facts.Version()
+	if v.Graph == "" || len(r.Labels) == 0 || r.Labels[0].Entity == "" || p.perResult == 0 {
+		return
+	}
+	found, err := p.facts.Enrich(r.Labels[0].Entity, p.perResult)
+	if err != nil {
+		p.count.factErrors.Inc()
+		p.log.Warn("facts cannot be read", keyError, err)
+		return
+	}
+	r.Facts, r.FactsAt = found, &wire.FactsVersion{Graph: v.Graph, Version: v.Version}
+}
+
+// keep puts the result on the disk, then settles its input.
+func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Result)) error {
+	body, err := json.Marshal(r)
+	for err == nil && len(body) > wire.MaxBody && len(r.Facts) > 0 {
+		r.Facts = r.Facts[:len(r.Facts)/2] // long facts: rather fewer than no result
+		body, err = json.Marshal(r)
+	}
+	if err != nil {
+		return fmt.Errorf("result %s: %w", r.ID, err)
+	}
+	p.acks.RLock()
+	defer p.acks.RUnlock()
+	if _, err := p.box.Put(ctx, wire.RecordResult, body); err != nil {
+		p.count.lost.Inc()
+		return err
+	}
+	if settle != nil {
+		settle(*r)
+	}
+	return nil
+}
+
+// live fails where one inference has been going on for so long that it will
+// not end.
+func (p *pipeline) live() error {
+	const most = 2 * time.Minute
+	if since := p.since.Load(); since != 0 && time.Since(time.Unix(0, since)) > most {
+		return fmt.Errorf("an inference has been running for more than %v", most)
+	}
+	return nil
+}
+
+// kept is what the outbox held at start of inputs that may not be settled.
+type kept struct{ byID, byCommand map[string]wire.Result }
+
+// readKept looks through the outbox for the results of files and commands.
+func readKept(box *outbox.Outbox) (kept, error) {
+	k := kept{map[string]wire.Result{}, map[string]wire.Result{}}
+	for from := box.State().First; ; {
+		records, err := box.Next(from, 500, 1<<20)
+		if err != nil || len(records) == 0 {
+			return k, err
+		}
+		for _, rec := range records {
+			if from, err = rec.Next(); err != nil {
+				return k, err
+			}
+			var r wire.Result
+			if rec.Kind != wire.RecordResult || json.Unmarshal(rec.Body, &r) != nil {
+				continue
+			}
+			if id, ok := strings.CutPrefix(r.Source, commandSource); ok {
+				k.byCommand[id] = r
+			} else if strings.HasPrefix(r.Source, "folder:") {
+				k.byID[r.ID] = wire.Result{ID: r.ID, Error: r.Error}
+			}
+		}
+	}
+}
+
+// commandSource begins the Source of a result that a command asked for.
+const commandSource = "mqtt:"
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,280 @@
+package slots
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"dunlin/engine"
+	"dunlin/internal/oci"
+	"dunlin/model"
+	"dunlin/model/pack"
+	"dunlin/model/prep"
+	"dunlin/sync/wire"
+)
+
+// Model is a loaded model: its pack, compiled, with one session. It is used
+// by one Run at a time; others wait.
+type Model struct {
+	Name    string
+	Version int64
+	Digest  string
+	Program *engine.Program
+	Spec    *prep.Spec // how pictures become inputs; nil: the pack does not say
+
+	pack    *pack.Model
+	session *engine.Session
+	turn    chan struct{} // holds one token: whoever has it may use the session
+	tally   tally
+
+	mu      sync.Mutex
+	users   int
+	retired bool // closed as soon as nobody uses it
+}
+
+// load opens, checks and compiles a model; it does not examine it. Errors are
+// *refusal.
+func load(l *oci.Layout, digest string, o engine.Options) (m *Model, err error) {
+	p, err := pack.Open(l, digest)
+	if err != nil {
+		return nil, refuse(brokenReason(err), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	defer func() {
+		if r := recover(); r != nil {
+			err = refuse(wire.ReasonBroken, fmt.Errorf("compile %s: %v", p.Name, r))
+		}
+	}()
+	m = &Model{Name: p.Name, Version: p.Version, Digest: digest, pack: p, turn: make(chan struct{}, 1)}
+	m.tally.news = make(chan struct{}, 1)
+	m.turn <- struct{}{}
+	o.Symbolic1 = true
+	if m.Program, err = engine.Compile(p.Graph, o); err != nil {
+		if unsupported, ok := errors.AsType[*engine.UnsupportedError](err); ok {
+			return nil, refuse(wire.ReasonUnsupported, unsupported)
+		}
+		return nil, refuse(wire.ReasonBroken, err)
+	}
+	if p.Pipeline != nil {
+		spec, err := prep.ParseJSON(p.Pipeline)
+		if err != nil {
+			return nil, refuse(wire.ReasonBroken, err)
+		}
+		m.Spec = &spec
+	}
+	if err := m.fits(); err != nil {
+		return nil, refuse(wire.ReasonBroken, err)
+	}
+	m.session = m.Program.NewSession()
+	return m, nil
+}
+
+// fits checks that every input and output that the pipeline speaks of is one
+// of the graph's, and of its shape.
+func (m *Model) fits() error {
+	if m.Spec == nil {
+		return nil
+	}
+	ports := m.Program.Inputs()
+	if len(m.Spec.Inputs) != len(ports) {
+		return fmt.Errorf("the pipeline makes %d inputs, the graph has %d", len(m.Spec.Inputs), len(ports))
+	}
+	for _, in := range m.Spec.Inputs {
+		i := portNamed(ports, in.Name)
+		if i < 0 {
+			return fmt.Errorf("the pipeline makes an input %q, which the graph does not have", in.Name)
+		}
+		if p := ports[i]; p.Type != model.F32 || !p.Shape.Equal(in.Shape()) {
+			return fmt.Errorf("the pipeline makes input %q float32 %v, the graph wants %v %v", in.Name, in.Shape(), p.Type, p.Shape)
+		}
+	}
+	for _, out := range m.Spec.Outputs {
+		if portNamed(m.Program.Outputs(), out.Name) < 0 {
+			return fmt.Errorf("the pipeline reads an output %q, which the graph does not have", out.Name)
+		}
+	}
+	return nil
+}
+
+func portNamed(ports []engine.Port, name string) int {
+	for i, p := range ports {
+		if p.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// Labels returns the label of each class, by index.
+func (m *Model) Labels() []string { return m.pack.Labels }
+
+// Entities returns the IRI of what a label means.
+func (m *Model) Entities() map[string]string { return m.pack.Entities }
+
+// Report returns what the pack's maker measured, as JSON; nil for none.
+func (m *Model) Report() json.RawMessage { return m.pack.Report }
+
+// Running names the model; Previous is left to Slots.
+func (m *Model) Running() wire.Running {
+	return wire.Running{Name: m.Name, Version: m.Version, Digest: m.Digest}
+}
+
+// Runs returns how many inferences went well and how many failed since the
+// model was loaded, and the p95 of the newest ones in milliseconds.
+func (m *Model) Runs() (ok, failed int64, p95MS float64) {
+	m.tally.mu.Lock()
+	ok, failed = m.tally.runs, m.tally.errors
+	m.tally.mu.Unlock()
+	return ok, failed, m.tally.p95()
+}
+
+// RunError is returned by Model.Run where the inference itself failed.
+type RunError struct {
+	Model string
+	Err   error
+}
+
+func (e *RunError) Error() string { return "model " + e.Model + ": " + e.Err.Error() }
+func (e *RunError) Unwrap() error { return e.Err }
+
+// Run lets fill write the inputs, runs the model, lets read look at the
+// outputs, and returns how long the inference alone took. Tensors of the
+// session are valid inside the two functions only. Errors of fill and read
+// come back as they are; one of the inference is a *RunError and counts
+// against the model.
+func (m *Model) Run(ctx context.Context, fill, read func(*engine.Session) error) (time.Duration, error) {
+	select {
+	case <-m.turn:
+		defer func() { m.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if err := fill(m.session); err != nil {
+		return 0, err
+	}
+	took, err := m.infer()
+	m.tally.add(took, err)
+	if err != nil {
+		return took, &RunError{Model: m.Name + "@" + strconv.FormatInt(m.Version, 10), Err: err}
+	}
+	return took, read(m.session)
+}
+
+// infer turns a panic of a kernel, and a fault in the mapped weights (a card
+// that cannot read a page any more), into an error of this model.
+func (m *Model) infer() (took time.Duration, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("inference: %v", r)
+		}
+	}()
+	start := time.Now()
+	err = m.session.Run()
+	return time.Since(start), err
+}
+
+// examine has the model answer its pack's exam. Errors are *refusal.
+func (m *Model) examine(ctx context.Context) error {
+	if m.pack.Exam == nil {
+		return nil
+	}
+	err := m.pack.Exam.Check(func(inputs []*model.Tensor) (outputs []*model.Tensor, err error) {
+		_, err = m.Run(ctx, func(s *engine.Session) error { return m.fill(s, inputs) }, func(s *engine.Session) error {
+			for i := range m.Program.Outputs() {
+				outputs = append(outputs, s.Output(i).Clone())
+			}
+			return nil
+		})
+		return outputs, err
+	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return refuse(wire.ReasonExam, err)
+	}
+	return nil
+}
+
+// fill copies tensors into the session's inputs.
+func (m *Model) fill(s *engine.Session, inputs []*model.Tensor) error {
+	ports := m.Program.Inputs()
+	if len(inputs) != len(ports) {
+		return fmt.Errorf("%d inputs, the graph has %d", len(inputs), len(ports))
+	}
+	for i, t := range inputs {
+		dst := s.Input(i)
+		if t.Type != dst.Type || !t.Shape.Equal(dst.Shape) {
+			return fmt.Errorf("input %q is %v %v, want %v %v", ports[i].Name, t.Type, t.Shape, dst.Type, dst.Shape)
+		}
+		copy(dst.Data, t.Data)
+	}
+	return nil
+}
+
+// exercise runs the exam's inputs until the model has n runs in its trial, so
+// that a device that sees nothing can judge it too. A model without an exam
+// runs on what its inputs hold.
+func (m *Model) exercise(ctx context.Context, n int) {
+	for i := 0; ctx.Err() == nil; i++ {
+		if c := m.tally.count(); c.runs >= n || c.errors > n {
+			return
+		}
+		fill := func(*engine.Session) error { return nil }
+		if e := m.pack.Exam; e != nil && len(e.Cases) > 0 {
+			inputs := e.Cases[i%len(e.Cases)].Inputs
+			fill = func(s *engine.Session) error { return m.fill(s, inputs) }
+		}
+		if _, err := m.Run(ctx, fill, func(*engine.Session) error { return nil }); err != nil {
+			if _, counted := errors.AsType[*RunError](err); !counted {
+				return // the context ended, or the exam does not fit: examine said so
+			}
+		}
+	}
+}
+
+// acquire and release keep a model from being closed under its users.
+func (m *Model) acquire() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users++
+}
+
+// Release says that the caller of Slots.Acquire is done with the model.
+func (m *Model) Release() {
+	m.mu.Lock()
+	m.users--
+	last := m.retired && m.users == 0
+	m.mu.Unlock()
+	if last {
+		m.close()
+	}
+}
+
+// retire closes the model once nobody uses it. A run that never ends keeps
+// it in memory for ever, which is all that can be done about such a run.
+func (m *Model) retire() {
+	m.mu.Lock()
+	done := !m.retired && m.users == 0
+	m.retired = true
+	m.mu.Unlock()
+	if done {
+		m.close()
+	}
+}
+
+func (m *Model) close() {
+	m.session, m.Program = nil, nil
+	// Unmapping fails only for a wrong address, and there is nobody to tell.
+	_ = m.pack.Close()
+}

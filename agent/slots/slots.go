@@ -1,0 +1,383 @@
+// Package slots holds the model that answers and the one before it, and takes
+// a new one in: checked, examined, tried, and taken back by itself where it
+// does not do. Start with Open, Slots.Acquire and Slots.Try.
+//
+// Its promise: once a model was committed, some model that was committed
+// answers, whatever is offered and whenever the power goes; and no model
+// answers that is not signed by a trusted key, whole to the byte, runnable
+// here, and right about its own exam. A model is taken back with the hub or
+// without it: too slow, failing, or taking the process down three times.
+//
+// The package fetches nothing itself (Config.Fetch does) and talks to nobody
+// but by Config.Report.
+package slots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+
+	"dunlin/engine"
+	"dunlin/internal/durable"
+	"dunlin/internal/oci"
+	"dunlin/internal/sign"
+	"dunlin/sync/wire"
+)
+
+// StateFile is the name of the state file in Config.Dir.
+const StateFile = "slots.json"
+
+// Config says what slots work with.
+type Config struct {
+	Dir    string // of the state file
+	FS     durable.FS
+	Layout *oci.Layout // of the models' blobs; nobody else may sweep it
+	Trust  sign.Trust  // keys that may release models
+	Engine engine.Options
+	// Fetch brings an offer's manifest and blobs into Layout.
+	Fetch func(ctx context.Context, o wire.Offer, progress func(done, total int64)) error
+	// Report is told of each change, in order, from one goroutine at a time.
+	Report func(wire.Report)
+	Clock  func() wire.Clock
+	Log    *slog.Logger
+}
+
+// Slots is the two slots. Its methods may be called from many goroutines.
+type Slots struct {
+	c    Config
+	path string
+
+	// trying is held over all of Try and Resume, work by whoever changes the
+	// slots (a Try that is fetching does not). They are taken in this order.
+	trying, work sync.Mutex
+
+	mu sync.Mutex // guards what follows; who holds work may read st without it
+	st state
+	// now answers; before is the committed model while now is on trial. Each
+	// is counted as used once by being here.
+	now, before *Model
+	abort       chan wire.Reason // of the trial under way, nil for none
+}
+
+// ErrNoModel is returned where no model is active.
+var ErrNoModel = errors.New("no model is active")
+
+// ErrNoPrevious is returned by Rollback where there is nothing to go back to.
+var ErrNoPrevious = errors.New("there is no model to go back to")
+
+// ErrSuperseded is the cause with which the context of a Try is cancelled
+// where the hub wants another model meanwhile: a trial is then given up,
+// rather than kept for the next start.
+var ErrSuperseded = errors.New("another model is wanted")
+
+// Open reads the state and loads the model that answers. A committed model
+// that cannot be loaded any more is given up for the other slot. A model that
+// was on trial answers again, until Resume has judged it, unless this is the
+// fourth time that it is begun. Open fails only where the state cannot be
+// read or written.
+func Open(c Config) (*Slots, error) {
+	if c.FS == nil {
+		c.FS = durable.OS
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Report == nil {
+		c.Report = func(wire.Report) {}
+	}
+	if c.Clock == nil {
+		c.Clock = func() wire.Clock { return wire.ReadClock(wire.ClockNone) }
+	}
+	s := &Slots{c: c, path: filepath.Join(c.Dir, StateFile)}
+	st, err := loadState(c.FS, s.path)
+	if errors.Is(err, ErrState) {
+		// The file is replaced whole, so only a broken card makes this. The
+		// blobs are still there; the hub says again what to run.
+		c.Log.Error("state of the slots is lost, starting without a model", "error", err)
+		st, err = emptyState(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.st = st
+	if err := s.loadCommitted(); err != nil {
+		return nil, err
+	}
+	if err := s.loadCandidate(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// loadCommitted loads the active slot, or else the other one.
+func (s *Slots) loadCommitted() error {
+	for s.st.Active >= 0 {
+		a := s.st.active()
+		m, err := load(s.c.Layout, a.Digest, s.c.Engine)
+		if err == nil {
+			s.now = m
+			m.acquire()
+			return nil
+		}
+		s.c.Log.Error("model cannot be loaded", keyModel, a.Name, keyVersion, a.Version, "error", err)
+		next := s.st.clone()
+		next.drop()
+		if err := s.put(next); err != nil {
+			return err
+		}
+		s.report(s.offerOf(a), wire.StateReverted, reasonOf(err), err, 0)
+	}
+	return nil
+}
+
+// loadCandidate has a model that was on trial answer again.
+func (s *Slots) loadCandidate() error {
+	c := s.st.Candidate
+	if c == nil || c.Stage != wire.StateTrial {
+		return nil
+	}
+	next := s.st.clone()
+	if ok := next.begin(c.Offer, wire.StateTrial); !ok {
+		return s.giveUp(c.Offer, refuse(wire.ReasonCrashed, fmt.Errorf("the agent died %d times while it was on trial", MaxAttempts)))
+	}
+	if err := s.put(next); err != nil {
+		return err
+	}
+	m, err := load(s.c.Layout, c.Offer.Manifest, s.c.Engine)
+	if err != nil {
+		return s.giveUp(c.Offer, err)
+	}
+	m.acquire()
+	s.before, s.now = s.now, m
+	return nil
+}
+
+// giveUp ends a candidate that is not in memory.
+func (s *Slots) giveUp(o wire.Offer, why error) error {
+	next := s.st.clone()
+	next.Candidate = nil
+	if err := s.put(next); err != nil {
+		return err
+	}
+	s.report(o, wire.StateReverted, reasonOf(why), why, 0)
+	s.sweep()
+	return nil
+}
+
+// put makes a state last, and then the one in use.
+func (s *Slots) put(next state) error {
+	if err := next.save(s.c.FS, s.path); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.st = next
+	return nil
+}
+
+// Keys of log entries.
+const (
+	keyModel   = "model"
+	keyVersion = "version"
+	keyReason  = "reason"
+	keyState   = "state"
+)
+
+// report tells of a state; one that ends the matter is kept on disk too. That
+// it cannot be written is no reason not to tell.
+func (s *Slots) report(o wire.Offer, to wire.State, why wire.Reason, err error, p95 float64) wire.Report {
+	r := wire.Report{
+		Kind: wire.OfferModel, Name: o.Name, Version: o.Version, Digest: o.Manifest,
+		State: to, Reason: why, P95MS: p95, At: s.c.Clock(),
+	}
+	if err != nil {
+		r.Error = clip(err.Error())
+	}
+	s.mu.Lock()
+	if c := s.st.Candidate; c != nil && c.Offer.Manifest == o.Manifest {
+		r.Attempt = c.Attempt
+	}
+	next := s.st.clone()
+	s.mu.Unlock()
+	s.c.Log.Info("model", keyModel, o.Name, keyVersion, o.Version, keyState, to, keyReason, why, "error", r.Error)
+	if final(to) {
+		next.Last = &r
+		if err := s.put(next); err != nil {
+			s.c.Log.Error("report is not kept on disk", "error", err)
+		}
+	}
+	s.c.Report(r)
+	return r
+}
+
+func final(s wire.State) bool {
+	return s == wire.StateActive || s == wire.StateReverted || s == wire.StateRefused
+}
+
+func (s *Slots) offerOf(m slot) wire.Offer {
+	return wire.Offer{Kind: wire.OfferModel, Name: m.Name, Version: m.Version, Manifest: m.Digest}
+}
+
+// Acquire returns the model that answers now, or ErrNoModel. The caller
+// releases it.
+func (s *Slots) Acquire() (*Model, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return nil, ErrNoModel
+	}
+	s.now.acquire()
+	return s.now, nil
+}
+
+// Running names the model that answers now and the one to which a rollback
+// goes; nil where none answers.
+func (s *Slots) Running() *wire.Running {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return nil
+	}
+	r := s.now.Running()
+	r.Previous = s.st.previous().Digest
+	if s.before != nil {
+		r.Previous = s.before.Digest
+	}
+	return &r
+}
+
+// Last returns the newest report that ended an offer, nil where there is
+// none; it outlives a restart.
+func (s *Slots) Last() *wire.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.st.Last
+}
+
+// OnTrial reports whether the model that answers now is on trial.
+func (s *Slots) OnTrial() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.st.Candidate != nil && s.st.Candidate.Stage == wire.StateTrial && s.now != nil
+}
+
+// Rollback goes back to the model before: a trial under way is given up, a
+// committed model is exchanged for the one in the other slot, without a
+// download. It returns what answers then.
+func (s *Slots) Rollback(ctx context.Context) (wire.Running, error) {
+	s.mu.Lock()
+	if s.abort != nil {
+		select {
+		case s.abort <- wire.ReasonCommand: // the trial ends, and gives up work
+		default:
+		}
+	}
+	from := s.now
+	s.mu.Unlock()
+	s.work.Lock()
+	defer s.work.Unlock()
+	if from == s.now { // else the trial went back already
+		if err := s.rollback(ctx); err != nil {
+			return wire.Running{}, err
+		}
+	}
+	if r := s.Running(); r != nil {
+		return *r, nil
+	}
+	return wire.Running{}, ErrNoModel
+}
+
+func (s *Slots) rollback(ctx context.Context) error {
+	if c := s.st.Candidate; c != nil && c.Stage == wire.StateTrial {
+		_, err := s.revert(c.Offer, wire.ReasonCommand, nil)
+		return err
+	}
+	from, to := s.st.active(), s.st.previous()
+	if to.Digest == "" {
+		return ErrNoPrevious
+	}
+	if err := s.switchTo(ctx, to); err != nil {
+		return err
+	}
+	s.report(s.offerOf(from), wire.StateReverted, wire.ReasonCommand, nil, 0)
+	return nil
+}
+
+// switchTo loads, examines and activates what the other slot holds.
+func (s *Slots) switchTo(ctx context.Context, to slot) error {
+	m, err := load(s.c.Layout, to.Digest, s.c.Engine)
+	if err != nil {
+		return err
+	}
+	if err := m.examine(ctx); err != nil {
+		m.close()
+		return err
+	}
+	next := s.st.clone()
+	next.swap()
+	if err := s.put(next); err != nil {
+		m.close()
+		return err
+	}
+	s.activate(m, nil)
+	debug.FreeOSMemory()
+	return nil
+}
+
+// activate has m answer. keep, where not nil, is the committed model that
+// stays loaded until m's trial ends. Models that are neither are retired.
+func (s *Slots) activate(m, keep *Model) {
+	if m != nil && m != s.now && m != s.before {
+		m.acquire()
+	}
+	s.mu.Lock()
+	old := []*Model{s.now, s.before}
+	s.now, s.before = m, keep
+	s.mu.Unlock()
+	for _, o := range old {
+		if o != nil && o != m && o != keep {
+			o.retire()
+			o.Release()
+		}
+	}
+}
+
+// sweep removes blobs that neither slot nor a candidate needs. It is called
+// with work held, when nothing is being fetched.
+func (s *Slots) sweep() {
+	s.mu.Lock()
+	var keep []oci.Digest
+	for _, m := range s.st.Slots {
+		if m.Digest != "" {
+			keep = append(keep, oci.Digest(m.Digest))
+		}
+	}
+	if c := s.st.Candidate; c != nil && s.c.Layout.Has(oci.Digest(c.Offer.Manifest)) {
+		keep = append(keep, oci.Digest(c.Offer.Manifest))
+	}
+	s.mu.Unlock()
+	if freed, err := s.c.Layout.Sweep(keep...); err != nil {
+		s.c.Log.Warn("old models are not swept", "error", err)
+	} else if freed > 0 {
+		s.c.Log.Debug("old models swept", "bytes", freed)
+	}
+}
+
+// Close releases what is loaded. A trial under way must have ended.
+func (s *Slots) Close() error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	s.activate(nil, nil)
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 1000 {
+		return s[:1000] + "…"
+	}
+	return s
+}

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"dunlin/agent/probe"
+	"dunlin/agent/source"
+	"dunlin/sync/outbox"
+	"dunlin/sync/wire"
+)
+
+func (a *Agent) openFolder() (err error) {
+	if a.c.Folder.Dir == "" {
+		return nil
+	}
+	a.folder, err = source.OpenFolder(a.c.Folder.Dir, source.Options{
+		Poll: ms(a.c.Folder.PollMS), MaxBytes: int64(a.c.Folder.MaxMB) << 20,
+		Newest: a.c.Folder.Newest, Delete: a.c.Folder.Delete, Log: a.log,
+		Stored: func(id string) (kept, bad bool) {
+			r, ok := a.kept.byID[id]
+			return ok, r.Error != ""
+		},
+	})
+	return err
+}
+
+// workers is how many files are on their way at once. The inference is one at
+// a time; what they share is the wait for the outbox's next sync.
+const workers = 8
+
+// watch has the files of the folder answered.
+func (a *Agent) watch(ctx context.Context, all *sync.WaitGroup) {
+	frames := make(chan source.Frame)
+	all.Go(func() {
+		if err := a.folder.Run(ctx, frames); err != nil {
+			a.fail(err)
+		}
+		close(frames)
+	})
+	for range workers {
+		all.Go(func() {
+			for f := range frames {
+				a.file(ctx, f)
+			}
+		})
+	}
+}
+
+// file has one file answered. The file waits here as long as there is no
+// model, and stays in the folder when the agent stops meanwhile.
+func (a *Agent) file(ctx context.Context, f source.Frame) {
+	if !a.waitForModel(ctx) {
+		a.folder.Wait(f)
+		return
+	}
+	_, err := a.p.process(ctx, f, func(r wire.Result) {
+		if r.Error != "" {
+			a.folder.Reject(f, r.Error)
+			return
+		}
+		a.folder.Done(f)
+	})
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || errors.Is(err, probe.ErrNotReady):
+		a.folder.Wait(f)
+	default:
+		a.folder.Release(f)
+		a.giveUpOn(err)
+	}
+}
+
+func (a *Agent) waitForModel(ctx context.Context) bool {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for a.slots.Running() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// giveUpOn stops the agent where its outbox has to be opened again.
+func (a *Agent) giveUpOn(err error) {
+	switch {
+	case errors.Is(err, outbox.ErrBroken):
+		a.fail(err)
+	case errors.Is(err, outbox.ErrNoSpace), errors.Is(err, outbox.ErrFull):
+		a.log.Error("result cannot be kept", keyError, err)
+	}
+}

@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/sync/wire"
+)
+
+func fleetCommand() *cobra.Command {
+	return group("fleet", "Enrol devices, see how they are, send commands, roll out models",
+		fleetEnrolCommand(), fleetListCommand(), fleetShowCommand(), fleetCommandCommand(), fleetRolloutCommand())
+}
+
+// devicePath returns the API path of a device given as NAME or TENANT/NAME.
+func devicePath(arg string) (wire.Device, string, error) {
+	if !strings.Contains(arg, "/") {
+		arg = "default/" + arg
+	}
+	d, err := wire.ParseDevice(arg)
+	if err != nil {
+		return d, "", usageError{err}
+	}
+	return d, "/v1/devices/" + d.Tenant + "/" + d.Name, nil
+}
+
+func fleetEnrolCommand() *cobra.Command {
+	var hub hubFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "enrol [TENANT/]DEVICE",
+		Short: "Make the token with which a device connects",
+		Long: `Enrol registers a device and prints one line, its token. Put it into the agent's
+configuration (token = "…", or a file named by token_file). It holds the addresses of
+the hub, the device's secret and the public keys that the device is to trust: keep it
+like a password. Enrolling the same device again makes the old token void.`,
+		Example: `  dunlin fleet enrol shop/line-3 --token-file hub/admin.token > token.txt`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			d, _, err := devicePath(args[0])
+			if err != nil {
+				return err
+			}
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			var out struct {
+				Token string `json:"token"`
+			}
+			if err := api.do(c.Context(), "POST", "/v1/devices", map[string]string{"tenant": d.Tenant, "name": d.Name}, &out); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), out)
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), out.Token)
+			return err
+		},
+	}
+	hub.register(c)
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// deviceRow is what the hub's API says of a device.
+type deviceRow struct {
+	Tenant   string             `json:"tenant"`
+	Name     string             `json:"name"`
+	Online   bool               `json:"online"`
+	LastSeen time.Time          `json:"last_seen"`
+	Gen      int64              `json:"gen"`
+	Hello    *wire.Hello        `json:"hello"`
+	Reported *wire.Reported     `json:"reported"`
+	Metric   map[string]float64 `json:"metric"`
+}
+
+func fleetListCommand() *cobra.Command {
+	var hub hubFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List the devices: online, model, facts, what waits",
+		Example: `  dunlin fleet list --token-file hub/admin.token`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return passThrough(c, api, "GET", "/v1/devices", nil)
+			}
+			var out struct {
+				Devices []deviceRow `json:"devices"`
+			}
+			if err := api.do(c.Context(), "GET", "/v1/devices", nil, &out); err != nil {
+				return err
+			}
+			rows := [][]string{{"DEVICE", "STATE", "SEEN", "MODEL", "FACTS", "WAITING"}}
+			for _, d := range out.Devices {
+				rows = append(rows, d.row())
+			}
+			table(c.OutOrStdout(), rows)
+			return nil
+		},
+	}
+	hub.register(c)
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func (d *deviceRow) row() []string {
+	state, seen, running, known, waiting := "offline", "never", "-", "-", "-"
+	if d.Online {
+		state = "online"
+	}
+	if !d.LastSeen.IsZero() {
+		seen = time.Since(d.LastSeen).Round(time.Second).String() + " ago"
+	}
+	if r := d.Reported; r != nil {
+		if r.Model != nil {
+			running = fmt.Sprintf("%s@%d", r.Model.Name, r.Model.Version)
+		}
+		if r.Facts != nil {
+			known = fmt.Sprintf("%s@%d", r.Facts.Graph, r.Facts.Version)
+		}
+	}
+	if d.Hello != nil {
+		waiting = fmt.Sprint(d.Hello.Outbox.Next - d.Hello.Outbox.First)
+	}
+	return []string{d.Tenant + "/" + d.Name, state, seen, running, known, waiting}
+}
+
+// passThrough prints the hub's JSON as it is.
+func passThrough(c *cobra.Command, api *client, method, path string, body any) error {
+	var out json.RawMessage
+	if err := api.do(c.Context(), method, path, body, &out); err != nil {
+		return err
+	}
+	return printJSON(c.OutOrStdout(), out)
+}
+
+func fleetShowCommand() *cobra.Command {
+	var hub hubFlags
+	c := &cobra.Command{
+		Use:     "show [TENANT/]DEVICE",
+		Short:   "Print everything the hub knows of a device, as JSON",
+		Example: `  dunlin fleet show line-3 --token-file hub/admin.token`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			_, path, err := devicePath(args[0])
+			if err != nil {
+				return err
+			}
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			return passThrough(c, api, "GET", path, nil)
+		},
+	}
+	hub.register(c)
+	return c
+}
+
+func fleetCommandCommand() *cobra.Command {
+	var (
+		hub       hubFlags
+		ttl, wait time.Duration
+	)
+	c := &cobra.Command{
+		Use:   "command [TENANT/]DEVICE NAME [JSON]",
+		Short: "Send a command to a device and wait for its answer",
+		Long: `Command sends one order. NAME is infer, activate, rollback, status or log-level; JSON
+holds its arguments. The hub keeps sending it until the device has answered or --ttl
+is over; the device obeys an id once, however often it arrives.`,
+		Example: `  dunlin fleet command line-3 status
+  dunlin fleet command line-3 log-level '{"level":"debug"}' --ttl 1h --wait 0`,
+		Args: cobra.RangeArgs(2, 3),
+		RunE: func(c *cobra.Command, args []string) error {
+			_, path, err := devicePath(args[0])
+			if err != nil {
+				return err
+			}
+			order := map[string]any{"name": args[1], "ttl_s": int(ttl.Seconds())}
+			if len(args) == 3 {
+				if !json.Valid([]byte(args[2])) {
+					return usagef("arguments %q are not JSON", args[2])
+				}
+				order["args"] = json.RawMessage(args[2])
+			}
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			var sent struct {
+				ID string `json:"id"`
+			}
+			if err := api.do(c.Context(), "POST", path+"/commands", order, &sent); err != nil {
+				return err
+			}
+			return passThrough(c, api, "GET", fmt.Sprintf("/v1/commands/%s?wait=%d", url.PathEscape(sent.ID), int(wait.Seconds())), nil)
+		},
+	}
+	hub.register(c)
+	c.Flags().DurationVar(&ttl, "ttl", time.Minute, "when the order expires")
+	c.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for the answer, 0: not at all")
+	return c
+}
+
+func fleetRolloutCommand() *cobra.Command {
+	var (
+		hub    hubFlags
+		canary string
+		act    string
+		soak   int
+		trial  int
+	)
+	c := &cobra.Command{
+		Use:   "rollout [MODEL VERSION]",
+		Short: "Give a model to a few devices, then to all; list, pause or abort rollouts",
+		Long: `Rollout starts one: MODEL at VERSION goes to the canaries first, and to the others when
+every canary has passed its trial. Any canary that refuses it or goes back takes the
+whole rollout back. Without arguments it lists the rollouts.`,
+		Example: `  dunlin fleet rollout garments 2 --canary 1
+  dunlin fleet rollout garments 2 --canary line-1,line-2
+  dunlin fleet rollout                            # list
+  dunlin fleet rollout --abort ID`,
+		Args: cobra.MatchAll(cobra.MaximumNArgs(2), func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return fmt.Errorf("give MODEL and VERSION")
+			}
+			return nil
+		}),
+		RunE: func(c *cobra.Command, args []string) error {
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			if verb, id, ok := strings.Cut(act, ":"); ok {
+				return passThrough(c, api, "POST", "/v1/rollouts/"+url.PathEscape(id)+"/"+verb, nil)
+			}
+			if len(args) == 0 {
+				return passThrough(c, api, "GET", "/v1/rollouts", nil)
+			}
+			version, err := strconv.ParseInt(args[1], 10, 64)
+			if err != nil {
+				return usagef("version %q is no number", args[1])
+			}
+			plan := map[string]any{
+				"model": args[0], "version": version, "rules": map[string]int{"soak_s": soak}, "trial": wire.TrialRules{Seconds: trial},
+			}
+			if n, err := strconv.Atoi(canary); err == nil {
+				plan["canary"] = n
+			} else {
+				plan["canary"] = strings.Split(canary, ",")
+			}
+			return passThrough(c, api, "POST", "/v1/rollouts", plan)
+		},
+	}
+	hub.register(c)
+	f := c.Flags()
+	f.StringVar(&canary, "canary", "1", "how many devices go first, or their names, with commas")
+	f.IntVar(&soak, "soak", 0, "seconds that a wave stays open at least")
+	f.IntVar(&trial, "trial", 0, "seconds that a device keeps the model on trial, 0: the agent's default")
+	for _, verb := range []string{"pause", "resume", "abort"} {
+		f.Func(verb, verb+" the rollout with this `ID`", func(id string) error { act = verb + ":" + id; return nil })
+	}
+	return c
+}

@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/hub"
+	"dunlin/hub/page"
+	"dunlin/internal/sign"
+)
+
+func hubCommand() *cobra.Command {
+	var (
+		o     hub.Options
+		keys  []string
+		level string
+	)
+	c := &cobra.Command{
+		Use:   "hub",
+		Short: "Run the hub: broker, registry, facts, results and the page",
+		Long: `Hub runs until it is stopped. Everything it knows is below --dir: models, facts,
+results, devices, its own key (hub.key) and the token for its HTTP API and page
+(admin.token). Killing it at any moment loses nothing that it had acknowledged.
+
+It listens on loopback; any other address needs --tls-cert and --tls-key. Without
+--release-key it makes a key pair for signing models, release.key and release.pub, at
+its first start: move release.key to the machine that signs.`,
+		Example: `  dunlin hub --release-key release.pem.pub
+  dunlin hub --dir /var/lib/dunlin-hub --http 0.0.0.0:7070 --mqtt 0.0.0.0:8883 \
+      --tls-cert hub.crt --tls-key hub.pem --release-key release.pem.pub`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var l slog.Level
+			if err := l.UnmarshalText([]byte(level)); err != nil {
+				return usagef("--log-level %q: want debug, info, warn or error", level)
+			}
+			o.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
+			for _, file := range keys {
+				k, err := sign.ReadPublic(file)
+				if err != nil {
+					return err
+				}
+				o.ReleaseKeys = append(o.ReleaseKeys, k)
+			}
+			o.Page, o.Version = page.Handler(), buildVersion().Version
+			h, err := hub.Open(o)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "hub folder %s; the page and the API want the token in %s\n", o.Dir, filepath.Join(o.Dir, "admin.token"))
+			return h.Run(c.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Dir, "dir", "dunlin-hub", "folder for all that the hub keeps")
+	f.StringVar(&o.HTTPAddr, "http", "127.0.0.1:7070", "address of the HTTP API and the page")
+	f.StringVar(&o.MQTTAddr, "mqtt", "127.0.0.1:1883", "address of the MQTT listener")
+	f.StringVar(&o.PublicHTTP, "public-http", "", "URL under which devices reach the API, where it is another")
+	f.StringVar(&o.PublicMQTT, "public-mqtt", "", "URL under which devices reach the MQTT listener, where it is another")
+	f.StringVar(&o.CertFile, "tls-cert", "", "certificate (PEM) of both listeners")
+	f.StringVar(&o.KeyFile, "tls-key", "", "its key (PEM)")
+	f.StringVar(&o.CAFile, "tls-ca", "", "certificate (PEM) of the authority, for devices that do not know it")
+	f.StringVar(&o.BrokerURL, "broker", "", "use this MQTT broker in place of the embedded one")
+	f.StringVar(&o.BrokerUser, "broker-user", "", "user name at that broker")
+	f.StringVar(&o.BrokerPassword, "broker-password", "", "password at that broker")
+	f.DurationVar(&o.Results.MaxAge, "keep-results", 0, "drop results that are older, 0: keep all")
+	f.StringArrayVar(&keys, "release-key", nil, "public key file (PEM) that may sign models; may be repeated")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return c
+}

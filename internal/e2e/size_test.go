@@ -1,0 +1,66 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The limits of the agent: what a small board can spare.
+const (
+	maxBinary = 12 << 20 // bytes, linux/arm64, stripped
+	maxIdle   = 25 << 10 // KiB resident, connected, with a model
+)
+
+// TestSize measures the agent as it ships; make size prints what it logs.
+func TestSize(t *testing.T) {
+	for _, p := range []struct{ arch, arm string }{{"arm64", ""}, {"arm", "7"}, {"arm", "6"}, {"amd64", ""}} {
+		out := filepath.Join(t.TempDir(), "dunlin-agent")
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "dunlin/cmd/dunlin-agent")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+p.arch, "GOARM="+p.arm)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", p.arch, err, text)
+		}
+		info, err := os.Stat(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("dunlin-agent linux/%s%s: %.2f MB", p.arch, p.arm, float64(info.Size())/1e6)
+		if p.arch == "arm64" && info.Size() > maxBinary {
+			t.Errorf("dunlin-agent for arm64 has %d bytes, limit %d", info.Size(), maxBinary)
+		}
+	}
+	e, f := theExample(t), startFleet(t)
+	a := f.startAgent("idle", fmt.Sprintf("[model]\npack = %q\nrelease_keys = [%q]\n", e.pack, e.key+".pub"))
+	a.runs(e.digest)
+	wait(t, 30*time.Second, "the agent to be connected and settled", func() error {
+		kib, err := resident(a.cmd.Process.Pid)
+		if err == nil && kib > maxIdle {
+			err = fmt.Errorf("%d KiB resident, limit %d", kib, maxIdle)
+		}
+		return err
+	})
+	kib, err := resident(a.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("dunlin-agent idle with a model: %.1f MB resident", float64(kib)/1024)
+}
+
+// resident returns VmRSS of a process, in KiB.
+func resident(pid int) (kib int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); n == 1 {
+			return kib, err
+		}
+	}
+	return 0, fmt.Errorf("process %d says no VmRSS", pid)
+}

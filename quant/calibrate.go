@@ -1,0 +1,164 @@
+package quant
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"dunlin/engine"
+	"dunlin/model"
+)
+
+// Ranges is what calibration saw of each float value of the prepared graph: a
+// histogram, and the mean of each channel.
+type Ranges struct {
+	Samples int
+	values  map[string]*Histogram
+	means   map[string]*means
+}
+
+// means are the sums of a value's channels: of axis 1, which is the channels
+// of an activation [N, C, ...] and the columns of a matrix.
+type means struct {
+	sums  []float64
+	count int // of elements that each sum has
+}
+
+// add counts a tensor. One whose channels are of another number than those
+// before makes the means unknown.
+func (m *means) add(t *model.Tensor) {
+	if len(t.Shape) < 2 || (m.sums != nil && len(m.sums) != t.Shape[1]) {
+		m.sums, m.count = []float64{}, 0
+		return
+	}
+	channels := t.Shape[1]
+	if m.sums == nil {
+		m.sums = make([]float64, channels)
+	}
+	inner := 1
+	for _, d := range t.Shape[2:] {
+		inner *= d
+	}
+	for i, v := range t.F32() {
+		m.sums[i/inner%channels] += float64(v)
+	}
+	m.count += t.Shape[0] * inner
+}
+
+// mean returns the mean of each of a value's channels, nil where it is not
+// known.
+func (r *Ranges) mean(value string) []float64 {
+	m := r.means[value]
+	if m == nil || m.count == 0 {
+		return nil
+	}
+	all := make([]float64, len(m.sums))
+	for c, s := range m.sums {
+		all[c] = s / float64(m.count)
+	}
+	return all
+}
+
+// Values returns the names of the values that were seen, sorted.
+func (r *Ranges) Values() []string { return slices.Sorted(maps.Keys(r.values)) }
+
+// Histogram returns what was seen of a value, nil where that is nothing.
+func (r *Ranges) Histogram(value string) *Histogram { return r.values[value] }
+
+// Calibrate runs g on n samples and counts the values on each edge. next
+// returns the i-th sample, a tensor for each input of the graph in order; it
+// is asked for each i once, in order, and what it returns is not kept. It fails
+// with ErrRange where a value is NaN or infinite, and with what engine or
+// next fail with.
+func Calibrate(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int, o Options) (*Ranges, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if n <= 0 {
+		return nil, fmt.Errorf("calibrate %s: %w", g.Name, ErrSamples)
+	}
+	p, err := prepare(g)
+	if err != nil {
+		return nil, err
+	}
+	r := &Ranges{values: map[string]*Histogram{}, means: map[string]*means{}}
+	var broken error
+	run := newRunner(p, func(value string, t *model.Tensor) {
+		if t.Type != model.F32 || broken != nil {
+			return
+		}
+		h := r.values[value]
+		if h == nil {
+			h = &Histogram{}
+			r.values[value], r.means[value] = h, &means{}
+		}
+		r.means[value].add(t)
+		if err := h.Add(t.F32()); err != nil {
+			broken = fmt.Errorf("value %s: %w", value, err)
+		}
+	})
+	for i := range n {
+		in, err := next(i)
+		if err == nil {
+			err = run.run(in)
+		}
+		if err == nil {
+			err = broken
+		}
+		if err != nil {
+			return nil, fmt.Errorf("calibrate %s: sample %d: %w", g.Name, i, err)
+		}
+		r.Samples++
+		if o.Progress != nil {
+			o.Progress(i+1, n)
+		}
+	}
+	return r, nil
+}
+
+// runner runs a graph on samples and shows each value; a program is compiled
+// again when the shapes of a sample differ from those of the one before.
+type runner struct {
+	g       *model.Graph
+	observe func(string, *model.Tensor)
+	shapes  map[string]model.Shape
+	session *engine.Session
+}
+
+func newRunner(g *model.Graph, observe func(string, *model.Tensor)) *runner {
+	return &runner{g: g, observe: observe}
+}
+
+func (r *runner) run(in []*model.Tensor) error {
+	if len(in) != len(r.g.Inputs) {
+		return fmt.Errorf("%d tensors for %d inputs", len(in), len(r.g.Inputs))
+	}
+	if r.session == nil || !r.fits(in) {
+		r.shapes = map[string]model.Shape{}
+		for i, name := range r.g.Inputs {
+			r.shapes[name] = slices.Clone(in[i].Shape)
+		}
+		p, err := engine.Compile(r.g, engine.Options{Shapes: r.shapes, Observe: r.observe})
+		if err != nil {
+			return err
+		}
+		r.session = p.NewSession()
+	}
+	for i, t := range in {
+		to := r.session.Input(i)
+		if to.Type != t.Type || len(to.Data) != len(t.Data) {
+			return fmt.Errorf("input %s is %v %v, the sample has %v %v", r.g.Inputs[i], to.Type, to.Shape, t.Type, t.Shape)
+		}
+		copy(to.Data, t.Data)
+	}
+	return r.session.Run()
+}
+
+func (r *runner) fits(in []*model.Tensor) bool {
+	for i, name := range r.g.Inputs {
+		if !r.shapes[name].Equal(in[i].Shape) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,142 @@
+// Package quant makes a model smaller: int8 weights and activations, or
+// float16 weights.
+//
+//	Calibrate(graph, samples) -> Ranges     what values each edge takes, as histograms
+//	Apply(graph, Ranges)      -> graph, Report
+//	Report.Measure            -> the error of each layer's output
+//
+// Start with Calibrate and Apply. The int8 graph has the one form that
+// package model names: QuantizeLinear and DequantizeLinear nodes around
+// float operators. Weights are symmetric with one scale for each output
+// channel, in [-127, 127]; activations are asymmetric with one scale for
+// each value, and 0.0 is always exactly one of the 256 steps; biases are
+// int32 in units of both scales, corrected for the mean error that rounding
+// the weights makes. Inputs and outputs of the graph stay float.
+// (Jacob et al. 2018, arXiv:1712.05877; the choice of ranges by mean squared
+// error: Banner et al. 2019, arXiv:1810.05723.)
+//
+// The promise: the same graph and the same samples in the same order give
+// the same bits. Calibrate needs the memory of one sample's run, 16 KiB a
+// value and 8 bytes a channel, however many samples there are.
+//
+// It does not train, and it does not change what a float operator computes.
+// It reads no files and no pictures: the caller brings tensors.
+package quant
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"dunlin/model"
+)
+
+// Options say what Apply makes, and how.
+type Options struct {
+	// To is the precision wanted: "int8" or "fp16". "" is "int8".
+	To string
+
+	// Range is how an activation's range is chosen from its histogram: "mse",
+	// which is "", takes the one with the least mean squared error; "minmax"
+	// takes all that was seen, which outliers make coarse; "percentile" cuts
+	// as much as Percentile says.
+	Range string
+
+	// Percentile is how much of the values "percentile" keeps, in percent.
+	// 0 is 99.99.
+	Percentile float64
+
+	// Float names nodes that stay in float.
+	Float []string
+
+	// Progress, where set, is called after each sample.
+	Progress func(done, total int)
+}
+
+// Reasons for which a graph is refused, to be asked with errors.Is.
+var (
+	ErrQuantised = errors.New("the graph computes with integers already")
+	ErrRange     = errors.New("the value is not a number, or not finite")
+	ErrSamples   = errors.New("no samples to calibrate with")
+)
+
+// check fails on options that mean nothing.
+func (o Options) check() error {
+	switch o.To {
+	case "", "int8", "fp16":
+	default:
+		return fmt.Errorf("quantise to %q: the precisions are int8 and fp16", o.To)
+	}
+	switch o.Range {
+	case "", "mse", "minmax", "percentile":
+	default:
+		return fmt.Errorf("range by %q: the ways are mse, minmax and percentile", o.Range)
+	}
+	if o.Percentile < 0 || o.Percentile > 100 {
+		return fmt.Errorf("percentile %g is not between 0 and 100", o.Percentile)
+	}
+	return nil
+}
+
+// Apply returns a smaller graph that computes what g computes, and a report
+// of each layer; it does not change g. r is what Calibrate returned for g;
+// it may be nil for fp16. Layers that cannot be made smaller stay in float,
+// and the report says why.
+func Apply(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) {
+	if err := o.check(); err != nil {
+		return nil, nil, err
+	}
+	before := weightBytes(g)
+	g, err := prepare(g)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range o.Float {
+		if !slices.ContainsFunc(g.Nodes, func(n *model.Node) bool { return n.Name == name }) {
+			return nil, nil, fmt.Errorf("quantise %s: no node %s to keep in float", g.Name, name)
+		}
+	}
+	var q *model.Graph
+	var rep *Report
+	if o.To == "fp16" {
+		q, rep = applyHalf(g, o)
+	} else {
+		if r == nil || r.Samples == 0 {
+			return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, ErrSamples)
+		}
+		if q, rep, err = applyInt8(g, r, o); err != nil {
+			return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, err)
+		}
+	}
+	q.Prune()
+	if err := q.Check(); err != nil {
+		return nil, nil, fmt.Errorf("quantise: %w", err)
+	}
+	rep.total(before, weightBytes(q))
+	return q, rep, nil
+}
+
+// prepare returns the float graph whose values Calibrate observes and Apply
+// quantises: batch normalisation and biases are in the weights.
+func prepare(g *model.Graph) (*model.Graph, error) {
+	for _, n := range g.Nodes {
+		switch n.Op {
+		case "QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger":
+			return nil, fmt.Errorf("quantise %s: node %s (%s): %w", g.Name, n.Name, n.Op, ErrQuantised)
+		}
+	}
+	g = foldBias(FoldBatchNorm(foldReshapes(g)))
+	g.Prune()
+	return g, nil
+}
+
+// weightBytes returns the size of all constants.
+func weightBytes(g *model.Graph) int64 {
+	n := int64(0)
+	for _, v := range g.Values {
+		if v.Const != nil {
+			n += int64(len(v.Const.Data))
+		}
+	}
+	return n
+}
