@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"dunlin/engine"
 	"dunlin/internal/sign"
 	"dunlin/sync/link"
 	"dunlin/sync/wire"
@@ -146,19 +146,13 @@ func (h *hub) connected(ctx context.Context) {
 	h.a.graphs.kick()
 }
 
-// tier returns the kernels in use: the last word of a step of the plan.
+// tier returns the kernels that this CPU gets.
 func (a *Agent) tier() string {
-	m, err := a.slots.Acquire()
+	name, err := engine.HostKernels()
 	if err != nil {
-		return ""
+		a.log.Warn("kernels", keyError, err)
 	}
-	defer m.Release()
-	for _, step := range m.Program.Steps() {
-		if words := strings.Fields(step.Kernel); len(words) > 1 {
-			return words[len(words)-1]
-		}
-	}
-	return ""
+	return name
 }
 
 func (a *Agent) factsVersion() *wire.FactsVersion {

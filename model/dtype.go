@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -72,8 +73,12 @@ type Shape []int
 const Unknown = -1
 
 // MaxElements bounds the elements of one tensor, so that no product of axis
-// lengths, nor its size in bytes, overflows an int64.
+// lengths, nor its size in bytes, overflows an int64. Where int has 32 bits,
+// Elements refuses earlier, so that no size in bytes overflows an int.
 const MaxElements = 1 << 40
+
+// maxSize is the size of the widest element.
+const maxSize = 8
 
 // Elements returns the product of the axes. It fails where an axis is
 // negative or Unknown, and where the product passes MaxElements.
@@ -95,7 +100,7 @@ func (s Shape) Elements() (int, error) {
 	if zero {
 		return 0, nil
 	}
-	if int64(int(n)) != n {
+	if n > math.MaxInt/maxSize {
 		return 0, fmt.Errorf("shape %v: too large for this machine", s)
 	}
 	return int(n), nil

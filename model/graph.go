@@ -7,8 +7,9 @@
 //
 // The operators are those of ONNX, in the form they have in opset 13,
 // whatever the form in the file was: activations are NCHW, the axes of
-// Squeeze are an input, and so on (https://onnx.ai/onnx/operators). An
-// operator of another domain carries it in its name:
+// Squeeze are an input, and so on (https://onnx.ai/onnx/operators); the
+// table in model/onnx/canon.go has what it makes of other forms. An operator
+// of another domain carries it in its name:
 // "com.microsoft.QLinearAdd". Quantisation has one form only: integers stand
 // in the graph as QuantizeLinear and DequantizeLinear nodes around float
 // operators, with int8 weights behind a DequantizeLinear of their own;
@@ -138,8 +139,8 @@ func (g *Graph) Consumers() map[string][]*Node {
 	return m
 }
 
-// Clone returns a graph whose nodes and values can be changed without
-// changing g. Tensors are shared: nobody writes into a constant.
+// Clone returns a graph whose nodes, values and subgraphs can be changed
+// without changing g. Tensors are shared: nobody writes into a constant.
 func (g *Graph) Clone() *Graph {
 	c := &Graph{
 		Name: g.Name, Inputs: slices.Clone(g.Inputs), Outputs: slices.Clone(g.Outputs),
@@ -153,6 +154,11 @@ func (g *Graph) Clone() *Graph {
 	for i, n := range g.Nodes {
 		c.Nodes[i] = &Node{
 			Op: n.Op, Name: n.Name, In: slices.Clone(n.In), Out: slices.Clone(n.Out), Attrs: maps.Clone(n.Attrs),
+		}
+		for key, a := range n.Attrs {
+			if sub, ok := a.(*Graph); ok {
+				c.Nodes[i].Attrs[key] = sub.Clone()
+			}
 		}
 	}
 	return c
@@ -218,25 +224,43 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Check fails with a *Error where the graph is not closed (see the package
 // comment), where a name is made twice, or where a constant's bytes do not
-// fit its shape.
+// fit its shape. It takes time and memory in proportion to the graph.
 func (g *Graph) Check() error { return g.check(nil) }
 
-func (g *Graph) check(outer map[string]bool) error {
-	bad := func(part, format string, a ...any) error {
-		return &Error{Graph: g.Name, Part: part, Err: fmt.Errorf(format, a...)}
-	}
-	seen := maps.Clone(outer)
-	if seen == nil {
-		seen = map[string]bool{}
-	}
-	own := map[string]bool{}
-	define := func(name, part string) error {
-		if own[name] {
-			return bad(part, "value %q is made twice", name)
+// scope is the values that a node can read: those of its own graph so far,
+// and those of the graphs around it.
+type scope struct {
+	own   map[string]bool
+	outer *scope
+}
+
+func (s *scope) has(name string) bool {
+	for ; s != nil; s = s.outer {
+		if s.own[name] {
+			return true
 		}
-		own[name], seen[name] = true, true
-		return nil
 	}
+	return false
+}
+
+func (g *Graph) bad(part, format string, a ...any) error {
+	return &Error{Graph: g.Name, Part: part, Err: fmt.Errorf(format, a...)}
+}
+
+// define adds a value that part makes.
+func (g *Graph) define(s *scope, name, part string) error {
+	if name == "" {
+		return g.bad(part, "a value without a name")
+	}
+	if s.own[name] {
+		return g.bad(part, "value %q is made twice", name)
+	}
+	s.own[name] = true
+	return nil
+}
+
+func (g *Graph) check(outer *scope) error {
+	s := &scope{own: map[string]bool{}, outer: outer}
 	for name, v := range g.Values {
 		if v.Const == nil {
 			continue
@@ -244,45 +268,55 @@ func (g *Graph) check(outer map[string]bool) error {
 		if err := v.Const.Check(); err != nil {
 			return &Error{Graph: g.Name, Part: "constant " + name, Err: err}
 		}
-		if err := define(name, "constant "+name); err != nil {
+		if err := g.define(s, name, "constant "+name); err != nil {
 			return err
 		}
 	}
 	for _, name := range g.Inputs {
-		if err := define(name, "input "+name); err != nil {
+		if err := g.define(s, name, "input "+name); err != nil {
 			return err
 		}
 	}
 	names := map[string]bool{}
 	for _, n := range g.Nodes {
-		part := "node " + n.Name + " (" + n.Op + ")"
 		if n.Name == "" || names[n.Name] {
-			return bad(part, "its name is empty or taken")
+			return g.bad(n.part(), "its name is empty or taken")
 		}
 		names[n.Name] = true
-		for _, i := range n.In {
-			if i != "" && !seen[i] {
-				return bad(part, "reads %q, which nothing before it makes", i)
-			}
-		}
-		for key, a := range n.Attrs {
-			if sub, ok := a.(*Graph); ok {
-				if err := sub.check(seen); err != nil {
-					return fmt.Errorf("%s, attribute %s: %w", part, key, err)
-				}
-			}
-		}
-		for _, o := range n.Out {
-			if o != "" {
-				if err := define(o, part); err != nil {
-					return err
-				}
-			}
+		if err := g.checkNode(s, n); err != nil {
+			return err
 		}
 	}
 	for _, o := range g.Outputs {
-		if !seen[o] {
-			return bad("output "+o, "nothing makes it")
+		if !s.has(o) {
+			return g.bad("output "+o, "nothing makes it")
+		}
+	}
+	return nil
+}
+
+func (n *Node) part() string { return "node " + n.Name + " (" + n.Op + ")" }
+
+// checkNode checks what n and its subgraphs read, and defines what n makes.
+func (g *Graph) checkNode(s *scope, n *Node) error {
+	for _, i := range n.In {
+		if i != "" && !s.has(i) {
+			return g.bad(n.part(), "reads %q, which nothing before it makes", i)
+		}
+	}
+	for key, a := range n.Attrs {
+		if sub, ok := a.(*Graph); ok {
+			if err := sub.check(s); err != nil {
+				return fmt.Errorf("%s, attribute %s: %w", n.part(), key, err)
+			}
+		}
+	}
+	for _, o := range n.Out {
+		if o == "" {
+			continue
+		}
+		if err := g.define(s, o, n.part()); err != nil {
+			return err
 		}
 	}
 	return nil

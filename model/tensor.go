@@ -143,6 +143,18 @@ func (t *Tensor) I32() []int32 { return typed[int32](t, I32) }
 // I64 returns the elements of an I64 tensor.
 func (t *Tensor) I64() []int64 { return typed[int64](t, I64) }
 
+// BF16 returns the bits of the elements of a BF16 tensor.
+func (t *Tensor) BF16() []uint16 { return typed[uint16](t, BF16) }
+
+// U16 returns the elements of a U16 tensor.
+func (t *Tensor) U16() []uint16 { return typed[uint16](t, U16) }
+
+// U32 returns the elements of a U32 tensor.
+func (t *Tensor) U32() []uint32 { return typed[uint32](t, U32) }
+
+// U64 returns the elements of a U64 tensor.
+func (t *Tensor) U64() []uint64 { return typed[uint64](t, U64) }
+
 // Bools returns the elements of a Bool tensor, 0 or 1 each.
 func (t *Tensor) Bools() []uint8 { return typed[uint8](t, Bool) }
 

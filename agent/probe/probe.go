@@ -112,7 +112,7 @@ func New(node Node, o Options) http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /{$}", s.index)
 	m.HandleFunc("GET /livez", s.live)
-	m.HandleFunc("GET /healthz", s.live)
+	m.HandleFunc("GET /healthz", s.ready) // the old name of readyz
 	m.HandleFunc("GET /readyz", s.ready)
 	m.HandleFunc("GET /metrics", s.metrics)
 	m.HandleFunc("GET /v1/status", s.status)

@@ -199,7 +199,7 @@ func TestOpenInferenceProtocol(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	base, _ := serve(t, &device{down: true}, Options{})
 	for path, want := range map[string]int{
-		"/livez": 200, "/healthz": 200, "/readyz": 503, "/v2/health/live": 200, "/v2/health/ready": 400,
+		"/livez": 200, "/healthz": 503, "/readyz": 503, "/v2/health/live": 200, "/v2/health/ready": 400,
 		"/v2/models/adder/ready": 400, "/v2/models/adder": 503,
 	} {
 		if status, body := ask(t, "GET", base+path, "", ""); status != want {
