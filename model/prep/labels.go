@@ -27,9 +27,12 @@ type Label struct {
 //
 //	t  float32, [N] or [1, N]
 //
-// Scores that are not numbers are an error: a network that answers NaN has
-// no best class.
+// labels may be nil where the Spec has Names. Scores that are not numbers are
+// an error: a network that answers NaN has no best class.
 func (o Output) Classes(t *model.Tensor, labels []string, entities map[string]string, dst []Label) ([]Label, error) {
+	if o.Kind != "" && o.Kind != "classes" {
+		return dst, fmt.Errorf("prep: output %q: has %s, no classes", o.Name, o.Kind)
+	}
 	n := t.Elements()
 	if t.Type != model.F32 || n == 0 || len(t.Shape) == 0 || t.Shape[len(t.Shape)-1] != n {
 		return dst, fmt.Errorf("prep: output %q: tensor is %v %v, want float32 [1, N]", o.Name, t.Type, t.Shape)
@@ -55,14 +58,22 @@ func (o Output) Classes(t *model.Tensor, labels []string, entities map[string]st
 		best = best[:min(len(best), o.Top)]
 	}
 	for _, i := range best {
-		l := Label{Index: i, Label: fmt.Sprintf("class %d", i), Score: scores[i]}
-		if i < len(labels) {
-			l.Label = labels[i]
-		}
+		l := Label{Index: i, Label: o.label(i, labels), Score: scores[i]}
 		l.Entity = entities[l.Label]
 		dst = append(dst, l)
 	}
 	return dst, nil
+}
+
+// label names class i.
+func (o Output) label(i int, labels []string) string {
+	if len(labels) == 0 {
+		labels = o.Names
+	}
+	if i < len(labels) {
+		return labels[i]
+	}
+	return fmt.Sprintf("class %d", i)
 }
 
 // softmax returns exp(x-max) / sum of it. A score is shown to a person and

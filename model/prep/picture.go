@@ -55,6 +55,9 @@ func Decode(data []byte, lim Limits) (image.Image, error) {
 // What is transparent lies on black. 16-bit channels lose their low byte.
 // It fails where dst has another type or shape.
 func (in Input) Picture(img image.Image, dst *model.Tensor) error {
+	if in.Kind == "sound" {
+		return fmt.Errorf("prep: input %q: takes a sound, no picture", in.Name)
+	}
 	if dst.Type != model.F32 || !dst.Shape.Equal(in.Shape()) {
 		return fmt.Errorf("prep: input %q: tensor is %v %v, want float32 %v", in.Name, dst.Type, dst.Shape, in.Shape())
 	}
@@ -121,44 +124,20 @@ func rgb(img image.Image, x, y int) (r, g, b uint8) {
 
 // fit cuts or pads src to in.Width x in.Height.
 func (in Input) fit(src raster) raster {
-	whole := box{0, 0, src.w, src.h}
-	switch in.Fit {
-	case "crop":
-		return resize(src, in.cut(src), in.Width, in.Height, in.Resize)
-	case "letterbox":
-		w, h := in.Width, in.Height
-		if src.w*h > src.h*w { // the picture is wider than the input
-			h = max(1, (src.h*w+src.w/2)/src.w)
-		} else {
-			w = max(1, (src.w*h+src.h/2)/src.h)
-		}
-		inner := resize(src, whole, w, h, in.Resize)
-		dst := newRaster(in.Width, in.Height, src.c)
-		for i := range dst.pix {
-			dst.pix[i] = uint8(in.Pad)
-		}
-		left, top := (in.Width-w)/2, (in.Height-h)/2
-		for y := range h {
-			copy(dst.pix[((top+y)*dst.w+left)*dst.c:], inner.pix[y*w*dst.c:(y+1)*w*dst.c])
-		}
-		return dst
+	p := in.Place(src.w, src.h)
+	w, h := p.to.x1-p.to.x0, p.to.y1-p.to.y0
+	inner := resize(src, p.from, w, h, in.Resize)
+	if w == in.Width && h == in.Height {
+		return inner
 	}
-	return resize(src, whole, in.Width, in.Height, in.Resize)
-}
-
-// cut returns the largest centred part of src that has the input's aspect,
-// times in.Keep: with Keep = 224/256 that is "resize the short side to 256,
-// cut the centre 224".
-func (in Input) cut(src raster) box {
-	w, h := src.w, src.h
-	if w*in.Height > h*in.Width {
-		w = max(1, h*in.Width/in.Height)
-	} else {
-		h = max(1, w*in.Height/in.Width)
+	dst := newRaster(in.Width, in.Height, src.c)
+	for i := range dst.pix {
+		dst.pix[i] = uint8(in.Pad)
 	}
-	w, h = max(1, int(float64(w)*in.Keep)), max(1, int(float64(h)*in.Keep))
-	left, top := (src.w-w)/2, (src.h-h)/2
-	return box{left, top, left + w, top + h}
+	for y := range h {
+		copy(dst.pix[((p.to.y0+y)*dst.w+p.to.x0)*dst.c:], inner.pix[y*w*dst.c:(y+1)*w*dst.c])
+	}
+	return dst
 }
 
 // normalise writes src to dst through one table for each channel. The

@@ -1,13 +1,17 @@
-// Package prep turns a picture into a network's input and a network's output
-// into labels. The same code runs when a model is calibrated, when it is
-// evaluated and on the device, so that the three cannot drift apart. Start
-// with Spec, Decode, Input.Picture and Output.Classes.
+// Package prep turns a picture or a sound into a network's input, and a
+// network's outputs into labels, boxes, text or named values. The same code
+// runs when a model is calibrated, when it is evaluated and on the device, so
+// that the three cannot drift apart. Start with Spec; then Decode,
+// Input.Picture and Output.Classes, or DecodeSound and Input.Sound. Preset has
+// the Spec of some well-known networks.
 //
-// Its promise: the same bytes of a picture and the same Spec give the same
-// bits of a tensor on every CPU. Resizing is integer arithmetic, and each
-// channel is normalised through a table of 256 values.
+// Its promise: the same bytes of a picture or a sound and the same Spec give
+// the same bits of a tensor on every CPU. Resizing is integer arithmetic, each
+// channel is normalised through a table of 256 values, and what a sound needs
+// of sines and logarithms is in elementary.go, in plain float64 whose products
+// are never fused with sums.
 //
-// It draws nothing and runs nothing: engine does.
+// It runs nothing: engine does.
 package prep
 
 import (
@@ -27,32 +31,37 @@ type Spec struct {
 	Outputs []Output `toml:"output" json:"outputs"`
 }
 
-// Input says how a picture becomes one input.
+// Input says how a picture or a sound becomes one input. The fields from
+// Color to Resize belong to pictures, the table Rules to sounds.
 type Input struct {
-	Name   string    `toml:"name" json:"name"`     // of the graph's input
-	Kind   string    `toml:"kind" json:"kind"`     // "picture"
-	Color  string    `toml:"color" json:"color"`   // "gray", "rgb" or "bgr"
-	Width  int       `toml:"width" json:"width"`   // pixels
-	Height int       `toml:"height" json:"height"` // pixels
-	Fit    string    `toml:"fit" json:"fit"`       // "stretch", "crop" or "letterbox"
-	Keep   float64   `toml:"keep" json:"keep,omitempty"`
-	Pad    int       `toml:"pad" json:"pad,omitempty"` // letterbox: value of the border, 0 to 255
-	Resize string    `toml:"resize" json:"resize"`     // "bilinear", "nearest" or "area"
-	Layout string    `toml:"layout" json:"layout"`     // "nchw" or "nhwc"
-	Scale  float64   `toml:"scale" json:"scale"`       // value = (pixel*scale - mean) / std
-	Mean   []float64 `toml:"mean" json:"mean"`         // one for each channel, in the order of Color
-	Std    []float64 `toml:"std" json:"std"`
+	Name   string      `toml:"name" json:"name"`                       // of the graph's input
+	Kind   string      `toml:"kind" json:"kind"`                       // "picture" or "sound"
+	Color  string      `toml:"color" json:"color,omitempty"`           // "gray", "rgb" or "bgr"
+	Width  int         `toml:"width" json:"width,omitempty"`           // pixels
+	Height int         `toml:"height" json:"height,omitempty"`         // pixels
+	Fit    string      `toml:"fit" json:"fit,omitempty"`               // "stretch", "crop" or "letterbox"
+	Keep   float64     `toml:"keep" json:"keep,omitempty"`             // crop: how much of the largest centred part is kept, 1: all
+	Pad    int         `toml:"pad" json:"pad,omitempty"`               // letterbox: value of the border, 0 to 255
+	Resize string      `toml:"resize" json:"resize,omitempty"`         // "bilinear", "nearest" or "area"
+	Layout string      `toml:"layout" json:"layout"`                   // "nchw" or "nhwc"; of a sound also "ntf", "nft" or "flat", see Shape
+	Scale  float64     `toml:"scale" json:"scale"`                     // value = (x*scale - mean) / std, x a pixel or a feature
+	Mean   []float64   `toml:"mean" json:"mean"`                       // one for each channel, in the order of Color; of a sound one, or one for each feature
+	Std    []float64   `toml:"std" json:"std"`                         // as Mean
+	Rules  *SoundRules `toml:"sound,omitempty" json:"sound,omitempty"` // kind "sound"
 }
 
-// Output says how one output is read.
+// Output says how one output is read, or, for boxes, several.
 type Output struct {
-	Name     string `toml:"name" json:"name"`
-	Kind     string `toml:"kind" json:"kind"`                                     // "classes"
-	Softmax  bool   `toml:"softmax" json:"softmax"`                               // the network ends in logits
-	Top      int    `toml:"top" json:"top"`                                       // how many labels an answer has
-	Labels   string `toml:"labels,omitempty" json:"labels,omitempty"`             // file beside prep.toml, a label a line; a pack holds the labels itself
-	Entities string `toml:"entities,omitempty" json:"entities,omitempty"`         // file beside prep.toml: label,IRI
-	Offset   int    `toml:"class_offset,omitempty" json:"class_offset,omitempty"` // class 0 of the labelled data is this index of the output
+	Name     string     `toml:"name" json:"name"`                                     // of the graph's output; of boxes, any word
+	Kind     string     `toml:"kind" json:"kind"`                                     // "classes", "boxes", "text" or "values"
+	Softmax  bool       `toml:"softmax" json:"softmax"`                               // classes, text: the network ends in logits
+	Top      int        `toml:"top" json:"top"`                                       // how many labels, boxes or values an answer has at most
+	Labels   string     `toml:"labels,omitempty" json:"labels,omitempty"`             // file beside prep.toml, a label a line; a pack holds the labels itself
+	Names    []string   `toml:"names,omitempty" json:"names,omitempty"`               // the labels themselves, where there are few and no file
+	Entities string     `toml:"entities,omitempty" json:"entities,omitempty"`         // file beside prep.toml: label,IRI
+	Offset   int        `toml:"class_offset,omitempty" json:"class_offset,omitempty"` // class 0 of the labelled data is this index of the output
+	Box      *BoxRules  `toml:"boxes,omitempty" json:"boxes,omitempty"`               // kind "boxes"
+	CTC      *TextRules `toml:"text,omitempty" json:"text,omitempty"`                 // kind "text"
 }
 
 // Limits of a Spec, which may come with a model from anywhere.
@@ -97,10 +106,14 @@ func (s *Spec) setDefaults() {
 	for i := range s.Inputs {
 		in := &s.Inputs[i]
 		or(&in.Kind, "picture")
+		or(&in.Layout, "nchw")
+		if in.Kind == "sound" {
+			in.soundDefaults()
+			continue
+		}
 		or(&in.Color, "rgb")
 		or(&in.Fit, "stretch")
 		or(&in.Resize, "bilinear")
-		or(&in.Layout, "nchw")
 		if in.Scale == 0 {
 			in.Scale = 1.0 / 255
 		}
@@ -110,9 +123,7 @@ func (s *Spec) setDefaults() {
 	}
 	for i := range s.Outputs {
 		or(&s.Outputs[i].Kind, "classes")
-		if s.Outputs[i].Top == 0 {
-			s.Outputs[i].Top = 3
-		}
+		s.Outputs[i].setDefaults()
 	}
 }
 
@@ -127,19 +138,31 @@ func (s Spec) Check() error {
 		}
 	}
 	for i, out := range s.Outputs {
-		if out.Kind != "classes" {
-			return fmt.Errorf("prep: output %d (%q): kind %q: want classes", i, out.Name, out.Kind)
-		}
-		if out.Top < 1 || out.Top > 1000 || out.Offset < 0 || out.Offset > 1<<20 {
-			return fmt.Errorf("prep: output %d (%q): top %d, class_offset %d: want top from 1 to 1000", i, out.Name, out.Top, out.Offset)
+		if err := out.check(); err != nil {
+			return fmt.Errorf("prep: output %d (%q): %w", i, out.Name, err)
 		}
 	}
 	return nil
 }
 
 func (in Input) check() error {
+	switch in.Kind {
+	case "picture":
+		if err := in.checkPicture(); err != nil {
+			return err
+		}
+	case "sound":
+		if err := in.checkSound(); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("kind %q: want one of picture sound", in.Kind)
+	}
+	return in.checkScale()
+}
+
+func (in Input) checkPicture() error {
 	for _, f := range []struct{ field, value, want1, want2, want3 string }{
-		{"kind", in.Kind, "picture", "", ""},
 		{"color", in.Color, "gray", "rgb", "bgr"},
 		{"fit", in.Fit, "stretch", "crop", "letterbox"},
 		{"resize", in.Resize, "bilinear", "nearest", "area"},
@@ -158,10 +181,16 @@ func (in Input) check() error {
 	if !(in.Keep > 0 && in.Keep <= 1) {
 		return fmt.Errorf("keep %v: want more than 0, at most 1", in.Keep)
 	}
-	c := in.Channels()
-	if in.Mean != nil && len(in.Mean) != c || in.Std != nil && len(in.Std) != c {
+	if in.Rules != nil {
+		return errors.New("a picture has a table sound")
+	}
+	if c := in.Channels(); in.Mean != nil && len(in.Mean) != c || in.Std != nil && len(in.Std) != c {
 		return fmt.Errorf("%d means and %d stds for %d channels", len(in.Mean), len(in.Std), c)
 	}
+	return nil
+}
+
+func (in Input) checkScale() error {
 	for _, v := range append(append([]float64{in.Scale}, in.Mean...), in.Std...) {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return errors.New("scale, mean and std must be finite")
@@ -175,17 +204,25 @@ func (in Input) check() error {
 	return nil
 }
 
-// Channels returns 1 for gray, 3 otherwise.
+// Channels returns 1 for gray and for sounds, 3 otherwise.
 func (in Input) Channels() int {
-	if in.Color == "gray" {
+	if in.Color == "gray" || in.Kind == "sound" {
 		return 1
 	}
 	return 3
 }
 
-// Shape returns the shape of the tensor that Picture fills: [1, C, H, W] or
-// [1, H, W, C].
+// Shape returns the shape of the tensor that Picture or Sound fills.
+//
+//	picture  nchw [1, C, H, W]; nhwc [1, H, W, C]
+//	sound    nchw [1, 1, T, F]; nhwc [1, T, F, 1]; ntf [1, T, F];
+//	         nft [1, F, T]; flat [1, T*F]
+//
+// T is Rules.Frames, F is Rules.Width.
 func (in Input) Shape() []int {
+	if in.Kind == "sound" && in.Rules != nil {
+		return in.soundShape()
+	}
 	if in.Layout == "nhwc" {
 		return []int{1, in.Height, in.Width, in.Channels()}
 	}
