@@ -21,8 +21,8 @@ type hubFlags struct{ url, token, tokenFile string }
 
 func (f *hubFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.url, "hub", "", "address of the hub's HTTP API (default $DUNLIN_HUB, else http://127.0.0.1:7070)")
-	c.Flags().StringVar(&f.token, "token", "", "the hub's admin token (default $DUNLIN_TOKEN); --token-file keeps it out of the process list")
-	c.Flags().StringVar(&f.tokenFile, "token-file", "", "file that holds the token: admin.token in the hub's folder")
+	c.Flags().StringVar(&f.token, "token", "", "the hub's admin token (default $DUNLIN_TOKEN, else that of a hub in ./dunlin-hub)")
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "file that holds the token: admin.token in the hub's folder; keeps it out of the process list")
 }
 
 // client speaks the hub's HTTP API.
@@ -32,22 +32,35 @@ type client struct {
 }
 
 func (f *hubFlags) client() (*client, error) {
-	token := cmp.Or(f.token, os.Getenv("DUNLIN_TOKEN"))
-	if f.tokenFile != "" {
-		text, err := os.ReadFile(f.tokenFile)
-		if err != nil {
-			return nil, err
-		}
-		token = strings.TrimSpace(string(text))
-	}
-	if token == "" {
-		return nil, hintError{usagef("no token for the hub"), "give --token-file HUBDIR/admin.token, or set DUNLIN_TOKEN"}
+	token, err := f.secret()
+	if err != nil {
+		return nil, err
 	}
 	base := cmp.Or(f.url, os.Getenv("DUNLIN_HUB"), "http://127.0.0.1:7070")
 	if u, err := url.Parse(base); err != nil || u.Host == "" {
 		return nil, usagef("hub address %q: want http://HOST:PORT", base)
 	}
 	return &client{strings.TrimRight(base, "/"), token, http.DefaultClient}, nil
+}
+
+// localToken is the token of a hub that was started in this folder with the
+// default --dir.
+const localToken = "dunlin-hub/admin.token"
+
+// secret returns the token that was given, or else the one of a hub here.
+func (f *hubFlags) secret() (string, error) {
+	file := f.tokenFile
+	if file == "" {
+		if token := cmp.Or(f.token, os.Getenv("DUNLIN_TOKEN")); token != "" {
+			return token, nil
+		}
+		file = localToken
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && f.tokenFile == "" {
+		return "", hintError{usagef("no token for the hub"), "give --token-file HUBDIR/admin.token, or set DUNLIN_TOKEN"}
+	}
+	return strings.TrimSpace(string(text)), err
 }
 
 // apiError is an answer of the hub that is not a success.
@@ -64,12 +77,12 @@ func (e *apiError) Error() string {
 // Hint is the hub's own, or what to do about the status.
 func (e *apiError) Hint() string {
 	switch {
-	case e.Advice != "":
-		return e.Advice
 	case e.Status == http.StatusUnauthorized:
 		return "the token is not this hub's: use admin.token from the hub's folder"
+	case e.Advice == "" && e.Status == http.StatusNotFound && strings.HasPrefix(e.Path, "/v1/devices/"):
+		return "dunlin fleet list shows the devices"
 	}
-	return ""
+	return e.Advice
 }
 
 // do sends body (a reader as it is, anything else as JSON, nil for none) and
@@ -96,6 +109,9 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 	req.Header.Set("Content-Type", kind)
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if ours := bodyError(body); ours != nil {
+			return ours
+		}
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err
@@ -119,4 +135,15 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 		return err
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// failing is a body that knows why it ended early: then that is the error,
+// and not what the connection made of it.
+type failing interface{ failure() error }
+
+func bodyError(body any) error {
+	if f, ok := body.(failing); ok {
+		return f.failure()
+	}
+	return nil
 }

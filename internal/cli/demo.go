@@ -34,7 +34,12 @@ and no network, asks nothing, and leaves the page open until you press Ctrl-C.`,
 			}
 			defer d.close()
 			if err := d.run(c.Context()); err != nil {
-				return withHint(fmt.Errorf("demo: %w", err), "the logs of the hub and the agents are in %s", d.dir)
+				err = fmt.Errorf("demo: %w", err)
+				if d.hub == nil || c.Context().Err() != nil {
+					return err
+				}
+				d.temp = false // somebody will want to look
+				return withHint(err, "the logs of the hub and the agents are in %s", d.dir)
 			}
 			if exit {
 				return nil
@@ -130,9 +135,11 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	for i, s := range steps {
 		fmt.Fprintf(d.out, "\n%d. %s\n", i+1, s.title)
+		at := time.Now()
 		if err := s.do(ctx); err != nil {
 			return fmt.Errorf("step %d (%s): %w", i+1, s.title, err)
 		}
+		d.say("(%.1f s)", time.Since(at).Seconds())
 	}
 	fmt.Fprintf(d.out, "\nSummary (%.0f s)\n", time.Since(begin).Seconds())
 	rows := make([][]string, len(d.checks))
@@ -154,8 +161,11 @@ func (d *demo) proved(what, format string, a ...any) {
 // errNotYet says that a condition that waitFor asks about does not hold yet.
 var errNotYet = errors.New("not yet")
 
-// waitFor asks ok until it returns nil, at most for limit; the last error says
-// what was still missing.
+// final is an error that waiting cannot mend.
+type final struct{ error }
+
+// waitFor asks ok until it returns nil or a final error, at most for limit;
+// the last error says what was still missing.
 func waitFor(ctx context.Context, limit time.Duration, what string, ok func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -163,8 +173,8 @@ func waitFor(ctx context.Context, limit time.Duration, what string, ok func() er
 	defer tick.Stop()
 	for {
 		err := ok()
-		if err == nil {
-			return nil
+		if err == nil || errors.As(err, new(final)) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

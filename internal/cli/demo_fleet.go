@@ -178,7 +178,7 @@ func (d *demo) rollOut(ctx context.Context) error {
 		case "done":
 			return nil
 		case "rolled_back", "paused":
-			return fmt.Errorf("the rollout is %s: %+v", r.Phase, r.Devices)
+			return final{fmt.Errorf("the rollout is %s: %+v", r.Phase, r.Devices)}
 		}
 		return fmt.Errorf("phase %s: %w", r.Phase, errNotYet)
 	})
@@ -204,7 +204,7 @@ type rolloutRow struct {
 
 // syncFacts pushes the example's facts and waits until both agents have them.
 func (d *demo) syncFacts(ctx context.Context) error {
-	out, err := pushFacts(ctx, d.hub.api, "garments", []string{d.path("garments", "garments.nt")})
+	out, err := pushFacts(ctx, d.hub.api, "garments", d.path("garments", "garments.nt"))
 	if err != nil {
 		return err
 	}

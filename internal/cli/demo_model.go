@@ -17,6 +17,9 @@ import (
 // pictures.
 const fashionMNIST = "/usr/share/datasets/fashion-mnist"
 
+// maxLoss is how many points of accuracy a compressed model may lose.
+const maxLoss = 0.5
+
 // takeModel writes the example's files out and reads the network.
 func (d *demo) takeModel(context.Context) error {
 	if err := garments.WriteTo(d.path("garments")); err != nil {
@@ -78,6 +81,9 @@ func (d *demo) packAs(ctx context.Context, to string, version int64, sets []stri
 		d.say("      accuracy on %d pictures: %.2f %% -> %.2f %%", a.Samples, 100*a.Before, 100*a.After)
 	}
 	last := r.Accuracy[len(r.Accuracy)-1]
+	if loss := 100 * (last.Before - last.After); loss > maxLoss {
+		return demoPack{}, fmt.Errorf("%s loses %.2f points on %d pictures, at most %.1f may be lost", to, loss, last.Samples, maxLoss)
+	}
 	d.proved(to, "%.1f times smaller, %.2f %% -> %.2f %% on %d pictures, %.3f ms",
 		float64(r.Bytes.Before)/float64(r.Bytes.After), 100*last.Before, 100*last.After, last.Samples, median)
 	return demoPack{dir, digest, version}, nil

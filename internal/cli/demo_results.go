@@ -94,7 +94,7 @@ func (d *demo) exactlyOnce(ctx context.Context, device string, pictures []droppe
 			case 1:
 				rows = append(rows, found[0])
 			default:
-				return fmt.Errorf("picture %s stands %d times", p.name, len(found))
+				return final{fmt.Errorf("picture %s stands %d times", p.name, len(found))}
 			}
 		}
 		if missing > 0 {
@@ -188,7 +188,18 @@ func (d *demo) unplug(ctx context.Context) error {
 	if _, err := d.exactlyOnce(ctx, "demo/"+a.name, pictures); err != nil {
 		return err
 	}
-	if err := a.get(ctx, "/v1/status", &s); err != nil {
+	// Once more when nothing is on its way any more: a double would show now.
+	err = waitFor(ctx, 30*time.Second, "the outbox to be empty", func() error {
+		err := a.get(ctx, "/v1/status", &s)
+		if err == nil && s.Outbox.First != s.Outbox.Next {
+			err = errNotYet
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := d.exactlyOnce(ctx, "demo/"+a.name, pictures); err != nil {
 		return err
 	}
 	if s.Outbox.Dropped != 0 {

@@ -8,7 +8,9 @@ import (
 	"iter"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -127,12 +129,9 @@ written as in N-Triples: <http://…>, "text", "text"@en; a bare http://… is a
 				}
 				return queryHub(c.Context(), hub, describe, c.OutOrStdout())
 			}
-			if _, err := os.Stat(args[0]); err != nil {
-				return err // cache.Open would make a new one
-			}
-			db, err := cache.Open(args[0])
+			db, err := cache.OpenReadOnly(args[0])
 			if err != nil {
-				return err
+				return withHint(err, "make a base of N-Triples with: dunlin facts import FILE.nt -o BASE")
 			}
 			defer db.Close()
 			if enrich != "" {
@@ -231,9 +230,11 @@ func factsPushCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := pushFacts(c.Context(), api, graph, args)
-			if err != nil {
-				return err
+			var out map[string]any
+			for _, file := range args {
+				if out, err = pushFacts(c.Context(), api, graph, file); err != nil {
+					return err
+				}
 			}
 			if asJSON {
 				return printJSON(c.OutOrStdout(), out)
@@ -248,24 +249,48 @@ func factsPushCommand() *cobra.Command {
 	return c
 }
 
-// pushFacts checks the files, then sends them as one import.
-func pushFacts(ctx context.Context, api *client, graph string, files []string) (map[string]any, error) {
+// pushFacts checks a file, then sends it as one document: blank nodes of two
+// documents are different nodes.
+func pushFacts(ctx context.Context, api *client, graph, file string) (map[string]any, error) {
+	body := streamFacts(file)
+	defer body.Close() // ends the writer where the hub did not read to the end
+	q := url.Values{"graph": {graph}, "document": {filepath.Base(file)}}
+	var out map[string]any
+	err := api.do(ctx, "POST", "/v1/facts?"+q.Encode(), body, &out)
+	return out, err
+}
+
+// factsBody is a file of facts on its way, checked as it goes.
+type factsBody struct {
+	*io.PipeReader
+	err atomic.Pointer[error]
+}
+
+func streamFacts(file string) *factsBody {
 	r, w := io.Pipe()
+	b := &factsBody{PipeReader: r}
 	go func() {
 		nt := rdf.NewWriter(w)
-		for f, err := range readAll(files) {
+		for f, err := range readAll([]string{file}) {
 			if err == nil {
 				err = nt.Write(f)
 			}
 			if err != nil {
+				if !errors.Is(err, io.ErrClosedPipe) {
+					b.err.Store(&err)
+				}
 				w.CloseWithError(err)
 				return
 			}
 		}
 		w.CloseWithError(nt.Flush())
 	}()
-	defer r.Close() // ends the goroutine where the hub did not read to the end
-	var out map[string]any
-	err := api.do(ctx, "POST", "/v1/facts?graph="+url.QueryEscape(graph), io.Reader(r), &out)
-	return out, err
+	return b
+}
+
+func (b *factsBody) failure() error {
+	if err := b.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

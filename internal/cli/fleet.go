@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 func fleetCommand() *cobra.Command {
 	return group("fleet", "Enrol devices, see how they are, send commands, roll out models",
-		fleetEnrolCommand(), fleetListCommand(), fleetShowCommand(), fleetCommandCommand(), fleetRolloutCommand())
+		fleetEnrolCommand(), fleetRemoveCommand(), fleetListCommand(), fleetShowCommand(), fleetCommandCommand(), fleetRolloutCommand())
 }
 
 // devicePath returns the API path of a device given as NAME or TENANT/NAME.
@@ -27,19 +28,21 @@ func devicePath(arg string) (wire.Device, string, error) {
 	if err != nil {
 		return d, "", usageError{err}
 	}
-	return d, "/v1/devices/" + d.Tenant + "/" + d.Name, nil
+	return d, devicePathOf(d), nil
 }
+
+func devicePathOf(d wire.Device) string { return "/v1/devices/" + d.Tenant + "/" + d.Name }
 
 func fleetEnrolCommand() *cobra.Command {
 	var hub hubFlags
-	var asJSON bool
+	var asJSON, renew bool
 	c := &cobra.Command{
 		Use:   "enrol [TENANT/]DEVICE",
 		Short: "Make the token with which a device connects",
 		Long: `Enrol registers a device and prints one line, its token. Put it into the agent's
 configuration (token = "…", or a file named by token_file). It holds the addresses of
 the hub, the device's secret and the public keys that the device is to trust: keep it
-like a password. Enrolling the same device again makes the old token void.`,
+like a password. A lost token is replaced with --renew: the old one is void then.`,
 		Example: `  dunlin fleet enrol shop/line-3 --token-file hub/admin.token > token.txt`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -54,7 +57,11 @@ like a password. Enrolling the same device again makes the old token void.`,
 			var out struct {
 				Token string `json:"token"`
 			}
-			if err := api.do(c.Context(), "POST", "/v1/devices", map[string]string{"tenant": d.Tenant, "name": d.Name}, &out); err != nil {
+			path, body := "/v1/devices", any(map[string]string{"tenant": d.Tenant, "name": d.Name})
+			if renew {
+				path, body = devicePathOf(d)+"/token", nil
+			}
+			if err := api.do(c.Context(), "POST", path, body, &out); err != nil {
 				return err
 			}
 			if asJSON {
@@ -65,20 +72,47 @@ like a password. Enrolling the same device again makes the old token void.`,
 		},
 	}
 	hub.register(c)
+	c.Flags().BoolVar(&renew, "renew", false, "make a new token for a device that is enrolled")
 	jsonFlag(c, &asJSON)
+	return c
+}
+
+func fleetRemoveCommand() *cobra.Command {
+	var hub hubFlags
+	c := &cobra.Command{
+		Use:     "remove [TENANT/]DEVICE",
+		Short:   "Forget a device: its token is void, its results stay",
+		Example: `  dunlin fleet remove shop/line-3`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			d, path, err := devicePath(args[0])
+			if err != nil {
+				return err
+			}
+			api, err := hub.client()
+			if err != nil {
+				return err
+			}
+			if err := api.do(c.Context(), "DELETE", path, nil, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is forgotten\n", d)
+			return err
+		},
+	}
+	hub.register(c)
 	return c
 }
 
 // deviceRow is what the hub's API says of a device.
 type deviceRow struct {
-	Tenant   string             `json:"tenant"`
-	Name     string             `json:"name"`
-	Online   bool               `json:"online"`
-	LastSeen time.Time          `json:"last_seen"`
-	Gen      int64              `json:"gen"`
-	Hello    *wire.Hello        `json:"hello"`
-	Reported *wire.Reported     `json:"reported"`
-	Metric   map[string]float64 `json:"metric"`
+	Tenant   string         `json:"tenant"`
+	Name     string         `json:"name"`
+	Online   bool           `json:"online"`
+	LastSeen time.Time      `json:"last_seen"`
+	Gen      int64          `json:"gen"`
+	Hello    *wire.Hello    `json:"hello"`
+	Reported *wire.Reported `json:"reported"`
 }
 
 func fleetListCommand() *cobra.Command {
@@ -176,12 +210,14 @@ func fleetCommandCommand() *cobra.Command {
 		ttl, wait time.Duration
 	)
 	c := &cobra.Command{
-		Use:   "command [TENANT/]DEVICE NAME [JSON]",
+		Use:   "command [TENANT/]DEVICE NAME [JSON|@FILE]",
 		Short: "Send a command to a device and wait for its answer",
 		Long: `Command sends one order. NAME is infer, activate, rollback, status or log-level; JSON
-holds its arguments. The hub keeps sending it until the device has answered or --ttl
+holds its arguments, @FILE a file that holds them; for infer, @FILE is the picture
+itself. Status 1 says that the device rejected the order, or that it expired. The hub keeps sending it until the device has answered or --ttl
 is over; the device obeys an id once, however often it arrives.`,
 		Example: `  dunlin fleet command line-3 status
+  dunlin fleet command line-3 infer @picture.jpg
   dunlin fleet command line-3 log-level '{"level":"debug"}' --ttl 1h --wait 0`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -189,12 +225,11 @@ is over; the device obeys an id once, however often it arrives.`,
 			if err != nil {
 				return err
 			}
-			order := map[string]any{"name": args[1], "ttl_s": int(ttl.Seconds())}
+			order := map[string]any{"name": args[1], "ttl_s": ttl.Seconds()}
 			if len(args) == 3 {
-				if !json.Valid([]byte(args[2])) {
-					return usagef("arguments %q are not JSON", args[2])
+				if order["args"], err = commandArgs(args[1], args[2]); err != nil {
+					return err
 				}
-				order["args"] = json.RawMessage(args[2])
 			}
 			api, err := hub.client()
 			if err != nil {
@@ -206,13 +241,46 @@ is over; the device obeys an id once, however often it arrives.`,
 			if err := api.do(c.Context(), "POST", path+"/commands", order, &sent); err != nil {
 				return err
 			}
-			return passThrough(c, api, "GET", fmt.Sprintf("/v1/commands/%s?wait=%d", url.PathEscape(sent.ID), int(wait.Seconds())), nil)
+			var text json.RawMessage
+			if err := api.do(c.Context(), "GET", fmt.Sprintf("/v1/commands/%s?wait=%d", url.PathEscape(sent.ID), int(wait.Seconds())), nil, &text); err != nil {
+				return err
+			}
+			if err := printJSON(c.OutOrStdout(), text); err != nil {
+				return err
+			}
+			var end wire.CmdAck
+			if err := json.Unmarshal(text, &end); err != nil {
+				return err
+			}
+			if end.Phase == wire.CmdRejected || end.Phase == wire.CmdExpired {
+				return fmt.Errorf("command %s: %s %s", args[1], end.Phase, end.Error)
+			}
+			return nil
 		},
 	}
 	hub.register(c)
 	c.Flags().DurationVar(&ttl, "ttl", time.Minute, "when the order expires")
 	c.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for the answer, 0: not at all")
 	return c
+}
+
+// commandArgs reads the arguments of a command: JSON, or @FILE.
+func commandArgs(name, text string) (json.RawMessage, error) {
+	file, isFile := strings.CutPrefix(text, "@")
+	data := []byte(text)
+	if isFile {
+		var err error
+		if data, err = os.ReadFile(file); err != nil {
+			return nil, err
+		}
+		if name == string(wire.CmdInfer) {
+			return json.Marshal(map[string][]byte{"input": data}) // base64
+		}
+	}
+	if !json.Valid(data) {
+		return nil, usagef("arguments %.80q are not JSON", data)
+	}
+	return data, nil
 }
 
 func fleetRolloutCommand() *cobra.Command {

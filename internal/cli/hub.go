@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +21,8 @@ func hubCommand() *cobra.Command {
 		o     hub.Options
 		keys  []string
 		level string
+
+		brokerPassword string
 	)
 	c := &cobra.Command{
 		Use:   "hub",
@@ -45,13 +51,30 @@ its first start: move release.key to the machine that signs.`,
 				}
 				o.ReleaseKeys = append(o.ReleaseKeys, k)
 			}
+			if brokerPassword != "" {
+				text, err := os.ReadFile(brokerPassword)
+				if err != nil {
+					return err
+				}
+				o.BrokerPassword = strings.TrimSpace(string(text))
+			}
 			o.Page, o.Version = page.Handler(), buildVersion().Version
 			h, err := hub.Open(o)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "hub folder %s; the page and the API want the token in %s\n", o.Dir, filepath.Join(o.Dir, "admin.token"))
-			return h.Run(c.Context())
+			go func() {
+				select {
+				case <-h.Ready():
+					fmt.Fprintf(c.OutOrStdout(), "page: %s/  (its token: %s)\nMQTT: %s\n", h.HTTPURL(), filepath.Join(o.Dir, "admin.token"), h.MQTTURL())
+				case <-c.Context().Done():
+				}
+			}()
+			err = h.Run(c.Context())
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return withHint(err, "another program listens there, perhaps another hub: choose --http and --mqtt addresses")
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -65,7 +88,7 @@ its first start: move release.key to the machine that signs.`,
 	f.StringVar(&o.CAFile, "tls-ca", "", "certificate (PEM) of the authority, for devices that do not know it")
 	f.StringVar(&o.BrokerURL, "broker", "", "use this MQTT broker in place of the embedded one")
 	f.StringVar(&o.BrokerUser, "broker-user", "", "user name at that broker")
-	f.StringVar(&o.BrokerPassword, "broker-password", "", "password at that broker")
+	f.StringVar(&brokerPassword, "broker-password-file", "", "file that holds the password at that broker")
 	f.DurationVar(&o.Results.MaxAge, "keep-results", 0, "drop results that are older, 0: keep all")
 	f.StringArrayVar(&keys, "release-key", nil, "public key file (PEM) that may sign models; may be repeated")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -17,6 +17,7 @@ import (
 	"dunlin/model/onnx"
 	"dunlin/model/pack"
 	"dunlin/model/prep"
+	"dunlin/model/tflite"
 )
 
 func modelCommand() *cobra.Command {
@@ -34,7 +35,13 @@ type loaded struct {
 	sum   string // SHA-256 of the file, of the manifest for a pack
 }
 
-// load reads an .onnx file or a packed model's folder.
+// importers are the formats of foreign files, by how a file's name ends.
+var importers = map[string]func(data []byte) (*model.Graph, error){
+	".onnx":   onnx.Import,
+	".tflite": tflite.Import,
+}
+
+// load reads an .onnx or .tflite file or a packed model's folder.
 func load(path string) (*loaded, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -47,21 +54,21 @@ func load(path string) (*loaded, error) {
 		}
 		return &loaded{path, p.Graph, p, p.Digest}, nil
 	}
-	switch ext := strings.ToLower(filepath.Ext(path)); ext {
-	case ".onnx":
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		g, err := onnx.Import(data)
-		if err != nil {
-			return nil, fmt.Errorf("import %s: %w", path, err)
-		}
-		return &loaded{path, g, nil, fmt.Sprintf("%x", sha256.Sum256(data))}, nil
-	default:
+	ext := strings.ToLower(filepath.Ext(path))
+	read, ok := importers[ext]
+	if !ok {
 		return nil, withHint(fmt.Errorf("model %s: files that end in %q are not read", path, ext),
-			"give an .onnx file, or the folder of a packed model")
+			"give an .onnx or a .tflite file, or the folder of a packed model")
 	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	g, err := read(data)
+	if err != nil {
+		return nil, fmt.Errorf("import %s: %w", path, err)
+	}
+	return &loaded{path, g, nil, fmt.Sprintf("%x", sha256.Sum256(data))}, nil
 }
 
 // close unmaps a packed model's weights.
@@ -135,8 +142,16 @@ func (f *inputFlags) resolve(g *model.Graph, ones bool) (shapes map[string]model
 		if err != nil {
 			return nil, nil, err
 		}
+		if data[name] != nil {
+			return nil, nil, usagef("input %q is given twice", name)
+		}
 		if data[name], err = os.ReadFile(file); err != nil {
 			return nil, nil, err
+		}
+	}
+	for _, name := range g.Inputs {
+		if data[name] == nil && !ones {
+			return nil, nil, usagef("input %q has no --input", name)
 		}
 	}
 	for _, arg := range f.shapes {
@@ -155,7 +170,8 @@ func (f *inputFlags) resolve(g *model.Graph, ones bool) (shapes map[string]model
 		v := g.Value(name)
 		shape, ok := fill(v, data[name], ones)
 		if !ok {
-			return nil, nil, withHint(fmt.Errorf("input %q: its shape %v is open", name, v.Shape), "say --shape '%s=…'", name)
+			return nil, nil, withHint(fmt.Errorf("input %q: %d bytes do not tell its shape %v of %v, -1 being open", name, len(data[name]), v.Shape, v.Type),
+				"say --shape '%s=…'", name)
 		}
 		shapes[name] = shape
 	}

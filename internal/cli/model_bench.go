@@ -51,7 +51,7 @@ the model leaves open are then 1. Loading and the first run are not counted.`,
 					line = benchLine{Model: filepath.Base(path), Threads: threads, Error: err.Error()}
 					failed = fmt.Errorf("bench %s: %w", path, err)
 				}
-				if asJSON && err == nil {
+				if asJSON {
 					if err := json.NewEncoder(c.OutOrStdout()).Encode(line); err != nil {
 						return err
 					}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -212,10 +213,26 @@ func fixInputs(g *model.Graph, spec prep.Spec) (*model.Graph, error) {
 	if len(g.Inputs) != 1 || len(spec.Inputs) != 1 {
 		return nil, fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one picture", len(g.Inputs), len(spec.Inputs))
 	}
+	in, v := spec.Inputs[0], g.Value(g.Inputs[0])
+	if in.Name != "" && in.Name != g.Inputs[0] {
+		return nil, fmt.Errorf("preprocessing describes an input %q, the model's is %q", in.Name, g.Inputs[0])
+	}
+	if !agrees(v.Shape, in.Shape()) {
+		return nil, withHint(fmt.Errorf("preprocessing makes %v, the model's input %q is %v", in.Shape(), g.Inputs[0], v.Shape),
+			"set color, width, height and layout in prep.toml")
+	}
 	g = g.Clone()
-	v := g.Value(g.Inputs[0])
 	g.Values[g.Inputs[0]] = &model.Value{Type: v.Type, Shape: spec.Inputs[0].Shape()}
 	return g, nil
+}
+
+// agrees reports whether a tensor of shape got can go where want is declared,
+// whose open axes take any length.
+func agrees(want model.Shape, got []int) bool {
+	if want == nil {
+		return true
+	}
+	return slices.EqualFunc(want, got, func(w, g int) bool { return w == g || w == model.Unknown })
 }
 
 // readNames fills labels and entities, from the files that spec names or

@@ -46,7 +46,7 @@ IDX file or its folder (MNIST and its like, gzipped or not), or CIFAR-10's binar
 form. How a picture becomes the input is read from the packed model, else from
 prep.toml beside the model, else from --prep.`,
 		Example: `  dunlin model eval garments.onnx --data samples
-  dunlin model eval PACK --data /usr/share/dataset-fashion-mnist --json`,
+  dunlin model eval PACK --data /usr/share/datasets/fashion-mnist --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if data == "" {

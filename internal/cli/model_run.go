@@ -25,35 +25,52 @@ type outputEntry struct {
 func modelRunCommand() *cobra.Command {
 	var (
 		in      inputFlags
+		picture pictureFlags
 		dir     string
 		threads int
 		kernels string
 		asJSON  bool
 	)
 	c := &cobra.Command{
-		Use:   "run MODEL --input KEY=FILE.bin … --output-dir DIR",
-		Short: "Run a model once on raw tensors",
-		Long: `Run reads raw little-endian row-major tensors, runs MODEL (an .onnx file or a
+		Use:   "run MODEL {--input KEY=FILE.bin … --output-dir DIR | --picture FILE}",
+		Short: "Run a model once, on raw tensors or on a picture",
+		Long: `Run reads raw little-endian row-major tensors, runs MODEL (.onnx, .tflite or a
 packed model) once, and writes the graph's outputs as DIR/0.bin, DIR/1.bin, … in
 the order of the graph, with DIR/outputs.json beside them: name, dtype, shape, and
 scale and zero point where an output is quantised.
 
 KEY is the name of an input or its index; a name wins. Constants listed among the
 inputs of an old ONNX file do not count. Where one axis of an input is open, the
-size of its file decides.`,
+size of its file decides.
+
+With --picture it looks at a PNG or JPEG and prints labels, boxes or text; -o writes
+the picture with the boxes drawn. How the picture becomes the input is read from the
+pack, --prep or prep.toml beside MODEL, or is known for some well-known files.`,
 		Example: `  dunlin model run net.onnx --input 0=picture.bin --output-dir out
-  dunlin model run net.onnx --input ids=ids.bin --shape ids=1,128 --output-dir out`,
+  dunlin model run net.onnx --input ids=ids.bin --shape ids=1,128 --output-dir out
+  dunlin model run yunet-n-320.onnx --picture team.jpg -o faces.png`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if dir == "" {
-				return usagef("say where the outputs go: --output-dir DIR")
+			if (dir == "") == (picture.in == "") {
+				return usagef("say --input and --output-dir for raw tensors, or --picture FILE")
 			}
 			m, err := load(args[0])
 			if err != nil {
 				return err
 			}
 			defer m.close()
-			entries, err := runOnce(m, in, dir, engine.Options{Threads: threads, Kernels: kernels})
+			o := engine.Options{Threads: threads, Kernels: kernels}
+			if picture.in != "" {
+				s, err := runPicture(m, picture, o)
+				if err == nil && asJSON {
+					return printJSON(c.OutOrStdout(), s)
+				}
+				if err == nil {
+					printSeen(c.OutOrStdout(), s)
+				}
+				return err
+			}
+			entries, err := runOnce(m, in, dir, o)
 			if err != nil {
 				return err
 			}
@@ -70,6 +87,10 @@ size of its file decides.`,
 	}
 	in.register(c)
 	c.Flags().StringVar(&dir, "output-dir", "", "folder for the outputs; made where it is missing")
+	c.Flags().StringVar(&picture.in, "picture", "", "look at this PNG or JPEG in place of raw tensors")
+	c.Flags().StringVarP(&picture.out, "output", "o", "", "with --picture: write the picture with what was found to this PNG")
+	c.Flags().StringVar(&picture.prep, "prep", "", "with --picture: file that says how it becomes the input")
+	c.Flags().StringVar(&picture.keys, "keys", "", "with --picture: file with the characters that a reader of text knows, one a line")
 	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
 	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
 	jsonFlag(c, &asJSON)
@@ -81,11 +102,6 @@ func runOnce(m *loaded, in inputFlags, dir string, o engine.Options) ([]outputEn
 	shapes, data, err := in.resolve(m.graph, false)
 	if err != nil {
 		return nil, err
-	}
-	for _, name := range m.graph.Inputs {
-		if data[name] == nil {
-			return nil, usagef("input %q has no --input", name)
-		}
 	}
 	p, s, err := session(m.graph, shapes, data, o)
 	if err != nil {

@@ -90,6 +90,14 @@ func TestKills(t *testing.T) {
 		}
 		return nil
 	})
+	// Not before the outbox is empty could the last double be on its way.
+	wait(t, 60*time.Second, "the outbox to be empty", func() error {
+		s, err := a.status()
+		if err == nil && s.Outbox.First != s.Outbox.Next {
+			err = fmt.Errorf("%d records wait", s.Outbox.Next-s.Outbox.First)
+		}
+		return err
+	})
 	rows, err := f.results()
 	if err != nil {
 		t.Fatal(err)
