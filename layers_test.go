@@ -38,7 +38,9 @@ var mayImport = map[string]string{
 	"model/onnx":    "model",
 	"model/pack":    "model internal/oci internal/sign internal/durable",
 	"model/prep":    "model",
+	"model/tflite":  "model",
 	"model/samples": "model/prep", // decodes with the same code as the device
+	"boards/pins":   "",           // knows periph.io, which nothing else does
 	"facts/rdf":     "facts",
 	"facts/cache":   "facts facts/rdf internal/durable",             // applies patches, which rdf reads
 	"facts/graph":   "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens
@@ -63,7 +65,7 @@ var mayImport = map[string]string{
 	"hub/page":     "",
 
 	// 4
-	"agent": "agent/source agent/slots agent/probe boards engine model model/pack model/prep facts facts/cache " +
+	"agent": "agent/source agent/slots agent/probe boards boards/pins engine model model/pack model/prep facts facts/cache " +
 		"internal/durable internal/oci internal/sign sync/wire sync/outbox sync/fetch sync/link",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
 		"internal/durable internal/oci internal/sign sync/wire sync/link",
@@ -71,7 +73,7 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
-	"internal/cli": "hub hub/page examples/garments facts/cache engine model model/onnx model/pack model/prep model/samples quant facts facts/rdf " +
+	"internal/cli": "hub hub/page examples/garments facts/cache engine model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
 		"internal/oci internal/sign internal/durable sync/wire",
 }
 

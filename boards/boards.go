@@ -1,51 +1,158 @@
 // Package boards says on which board the program runs and how it fares: its
-// name, the CPU features that matter to kernels, its temperature and its
-// memory. Start with Detect and Health.
+// name, its chip, the CPU features that matter to kernels, its temperature,
+// its supply, its memory and its card. Start with Detect and Health.
 //
 // Its promise: neither call blocks or starts a process, and what a board
 // does not tell is absent, never zero. Everything is read below a given root,
 // so that the files of any board can be tried on any machine. It drives
-// nothing: pins and buses have a room of their own.
+// nothing: pins have a room of their own, boards/pins.
 package boards
 
 import (
-	"encoding/binary"
 	"path/filepath"
 	"runtime"
 	"strings"
-
-	"golang.org/x/sys/cpu"
 )
 
-// Board is what is known of the machine.
+// Board is what is known of the machine. What is not known is empty.
 type Board struct {
-	Name       string   `json:"name"`                 // for people: "Raspberry Pi 5 Model B Rev 1.0"
+	Name       string   `json:"name"`                 // for people: "Raspberry Pi 5 Model B Rev 1.0"; "unknown board (what was seen)"
+	ID         string   `json:"id,omitempty"`         // of the kind of board: "rpi-5", "jetson-orin-nano", "pc"; "": not in the table
+	SoC        string   `json:"soc,omitempty"`        // "bcm2712", "tegra234"
+	CPU        string   `json:"cpu,omitempty"`        // "Cortex-A76"; on a PC what its maker calls it
+	Revision   string   `json:"revision,omitempty"`   // a Pi's revision code without warranty bits, or a Jetson's module: "d04170", "p3767-0003"
+	RAM        int64    `json:"ram,omitempty"`        // bytes fitted; where nothing says so, what the system has of them
+	System     string   `json:"system,omitempty"`     // a Jetson's Linux for Tegra: "36.4.3"
 	Compatible []string `json:"compatible,omitempty"` // device tree, most specific first: "raspberrypi,5-model-b"
-	Features   []string `json:"features,omitempty"`   // of the CPU: "asimddp", "avx2"
+	Features   []string `json:"features,omitempty"`   // of the CPU, for kernels: "asimddp", "avx2"
+	Seen       []string `json:"seen,omitempty"`       // of a board that is in no table: what its files say
 }
+
+// Known reports whether the board is in this package's tables.
+func (b Board) Known() bool { return b.ID != "" }
 
 // Detect reads the board's files below root ("/" on the machine itself):
 // first the device tree, then the revision code of a Raspberry Pi, then DMI.
-// The Hardware line of cpuinfo is not looked at: it says BCM2835 on every Pi.
+//
+// Features of the machine itself come from its CPU (HWCAP on Arm, CPUID on
+// x86): a 32-bit system on a 64-bit chip shows another list in cpuinfo. Below
+// another root there is only that list.
 func Detect(root string) Board {
-	b := Board{Features: features()}
-	b.Compatible = stringList(read(filepath.Join(root, "proc/device-tree/compatible")))
-	if name := stringList(read(filepath.Join(root, "proc/device-tree/model"))); len(name) > 0 {
-		b.Name = name[0]
-	}
-	if b.Name == "" {
-		b.Name = piName(revision(root))
-	}
-	if b.Name == "" && len(b.Compatible) > 0 {
-		b.Name = b.Compatible[0]
-	}
-	if b.Name == "" {
-		b.Name = dmiName(root)
-	}
-	if b.Name == "" {
-		b.Name = "unknown " + runtime.GOARCH
+	root = filepath.Clean(root)
+	b := look(root).board()
+	if root == "/" {
+		b.Features = features()
 	}
 	return b
+}
+
+// clues is what the files of a board say; board draws the conclusions.
+type clues struct {
+	compatible []string
+	model      string // of the device tree
+	revision   uint32 // of a Pi; 0: none
+	cpu        cpuinfo
+	dmi        []string // vendor, product, board
+	l4t        string   // first line of /etc/nv_tegra_release
+	memTotal   int64
+}
+
+func look(root string) clues {
+	var c clues
+	at := func(name string) string { return filepath.Join(root, name) }
+	c.compatible = stringList(read(at("proc/device-tree/compatible")))
+	if model := stringList(read(at("proc/device-tree/model"))); len(model) > 0 {
+		c.model = model[0]
+	}
+	if text, err := readEnds(at("proc/cpuinfo")); err == nil {
+		c.cpu = parseCPUInfo(string(text))
+	}
+	c.revision = c.cpu.revision
+	if b, err := read(at("proc/device-tree/system/linux,revision")); err == nil {
+		c.revision = bigEndian(b)
+	}
+	for _, name := range []string{"sys_vendor", "product_name", "board_name"} {
+		if b, err := read(at("sys/class/dmi/id/" + name)); err == nil {
+			if s := printable(string(b)); s != "" {
+				c.dmi = append(c.dmi, s)
+			}
+		}
+	}
+	if b, err := read(at("etc/nv_tegra_release")); err == nil {
+		c.l4t = printable(string(b))
+	}
+	if text, err := read(at("proc/meminfo")); err == nil {
+		if n := memory(string(text), "MemTotal"); n != nil {
+			c.memTotal = *n
+		}
+	}
+	return c
+}
+
+// board concludes from clues. The Hardware line of cpuinfo is the last of
+// them, and only says that it is some Raspberry Pi: kernels write BCM2835
+// there on every one of them.
+func (c clues) board() Board {
+	b := Board{Compatible: c.compatible, CPU: c.cpu.name(), SoC: c.soc(), RAM: c.memTotal, Features: c.cpu.kernelFeatures()}
+	switch {
+	case c.raspberry(&b), c.jetson(&b), c.virtual(&b):
+	case len(c.compatible) == 0 && c.model == "" && len(c.dmi) > 0:
+		b.ID, b.Name = "pc", strings.Join(c.dmi[:min(len(c.dmi), 2)], " ")
+	default:
+		b.Seen = c.seen()
+		b.Name = "unknown board"
+		if strings.HasPrefix(c.cpu.hardware, "BCM2") {
+			b.Name = "unknown Raspberry Pi"
+			b.SoC = piSoCByCPU[b.CPU]
+		}
+		what := strings.Join(b.Seen, ", ")
+		b.Name += " (" + what[:min(len(what), 160)] + ")"
+	}
+	return b
+}
+
+// seen lists what there is to say of a board that is not in a table.
+func (c clues) seen() []string {
+	var out []string
+	add := func(s string) {
+		if s != "" && len(out) < 6 {
+			out = append(out, s)
+		}
+	}
+	add(c.model)
+	for _, s := range c.compatible {
+		add(s)
+	}
+	for _, s := range c.dmi {
+		add(s)
+	}
+	add(c.cpu.name())
+	if len(out) == 0 {
+		add(runtime.GOARCH)
+	}
+	return out
+}
+
+// soc is the chip: the device tree names it, after the board, by its maker.
+func (c clues) soc() string {
+	for _, s := range c.compatible {
+		for _, maker := range []string{"brcm,bcm", "nvidia,tegra"} {
+			if strings.HasPrefix(s, maker) {
+				_, chip, _ := strings.Cut(s, ",")
+				return chip
+			}
+		}
+	}
+	return ""
+}
+
+// virtual recognises QEMU's machine of Arm, on which tests run.
+func (c clues) virtual(b *Board) bool {
+	if len(c.compatible) == 0 || c.compatible[0] != "linux,dummy-virt" {
+		return false
+	}
+	b.ID, b.Name = "virt", "QEMU virtual machine"
+	return true
 }
 
 // stringList splits the value of a device-tree property: texts that each end
@@ -72,89 +179,4 @@ func printable(s string) string {
 		return r
 	}, s)
 	return strings.TrimSpace(s[:min(len(s), 128)])
-}
-
-// revision returns the Pi's revision code, 0 where there is none.
-func revision(root string) uint32 {
-	if b, err := read(filepath.Join(root, "proc/device-tree/system/linux,revision")); err == nil && len(b) == 4 {
-		return binary.BigEndian.Uint32(b)
-	}
-	text, err := readEnd(filepath.Join(root, "proc/cpuinfo"))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		key, value, ok := strings.Cut(line, ":")
-		if ok && strings.TrimSpace(key) == "Revision" {
-			return parseHex(strings.TrimSpace(value))
-		}
-	}
-	return 0
-}
-
-func parseHex(s string) (v uint32) {
-	if s == "" || len(s) > 8 {
-		return 0
-	}
-	for _, c := range []byte(strings.ToLower(s)) {
-		d := strings.IndexByte("0123456789abcdef", c)
-		if d < 0 {
-			return 0
-		}
-		v = v<<4 | uint32(d)
-	}
-	return v
-}
-
-// piName reads a new-style revision code: bit 23 set, type in bits 4 to 11
-// (https://www.raspberrypi.com/documentation/computers/raspberry-pi.html,
-// "Raspberry Pi revision codes").
-func piName(rev uint32) string {
-	if rev&(1<<23) == 0 {
-		return ""
-	}
-	models := map[uint32]string{
-		0x00: "A", 0x01: "B", 0x02: "A+", 0x03: "B+", 0x04: "2 Model B", 0x06: "Compute Module 1", 0x08: "3 Model B",
-		0x09: "Zero", 0x0a: "Compute Module 3", 0x0c: "Zero W", 0x0d: "3 Model B+", 0x0e: "3 Model A+", 0x10: "Compute Module 3+",
-		0x11: "4 Model B", 0x12: "Zero 2 W", 0x13: "400", 0x14: "Compute Module 4", 0x15: "Compute Module 4S",
-		0x17: "5 Model B", 0x18: "Compute Module 5", 0x19: "500", 0x1a: "Compute Module 5 Lite",
-	}
-	m, ok := models[rev>>4&0xff]
-	if !ok {
-		return "Raspberry Pi"
-	}
-	return "Raspberry Pi " + m
-}
-
-func dmiName(root string) string {
-	var parts []string
-	for _, name := range []string{"sys_vendor", "product_name"} {
-		if b, err := read(filepath.Join(root, "sys/class/dmi/id", name)); err == nil {
-			if s := printable(string(b)); s != "" {
-				parts = append(parts, s)
-			}
-		}
-	}
-	return strings.Join(parts, " ")
-}
-
-// features lists what of this CPU kernels can use, by the kernel's names. It
-// comes from the CPU itself: a 32-bit system on a 64-bit chip, and a virtual
-// machine, show another list in cpuinfo.
-func features() []string {
-	var out []string
-	for _, f := range []struct {
-		has  bool
-		name string
-	}{
-		{cpu.ARM64.HasASIMD, "asimd"}, {cpu.ARM64.HasASIMDHP, "asimdhp"}, {cpu.ARM64.HasASIMDDP, "asimddp"},
-		{cpu.ARM64.HasI8MM, "i8mm"}, {cpu.ARM64.HasSVE, "sve"}, {cpu.ARM.HasNEON, "neon"},
-		{cpu.X86.HasSSE41, "sse4_1"}, {cpu.X86.HasAVX2, "avx2"}, {cpu.X86.HasFMA, "fma"},
-		{cpu.X86.HasAVX512BW, "avx512bw"}, {cpu.X86.HasAVX512VNNI, "avx512_vnni"}, {cpu.X86.HasAVXVNNI, "avx_vnni"},
-	} {
-		if f.has {
-			out = append(out, f.name)
-		}
-	}
-	return out
 }

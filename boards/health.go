@@ -6,99 +6,195 @@ import (
 	"strings"
 )
 
-// Vitals is how the board fares now. A field that could not be read is nil.
+// Vitals is how the board fares now. A field that could not be read is nil or
+// empty.
 type Vitals struct {
-	TempC     *float64 `json:"temp_c,omitempty"`          // the hottest thermal zone, in degrees Celsius
-	MemTotal  *int64   `json:"mem_total,omitempty"`       // bytes
-	MemFree   *int64   `json:"mem_available,omitempty"`   // bytes that can be had without swapping
-	Throttled *bool    `json:"throttled,omitempty"`       // a Pi's firmware holds the clock down now
-	LowVolt   *bool    `json:"under_voltage,omitempty"`   // a Pi's supply is too low now
-	LowBefore *bool    `json:"low_since_boot,omitempty"`  // it was too low at some time since boot
-	Slowed    *bool    `json:"slow_since_boot,omitempty"` // the clock was held down at some time since boot
+	TempC *float64 `json:"temp_c,omitempty"` // the hottest of Temps, in degrees Celsius
+	Temps []Temp   `json:"temps,omitempty"`
+
+	MemTotal *int64  `json:"mem_total,omitempty"`     // bytes
+	MemFree  *int64  `json:"mem_available,omitempty"` // bytes that can be had without swapping
+	Memory   *Memory `json:"memory,omitempty"`        // limits and pressure
+
+	Throttled *bool  `json:"throttled,omitempty"`       // the clock is held down now, by heat or by the supply
+	Capped    *bool  `json:"freq_capped,omitempty"`     // a Pi's firmware caps the frequency now
+	SoftLimit *bool  `json:"soft_limit,omitempty"`      // a Pi is above its soft temperature limit now
+	LowVolt   *bool  `json:"under_voltage,omitempty"`   // the supply is too low now
+	LowBefore *bool  `json:"low_since_boot,omitempty"`  // it was too low at some time since boot
+	Slowed    *bool  `json:"slow_since_boot,omitempty"` // the clock was held down, or capped, at some time since boot
+	HotBefore *bool  `json:"hot_since_boot,omitempty"`  // the soft limit was passed at some time since boot
+	Clocks    []Freq `json:"clocks,omitempty"`
+
+	Root  *Space `json:"root,omitempty"`  // the file system of the root
+	Cards []Card `json:"cards,omitempty"` // cards, eMMC and disks
 }
 
-// Health reads the board's sensors below root.
-func Health(root string) Vitals { return health(root, read) }
+// Temp is one sensor.
+type Temp struct {
+	Name string  `json:"name"` // "cpu", "gpu", "soc0", as the kernel names it without "-thermal"
+	C    float64 `json:"c"`    // degrees Celsius
+}
 
-// reader returns at most 4 KiB of a file; tests give one that fails as the
-// kernels of some boards do.
-type reader func(path string) ([]byte, error)
+// Freq is one clock. A Pi's firmware lowers it without telling the kernel:
+// there HzNow is what was asked for, and Throttled is right
+// (raspberrypi/linux#2986).
+type Freq struct {
+	Name     string `json:"name"` // "policy0", or the GPU's device
+	HzNow    int64  `json:"hz_now"`
+	HzMax    int64  `json:"hz_max,omitempty"`
+	Governor string `json:"governor,omitempty"`
+}
 
-func health(root string, read reader) Vitals {
-	var v Vitals
-	v.TempC = hottest(root, read)
-	if text, err := read(filepath.Join(root, "proc/meminfo")); err == nil {
-		v.MemTotal, v.MemFree = memory(string(text), "MemTotal"), memory(string(text), "MemAvailable")
+// Health reads the board's sensors below root. Each file is read once, by one
+// read that does not wait; what fails is left out.
+func Health(root string) Vitals { return health(sensors{root: root, read: read}) }
+
+// sensors is where Health reads; tests give a read that fails as the kernels
+// of some boards do.
+type sensors struct {
+	root string
+	read func(path string) ([]byte, error) // at most 4 KiB
+}
+
+func health(s sensors) Vitals {
+	v := Vitals{Temps: s.temps(), Clocks: s.clocks(), Cards: s.cards(), Root: space(s.root), Memory: s.memory()}
+	for _, t := range v.Temps {
+		if v.TempC == nil || t.C > *v.TempC {
+			v.TempC = &t.C
+		}
 	}
-	v.firmware(root, read)
+	if text, ok := s.text("proc/meminfo"); ok {
+		v.MemTotal, v.MemFree = memory(text, "MemTotal"), memory(text, "MemAvailable")
+	}
+	s.throttling(&v)
 	return v
 }
 
-// maxZones bounds the thermal zones looked at; an Orin has nine.
-const maxZones = 64
+// text reads a file below the root.
+func (s sensors) text(path string) (string, bool) {
+	b, err := s.read(filepath.Join(s.root, path))
+	return strings.TrimSpace(string(b)), err == nil && len(b) > 0
+}
 
-// hottest returns the highest temperature of all zones. A zone that is off
-// answers EAGAIN, EINVAL, -256 degrees (Jetson) or -44 (acpitz): those are
-// left out.
-func hottest(root string, read reader) *float64 {
-	zones, err := filepath.Glob(filepath.Join(root, "sys/class/thermal/thermal_zone*/temp"))
+// int reads a file that holds one decimal number.
+func (s sensors) int(path string) (int64, bool) {
+	text, ok := s.text(path)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
+}
+
+// find lists what matches a pattern below the root, as paths below it.
+func (s sensors) find(pattern string) []string {
+	found, err := filepath.Glob(filepath.Join(quoteGlob(s.root), pattern))
 	if err != nil {
 		return nil
 	}
-	var top *float64
-	for _, path := range zones[:min(len(zones), maxZones)] {
-		text, err := read(path)
+	for i, path := range found {
+		rel, err := filepath.Rel(s.root, path)
 		if err != nil {
-			continue
-		}
-		milli, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil || milli <= -40_000 || milli > 200_000 {
-			continue
-		}
-		if t := float64(milli) / 1000; top == nil || t > *top {
-			top = &t
-		}
-	}
-	return top
-}
-
-// memory returns a line of meminfo in bytes.
-func memory(text, field string) *int64 {
-	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(line, ":")
-		if !ok || key != field {
-			continue
-		}
-		f := strings.Fields(value)
-		if len(f) != 2 || f[1] != "kB" {
 			return nil
 		}
-		n, err := strconv.ParseInt(f[0], 10, 64)
-		if err != nil || n < 0 || n > 1<<50 {
-			return nil
-		}
-		n <<= 10
-		return &n
+		found[i] = rel
 	}
-	return nil
+	return found[:min(len(found), maxFound)]
 }
 
-// firmware reads get_throttled of a Pi: hex digits without 0x, bit 0
-// under-voltage, bit 2 throttled, and the same 16 bits higher since boot. The
-// soc node has an address in its name on some models.
-func (v *Vitals) firmware(root string, read reader) {
-	paths, err := filepath.Glob(filepath.Join(root, "sys/devices/platform/soc*/soc*:firmware/get_throttled"))
-	if err != nil || len(paths) == 0 {
-		return
+// maxFound bounds how many of one kind are read; an Orin has nine zones, and
+// a server a clock for each of its CPUs.
+const maxFound = 64
+
+var quoter = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+
+func quoteGlob(path string) string { return quoter.Replace(path) }
+
+// temps reads the thermal zones and, where there is none that works, the
+// sensors of a PC's CPU.
+func (s sensors) temps() (out []Temp) {
+	for _, zone := range s.find("sys/class/thermal/thermal_zone*") {
+		kind, _ := s.text(filepath.Join(zone, "type"))
+		name := zoneName(kind)
+		if name == "" {
+			name = strings.TrimPrefix(filepath.Base(zone), "thermal_")
+		}
+		if noSensor[name] {
+			continue
+		}
+		if mode, ok := s.text(filepath.Join(zone, "mode")); ok && mode == "disabled" {
+			continue
+		}
+		if c, ok := s.celsius(filepath.Join(zone, "temp")); ok {
+			out = append(out, Temp{name, c})
+		}
 	}
-	text, err := read(paths[0])
-	if err != nil {
-		return
+	if len(out) > 0 {
+		return out
 	}
-	bits, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(string(text)), "0x"), 16, 32)
-	if err != nil {
-		return
+	for _, dir := range s.find("sys/class/hwmon/hwmon*") {
+		name, _ := s.text(filepath.Join(dir, "name"))
+		if name != "coretemp" && name != "k10temp" && name != "cpu_thermal" {
+			continue
+		}
+		if c, ok := s.celsius(filepath.Join(dir, "temp1_input")); ok {
+			out = append(out, Temp{"cpu", c})
+		}
 	}
-	bit := func(n int) *bool { b := bits>>n&1 == 1; return &b }
-	v.LowVolt, v.Throttled, v.LowBefore, v.Slowed = bit(0), bit(2), bit(16), bit(18)
+	return out
+}
+
+// celsius reads thousandths of a degree. A sensor that is off answers EAGAIN
+// or EINVAL, -256 degrees (Jetson) or -44 (acpitz).
+func (s sensors) celsius(path string) (float64, bool) {
+	milli, ok := s.int(path)
+	if !ok || milli <= -40_000 || milli > 200_000 {
+		return 0, false
+	}
+	return float64(milli) / 1000, true
+}
+
+// noSensor are zones whose number is no temperature that was measured: the
+// PMIC of a Jetson says 100 degrees at all times, and the fan's is an average.
+var noSensor = map[string]bool{"pmic-die": true, "pmic": true, "thermal-fan-est": true}
+
+// zoneName makes one name of what kernels call a zone: "CPU-therm",
+// "cpu-thermal", "cpu_thermal", "bcm2835_thermal".
+func zoneName(kind string) string {
+	name := strings.ToLower(printable(kind))
+	for _, end := range []string{"-thermal", "_thermal", "-therm", "_therm"} {
+		if short, ok := strings.CutSuffix(name, end); ok {
+			name = short
+			break
+		}
+	}
+	if name == "bcm2835" || name == "x86_pkg_temp" {
+		return "cpu"
+	}
+	return name
+}
+
+// clocks reads the CPU's and the GPU's.
+func (s sensors) clocks() (out []Freq) {
+	add := func(dir, now, most, governor string, unit int64) {
+		n, ok := s.int(filepath.Join(dir, now))
+		if !ok || n <= 0 || n > 1<<50/unit {
+			return
+		}
+		f := Freq{Name: filepath.Base(dir), HzNow: n * unit}
+		if n, ok := s.int(filepath.Join(dir, most)); ok && n > 0 && n <= 1<<50/unit {
+			f.HzMax = n * unit
+		}
+		if g, ok := s.text(filepath.Join(dir, governor)); ok {
+			f.Governor = printable(g)
+		}
+		out = append(out, f)
+	}
+	for _, dir := range s.find("sys/devices/system/cpu/cpufreq/policy*") {
+		add(dir, "scaling_cur_freq", "scaling_max_freq", "scaling_governor", 1000)
+	}
+	for _, dir := range s.find("sys/class/devfreq/*gpu*") {
+		add(dir, "cur_freq", "max_freq", "governor", 1)
+	}
+	return out
 }

@@ -2,7 +2,6 @@ package boards
 
 import (
 	"errors"
-	"io"
 	"os"
 	"syscall"
 )
@@ -14,36 +13,53 @@ const maxRead = 4 << 10
 // read returns at most maxRead bytes by one raw read. os.File would park the
 // goroutine for ever where a sensor answers EAGAIN, as three thermal zones of
 // a Jetson Orin Nano do (prometheus/procfs#698).
-func read(path string) ([]byte, error) {
+func read(path string) (text []byte, err error) {
+	err = withFile(path, func(fd int) error {
+		buf := make([]byte, maxRead)
+		n, err := syscall.Read(fd, buf)
+		text = buf[:max(n, 0)]
+		return err
+	})
+	return text, err
+}
+
+// readEnds returns what a file of /proc shows, without what is in the middle
+// of a long one: cpuinfo of many CPUs is longer than a page, the first CPU
+// stands at its beginning and the board at its end.
+func readEnds(path string) (text []byte, err error) {
+	const keep, most = 32 << 10, 4 << 20
+	err = withFile(path, func(fd int) error {
+		buf := make([]byte, maxRead)
+		for total := 0; total < most; {
+			n, err := syscall.Read(fd, buf)
+			if n <= 0 || err != nil {
+				return err
+			}
+			total += n
+			text = append(text, buf[:n]...)
+			if len(text) > 3*keep {
+				text = append(text[:keep:keep], text[len(text)-keep:]...)
+			}
+		}
+		return nil
+	})
+	return text, err
+}
+
+func withFile(path string, do func(fd int) error) error {
 	var fd int
 	var err error
 	for {
-		fd, err = syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+		fd, err = syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 		if !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	buf := make([]byte, maxRead)
-	n, err := syscall.Read(fd, buf)
-	err = errors.Join(err, syscall.Close(fd))
-	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	if err = errors.Join(do(fd), syscall.Close(fd)); err != nil {
+		return &os.PathError{Op: "read", Path: path, Err: err}
 	}
-	return buf[:n], nil
-}
-
-// readEnd returns the last 64 KiB of what a plain file of /proc shows:
-// cpuinfo of many CPUs is longer than a page, and what we want stands last.
-func readEnd(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	const keep, most = 64 << 10, 4 << 20
-	text, err := io.ReadAll(io.LimitReader(f, most))
-	return text[max(0, len(text)-keep):], err
+	return nil
 }

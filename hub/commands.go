@@ -148,10 +148,32 @@ func (h *Hub) replaceCommand(cmd *command, next command) {
 		h.log.Error("command not stored", "command", cmd.ID, "error", err)
 		return
 	}
-	cmd.Command = next.Command
+	h.setCommand(cmd, next.Command)
+}
+
+// setCommand makes cmd what was committed, and tells who waits for it; h.mu
+// is held.
+func (h *Hub) setCommand(cmd *command, next api.Command) {
+	cmd.Command = next
 	close(cmd.changed)
 	cmd.changed = make(chan struct{})
-	h.events.Publish(api.EventCommand, cmd.Command)
+	h.events.Publish(api.EventCommand, next)
+}
+
+// endCommands puts into c the end of every command of a device that is being
+// removed, and returns what each will be; h.mu is held.
+func (h *Hub) endCommands(c *change, id wire.Device) map[*command]api.Command {
+	ended := map[*command]api.Command{}
+	for _, cmd := range h.state.commands {
+		if cmd.Device != id.String() || cmd.Done() {
+			continue
+		}
+		next := cmd.Command
+		next.Phase, next.Error, next.Ended = wire.CmdExpired, "the device was removed", time.Now().UTC()
+		c.put(bucketCommand, next.ID, next)
+		ended[cmd] = next
+	}
+	return ended
 }
 
 // expireCommands ends commands whose time is over and forgets those that

@@ -65,6 +65,20 @@ func TestCommandIsSentUntilItIsAnswered(t *testing.T) {
 	}
 }
 
+func TestFractionsOfATTL(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir()})
+	s.enrol("left")
+	for text, want := range map[string]time.Duration{"90.25": 90250 * time.Millisecond, "1e-12": 1, "0": time.Minute} {
+		c, _, err := s.hub.CommandState(s.command("acme/left", `{"name":"status","ttl_s":`+text+`}`))
+		if err != nil || c.NotAfter.Sub(c.Created) != want {
+			t.Errorf("ttl_s %s: %v, %v", text, c.NotAfter.Sub(c.Created), err)
+		}
+	}
+	if status := s.call("POST", "/v1/devices/acme/left/commands", `{"name":"status","ttl_s":-0.5}`, nil); status != http.StatusBadRequest {
+		t.Errorf("a negative ttl_s: %d", status)
+	}
+}
+
 func TestCommandWaitsForItsDeviceAndExpires(t *testing.T) {
 	dir := t.TempDir()
 	s := run(t, hub.Options{Dir: dir, HTTPAddr: "127.0.0.1:0"})

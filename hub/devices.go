@@ -21,13 +21,7 @@ func (h *Hub) Enrol(id wire.Device) (string, error) {
 	if _, err := wire.ParseDevice(id.String()); err != nil {
 		return "", fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}
-	secret := newSecret()
-	hash := sha256.Sum256([]byte(secret))
-	token := wire.Token{
-		MQTT: h.MQTTURL(), HTTP: h.HTTPURL(), Tenant: id.Tenant, Device: id.Name, Secret: secret,
-		HubKey: h.key.Public(), ReleaseKeys: h.trust, CAPEM: h.caPEM,
-	}
-	line, err := token.Encode()
+	line, hash, err := h.newToken(id)
 	if err != nil {
 		return "", fmt.Errorf("enrol %s: %w", id, err)
 	}
@@ -40,7 +34,7 @@ func (h *Hub) Enrol(id wire.Device) (string, error) {
 			Hint: "take another name, or remove the device first: its token then ends",
 		}
 	}
-	d := &device{record: record{Tenant: id.Tenant, Name: id.Name, Hash: hash[:], Created: time.Now().UTC()}}
+	d := &device{record: record{Tenant: id.Tenant, Name: id.Name, Hash: hash, Created: time.Now().UTC()}}
 	c := &change{}
 	c.of(d)
 	if err := h.commit(c); err != nil {
@@ -51,7 +45,49 @@ func (h *Hub) Enrol(id wire.Device) (string, error) {
 	return line, nil
 }
 
-// RemoveDevice forgets a device: its token ends, its connection too. What it
+// newToken makes a token with a new secret, and returns the secret's hash.
+func (h *Hub) newToken(id wire.Device) (line string, hash []byte, err error) {
+	secret := newSecret()
+	token := wire.Token{
+		MQTT: h.MQTTURL(), HTTP: h.HTTPURL(), Tenant: id.Tenant, Device: id.Name, Secret: secret,
+		HubKey: h.key.Public(), ReleaseKeys: h.trust, CAPEM: h.caPEM,
+	}
+	if line, err = token.Encode(); err != nil {
+		return "", nil, err
+	}
+	sum := sha256.Sum256([]byte(secret))
+	return line, sum[:], nil
+}
+
+// ReplaceToken gives a device whose token is lost, or known to others, a new
+// one, and returns it. The old one ends, and so does the connection that was
+// made with it; everything else stays.
+func (h *Hub) ReplaceToken(id wire.Device) (string, error) {
+	line, hash, err := h.newToken(id)
+	if err != nil {
+		return "", fmt.Errorf("token of %s: %w", id, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.state.devices[id]
+	if d == nil {
+		return "", notFound("device", id.String())
+	}
+	old := d.key()
+	c := &change{}
+	c.of(d).Hash = hash
+	if err := h.commit(c); err != nil {
+		return "", err
+	}
+	delete(h.state.secrets, old)
+	h.state.secrets[d.key()] = d
+	h.broker.Kick(id.ClientID())
+	h.log.Info("token replaced", "device", id.String())
+	return line, nil
+}
+
+// RemoveDevice forgets a device: its token ends, its connection too, and its
+// commands, so that another device of that name does not get them. What it
 // reported stays.
 func (h *Hub) RemoveDevice(id wire.Device) error {
 	h.mu.Lock()
@@ -62,10 +98,16 @@ func (h *Hub) RemoveDevice(id wire.Device) error {
 	}
 	c := &change{}
 	c.put(bucketDevice, id.String(), nil)
+	ended := h.endCommands(c, id)
 	if err := h.commit(c); err != nil {
 		return err
 	}
+	for cmd, next := range ended {
+		h.setCommand(cmd, next)
+	}
 	h.state.remove(d)
+	delete(h.lacking, id)
+	delete(h.acks, id)
 	h.gone = append(h.gone, id)
 	h.counts.forget(id)
 	h.broker.Kick(id.ClientID())
@@ -177,12 +219,14 @@ func runningEvent(d *device) rollout.Event {
 	if m := d.running(); m != nil && upToDate {
 		e.Digest = m.Digest
 	}
+	e.Nothing = d.Reported != nil && d.Reported.Gen >= d.Gen && d.Reported.Model == nil
 	return e
 }
 
-// running returns the model that a device named last.
+// running returns the model that a device named last, nil where it said that
+// it has none.
 func (d *device) running() *wire.Running {
-	if d.Reported != nil && d.Reported.Model != nil {
+	if d.Reported != nil && (d.Reported.Model != nil || d.Hello == nil || d.Reported.Gen >= d.Hello.Gen) {
 		return d.Reported.Model
 	}
 	if d.Hello != nil {

@@ -3,6 +3,8 @@ package hub
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"unicode/utf8"
 
 	"dunlin/facts"
+	"dunlin/facts/cache"
 	"dunlin/facts/graph"
 	"dunlin/facts/rdf"
 	"dunlin/hub/api"
-	"dunlin/internal/oci"
 	"dunlin/sync/wire"
 )
 
@@ -33,10 +34,11 @@ var graphRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // graphs are the open graphs, each in a folder of its own.
 type graphs struct {
-	dir  string
-	mu   sync.Mutex // guards open; held while one is opened
-	all  map[string]*graph.Graph
-	made map[step]wire.Offer // artefacts made since the start, guarded by mu
+	dir      string
+	building sync.Mutex // held while an artefact is made; taken before mu, and never under Hub.mu
+	mu       sync.Mutex // guards what follows; held while a graph is opened
+	all      map[string]*graph.Graph
+	made     map[step]wire.Offer // artefacts made since the start, and not removed
 }
 
 // step is what an artefact leads from and to; from 0 is a base.
@@ -106,50 +108,91 @@ func (g *graphs) list() []*graph.Graph {
 	return all
 }
 
+// maxDocument bounds the name of a document in bytes.
+const maxDocument = 1024
+
 // ImportFacts adds N-Triples to a graph, or makes the graph hold them alone,
 // and offers the version that has them to every device: a patch where the
 // device said which version it has and a patch from there is smaller, else a
 // base.
-func (h *Hub) ImportFacts(ctx context.Context, name string, triples io.Reader, replace bool) (api.Graph, error) {
+//
+// document names what the facts were read from: a blank node is the same in
+// every import of one document, and in no other. "" takes the SHA-256 of the
+// text, so that the same text is the same document.
+func (h *Hub) ImportFacts(ctx context.Context, name, document string, triples io.Reader, replace bool) (api.Graph, error) {
+	if len(document) > maxDocument || !utf8.ValidString(document) {
+		return api.Graph{}, fmt.Errorf("document %.80q: %w: want UTF-8 of at most %d bytes", document, api.ErrInvalid, maxDocument)
+	}
 	g, err := h.graphs.get(name, true)
 	if err != nil {
 		return api.Graph{}, err
 	}
+	text, digest, err := h.spool(triples)
+	if err != nil {
+		return api.Graph{}, fmt.Errorf("import into graph %s: %w", name, err)
+	}
+	defer text.Close()
 	take := g.Import
 	if replace {
 		take = g.Replace
 	}
-	version, err := take(ctx, rdf.NewReader(triples).All(), facts.Provenance{Document: name, Confidence: 1})
+	from := facts.Provenance{Document: cmp.Or(document, digest), Confidence: 1}
+	version, err := take(ctx, rdf.NewReader(text).All(), from)
 	if err != nil {
-		if ctx.Err() == nil {
-			err = fmt.Errorf("%w: %w", api.ErrInvalid, err)
-		}
-		return api.Graph{}, err
+		return api.Graph{}, blame(err)
 	}
 	if version == 0 {
 		return api.Graph{}, fmt.Errorf("%w: graph %s: no facts", api.ErrInvalid, name)
 	}
-	base, err := h.makeArtefacts(ctx, g)
+	return h.offerGraph(ctx, g)
+}
+
+// spool copies the text of an import to a file without a name, so that a slow
+// upload holds up no other import, and returns its digest.
+func (h *Hub) spool(r io.Reader) (_ *os.File, digest string, err error) {
+	f, err := os.CreateTemp(h.o.Dir, "import-*")
 	if err != nil {
-		return api.Graph{}, err
+		return nil, "", err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c := &change{}
-	c.put(bucketMeta, string(keyGraph), name)
-	for _, d := range h.state.devices {
-		h.desireFacts(c, d, g)
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, "", err
 	}
-	if err := h.commit(c); err != nil {
-		return api.Graph{}, err
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(f, sum), &received{r}); err != nil {
+		return nil, "", err
 	}
-	h.state.graph = name
-	h.wakeSpeaker()
-	out := graphView(g)
-	out.Manifest = base.Manifest
-	h.log.Info("facts imported", "graph", name, "version", version, "facts", out.Facts)
-	h.events.Publish(api.EventFacts, out)
-	return out, nil
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, "", err
+	}
+	return f, "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// received marks the errors of a request's body as the sender's; those of the
+// disk are the hub's.
+type received struct{ r io.Reader }
+
+func (b *received) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	}
+	return n, err
+}
+
+// blame marks an error that the text of an import is the cause of, as
+// api.ErrInvalid. Any other, a full disk for one, is the hub's own.
+func blame(err error) error {
+	var syntax *rdf.SyntaxError
+	var term *cache.TermError
+	if errors.As(err, &syntax) || errors.As(err, &term) || errors.Is(err, cache.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", api.ErrInvalid, err)
+	}
+	return err
 }
 
 func graphView(g *graph.Graph) api.Graph {
@@ -157,130 +200,9 @@ func graphView(g *graph.Graph) api.Graph {
 	if all := g.Versions(); len(all) > 0 {
 		i := all[len(all)-1]
 		out.Version, out.Facts, out.Added, out.Removed, out.Changed = i.Version, i.Facts, i.Added, i.Deleted, i.Time
+		out.Document = i.Provenance.Document
 	}
 	return out
-}
-
-// artefact returns the signed offer that leads from a version (0: none) to
-// the newest, and makes what it names where it is not there yet.
-func (h *Hub) artefact(ctx context.Context, g *graph.Graph, from int64) (wire.Offer, error) {
-	key := step{g.Name(), from, g.Latest()}
-	h.graphs.mu.Lock()
-	o, ok := h.graphs.made[key]
-	h.graphs.mu.Unlock()
-	if ok {
-		return o, nil
-	}
-	a, err := g.Artefact(ctx, from, key.to, nil)
-	if err != nil {
-		return o, err
-	}
-	layout := h.registry.Layout()
-	layer, err := layout.PutBytes(a.MediaType, a.Bytes)
-	if err != nil {
-		return o, fmt.Errorf("store facts: %w", err)
-	}
-	config, err := layout.PutBytes(v1.MediaTypeEmptyJSON, []byte("{}"))
-	if err != nil {
-		return o, fmt.Errorf("store facts: %w", err)
-	}
-	manifest, err := layout.PutManifest(&oci.Manifest{
-		ArtifactType: MediaTypeFacts, Config: config, Layers: []oci.Descriptor{layer},
-		Annotations: map[string]string{oci.AnnotationTitle: a.Graph, oci.AnnotationVersion: strconv.FormatInt(a.To, 10)},
-	})
-	if err != nil {
-		return o, fmt.Errorf("store facts: %w", err)
-	}
-	o = wire.Offer{
-		Kind: wire.OfferFacts, Name: a.Graph, Version: a.To, From: a.From, Manifest: string(manifest.Digest),
-		Bytes: manifest.Size + config.Size + layer.Size,
-		Sig:   h.key.Sign(wire.OfferFacts.Purpose(), []byte(manifest.Digest)),
-	}
-	h.graphs.mu.Lock()
-	h.graphs.made[key] = o
-	h.graphs.mu.Unlock()
-	return o, nil
-}
-
-// makeArtefacts makes what devices will be offered, before h.mu is taken:
-// the base, and a patch from each version that a device has.
-func (h *Hub) makeArtefacts(ctx context.Context, g *graph.Graph) (base wire.Offer, err error) {
-	from := map[int64]bool{}
-	h.mu.Lock()
-	for _, d := range h.state.devices {
-		from[d.patchFrom(g)] = true
-	}
-	h.mu.Unlock()
-	for v := range from {
-		if _, err := h.artefact(ctx, g, v); err != nil {
-			return base, err
-		}
-	}
-	return h.artefact(ctx, g, 0)
-}
-
-// patchFrom returns the version of g that a device has, and that is older
-// than the newest; else 0.
-func (d *device) patchFrom(g *graph.Graph) int64 {
-	if has := d.holds(); has != nil && has.Graph == g.Name() && has.Version > 0 && has.Version < g.Latest() {
-		return has.Version
-	}
-	return 0
-}
-
-// desireFacts gives a device the newest version of a graph, unless it is
-// offered already; h.mu is held.
-func (h *Hub) desireFacts(c *change, d *device, g *graph.Graph) {
-	latest := g.Latest()
-	if d.Desired != nil && d.Desired.Facts != nil && d.Desired.Facts.Name == g.Name() && d.Desired.Facts.Version == latest {
-		return
-	}
-	o, err := h.artefact(context.Background(), g, d.patchFrom(g))
-	if err != nil {
-		h.log.Error("facts not offered", "device", d.id().String(), "graph", g.Name(), "error", err)
-		return
-	}
-	c.desire(d, 0, func(w *wire.Desired) { w.Facts = &o })
-}
-
-// offerFacts sees to it that a device that came back is offered the present
-// graph; h.mu is held.
-func (h *Hub) offerFacts(d *device) {
-	if h.state.graph == "" {
-		return
-	}
-	g, err := h.graphs.get(h.state.graph, false)
-	if err != nil {
-		return
-	}
-	c := &change{}
-	h.desireFacts(c, d, g)
-	if err := h.commit(c); err != nil {
-		h.log.Error("desired document not stored", "device", d.id().String(), "error", err)
-	}
-}
-
-// offerBase replaces a patch that a device refused, because it has another
-// version than it had said, by a base; h.mu is held.
-func (h *Hub) offerBase(d *device, refused string) {
-	if d.Desired == nil || d.Desired.Facts == nil || d.Desired.Facts.From == 0 || d.Desired.Facts.Manifest != refused {
-		return
-	}
-	g, err := h.graphs.get(d.Desired.Facts.Name, false)
-	if err != nil {
-		return
-	}
-	o, err := h.artefact(context.Background(), g, 0)
-	if err != nil {
-		h.log.Error("facts not offered", "device", d.id().String(), "graph", g.Name(), "error", err)
-		return
-	}
-	c := &change{}
-	c.desire(d, 0, func(w *wire.Desired) { w.Facts = &o })
-	if err := h.commit(c); err != nil {
-		h.log.Error("desired document not stored", "device", d.id().String(), "error", err)
-	}
-	h.wakeSpeaker()
 }
 
 // Graphs lists the graphs.
@@ -288,9 +210,8 @@ func (h *Hub) Graphs() ([]api.Graph, error) {
 	var out []api.Graph
 	for _, g := range h.graphs.list() {
 		v := graphView(g)
-		h.graphs.mu.Lock()
-		v.Manifest = h.graphs.made[step{g.Name(), 0, v.Version}].Manifest
-		h.graphs.mu.Unlock()
+		base, _ := h.graphs.offer(step{g.Name(), 0, v.Version})
+		v.Manifest = base.Manifest
 		out = append(out, v)
 	}
 	return out, nil

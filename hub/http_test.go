@@ -65,6 +65,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"POST", "/v1/devices", 400, 403, 401, 401},
 		{"GET", "/v1/devices/acme/left", 200, 403, 401, 401},
 		{"POST", "/v1/devices/acme/left/commands", 400, 403, 401, 401},
+		{"POST", "/v1/devices/acme/none/token", 404, 403, 401, 401},
 		{"GET", "/v1/commands/x", 404, 403, 401, 401},
 		{"GET", "/v1/rollouts", 200, 403, 401, 401},
 		{"POST", "/v1/rollouts", 400, 403, 401, 401},

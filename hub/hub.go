@@ -125,11 +125,16 @@ type Hub struct {
 	addr    string                    // of the HTTP listener, set before ready
 
 	wake chan struct{} // of one place: the speaker has work
+	lack chan struct{} // of one place: the facts worker has work
 
 	mu    sync.Mutex // guards what follows, and is held over transactions on db
 	state state
-	acks  []ack         // watermarks to be sent
-	gone  []wire.Device // removed, their retained messages are to be cleared
+	acks  map[wire.Device]ack // watermarks to be sent, but for those of storeGroup
+	gone  []wire.Device       // removed, their retained messages are to be cleared
+
+	stopping bool // batches is closed, nothing more is taken from devices
+
+	lacking map[wire.Device]bool // devices that wait for an artefact of facts; true: for a base
 
 	counts          counts
 	readied, closed sync.Once
@@ -143,6 +148,7 @@ const queued = 512
 func Open(o Options) (*Hub, error) {
 	h := &Hub{
 		o: o.withDefaults(), events: &api.Events{}, batches: make(chan incoming, queued), ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		lack: make(chan struct{}, 1), lacking: map[wire.Device]bool{}, acks: map[wire.Device]ack{},
 	}
 	h.log = h.o.Log
 	if err := h.open(); err != nil {
@@ -223,13 +229,7 @@ func everywhere(addr string) bool {
 // uploads that never became a model. It is done at the start, when no upload
 // is under way.
 func (h *Hub) sweep() {
-	var keep []string
-	for _, d := range h.state.devices {
-		if d.Desired != nil && d.Desired.Facts != nil {
-			keep = append(keep, d.Desired.Facts.Manifest)
-		}
-	}
-	freed, err := h.registry.Sweep(keep...)
+	freed, err := h.registry.Sweep(h.wantedFacts()...)
 	if err != nil {
 		h.log.Warn("old blobs not removed", "error", err)
 	} else if freed > 0 {
@@ -288,20 +288,23 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	return h.serve(ctx, l, server, lk)
 }
 
-// serve runs the goroutines of the hub and waits for them. The link stops
-// first, then the workers that it feeds, so that what was taken from the
-// broker is stored.
+// serve runs the goroutines of the hub and waits for them. The workers stop
+// first: what was taken from the broker is stored, and then acknowledged over
+// the link, which stops last.
 func (h *Hub) serve(parent context.Context, l net.Listener, server *http.Server, lk *link.Link) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
+	linking, unlink := context.WithCancel(context.WithoutCancel(parent))
+	defer unlink()
 	var linked, workers, serving sync.WaitGroup
 	linked.Go(func() {
-		if err := lk.Run(ctx); err != nil {
+		if err := lk.Run(linking); err != nil {
 			cancel(fmt.Errorf("hub: %w", err))
 		}
 	})
 	workers.Go(h.storeResults)
 	workers.Go(func() { h.tick(ctx) })
+	workers.Go(func() { h.offerLacking(ctx) })
 	serving.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("hub: HTTP: %w", err))
@@ -318,9 +321,13 @@ func (h *Hub) serve(parent context.Context, l net.Listener, server *http.Server,
 		_ = server.Close() // what is still open then is cut
 	}
 	serving.Wait()
-	linked.Wait()
+	h.mu.Lock()
+	h.stopping = true
 	close(h.batches)
+	h.mu.Unlock()
 	workers.Wait()
+	unlink()
+	linked.Wait()
 	if parent.Err() != nil {
 		return nil
 	}

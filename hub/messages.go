@@ -28,6 +28,9 @@ func (h *Hub) handle(m link.Message) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.stopping {
+		return // the device says it again to the next hub
+	}
 	d := h.state.devices[id]
 	if d == nil {
 		h.counts.unknown.Add(1)
@@ -88,7 +91,7 @@ func (h *Hub) hello(d *device, v wire.Hello) {
 		}
 	}
 	h.offerModel(d)
-	h.offerFacts(d)
+	h.offerFacts(d, false)
 	for _, cmd := range h.state.commands {
 		if cmd.Device == d.id().String() {
 			cmd.due = time.Time{}
@@ -113,7 +116,7 @@ func (h *Hub) skipForgotten(d *device, v wire.Hello) {
 	if skipped > 0 {
 		h.log.Warn("records that this hub never saw are gone from the device", "device", d.id().String(), "epoch", v.Epoch, "records", skipped)
 	}
-	h.acks = append(h.acks, ack{d.id(), v.Epoch, upto})
+	h.acks[d.id()] = ack{d.id(), v.Epoch, upto}
 }
 
 func (h *Hub) status(d *device, v wire.Status, retained bool) {

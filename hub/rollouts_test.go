@@ -299,8 +299,8 @@ func TestRolloutRequests(t *testing.T) {
 		{"pause", http.StatusOK, rollout.Paused},
 		{"resume", http.StatusOK, rollout.Canary},
 		{"explode", http.StatusBadRequest, rollout.Canary},
-		{"abort", http.StatusOK, rollout.RolledBack}, // nobody had a model before
-		{"abort", http.StatusConflict, rollout.RolledBack},
+		{"abort", http.StatusOK, rollout.Aborting}, // the canaries have not said that they run nothing
+		{"abort", http.StatusConflict, rollout.Aborting},
 	} {
 		if status := s.call("POST", "/v1/rollouts/"+st.ID+"/"+step.action, nil, nil); status != step.status {
 			t.Errorf("%s: status %d, want %d", step.action, status, step.status)
@@ -309,4 +309,40 @@ func TestRolloutRequests(t *testing.T) {
 			t.Errorf("after %s: %s, want %s", step.action, p, step.phase)
 		}
 	}
+}
+
+// TestFirstModelIsTakenBack: a device whose first model is condemned is to
+// have none, and the rollout waits until it says so.
+func TestFirstModelIsTakenBack(t *testing.T) {
+	key := newKey(t)
+	s := run(t, hub.Options{Dir: t.TempDir(), ReleaseKeys: sign.Trust{key.Public()}})
+	s.push(1, key)
+	b := start(t, s.enrol("left"), t.TempDir())
+	eventually(t, "it is online", func() bool { return s.online() == 1 })
+	var runs *wire.Offer
+	b.says(func(d wire.Desired) {
+		if d.Model != nil {
+			runs = d.Model
+			b.reports(d.Model, wire.StateTrial, "", d.Model)
+			return
+		}
+		// It has seen the document, and the model still answers.
+		b.reports(runs, wire.StateTrial, "", runs)
+	}, nil)
+	st := s.rollOut(api.RolloutRequest{})
+	eventually(t, "it is on trial", func() bool { return s.phase(st.ID).Devices[0].Stage == rollout.Trial })
+	s.must("POST", "/v1/rollouts/"+st.ID+"/abort", nil, nil)
+	eventually(t, "it is to have no model", func() bool { n := b.newest(); return n.Gen > 1 && n.Model == nil })
+	eventually(t, "it has said that it saw the document", func() bool {
+		d, err := s.hub.Device(b.id)
+		return err == nil && d.Reported != nil && d.Reported.Gen == b.newest().Gen
+	})
+	if now := s.phase(st.ID); now.Phase != rollout.Aborting || now.Devices[0].Stage == rollout.Back {
+		t.Errorf("%s, %s, while the model still answers", now.Phase, now.Devices[0].Stage)
+	}
+	send(b, wire.UpReported, wire.Reported{Gen: b.newest().Gen}, wire.Encode[wire.Reported])
+	eventually(t, "the rollout is rolled back", func() bool {
+		now := s.phase(st.ID)
+		return now.Phase == rollout.RolledBack && now.Devices[0].Stage == rollout.Back
+	})
 }

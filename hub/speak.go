@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"dunlin/hub/api"
@@ -130,23 +131,34 @@ type outgoing struct {
 	sent func() // called with h.mu held
 }
 
-// due collects what is to be published.
+// retained are the kinds of messages that a broker keeps of a device.
+var retained = []wire.Kind{wire.DownWanted, wire.UpStatus, wire.UpReported}
+
+// due collects what is to be published. It forgets nothing: what is not sent
+// is due again.
 func (h *Hub) due() []outgoing {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var out []outgoing
 	for _, a := range h.acks {
 		if m, err := ackMessage(a); err == nil {
-			out = append(out, outgoing{Message: m})
+			out = append(out, outgoing{Message: m, sent: func() {
+				if h.acks[a.device] == a { // no newer one came since
+					delete(h.acks, a.device)
+				}
+			}})
 		}
 	}
-	h.acks = nil
 	for _, id := range h.gone {
-		for _, k := range []wire.Kind{wire.DownWanted, wire.UpStatus, wire.UpReported} {
+		for _, k := range retained {
 			out = append(out, outgoing{Message: link.Message{Topic: wire.Topic(id, k), QoS: 1, Retain: true}})
 		}
+		out[len(out)-1].sent = func() {
+			if i := slices.Index(h.gone, id); i >= 0 {
+				h.gone = slices.Delete(h.gone, i, i+1)
+			}
+		}
 	}
-	h.gone = nil
 	for _, d := range h.state.devices {
 		if d.Desired == nil || d.published == d.Gen {
 			continue

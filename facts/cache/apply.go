@@ -39,6 +39,9 @@ func (c *Cache) ApplyPatch(graph string, from, to int64, r io.Reader) error {
 	fail := func(err error) error {
 		return fmt.Errorf("apply patch to %s: %w", target, err)
 	}
+	if c.readOnly {
+		return fail(ErrReadOnly)
+	}
 	if err := target.check(); err != nil {
 		return fail(err)
 	}
@@ -251,6 +254,9 @@ func (c *Cache) ApplyBase(graph string, version int64, file string) error {
 }
 
 func (c *Cache) applyBase(want Version, file string) (err error) {
+	if c.readOnly {
+		return ErrReadOnly
+	}
 	if err := want.check(); err != nil {
 		return err
 	}
@@ -301,7 +307,7 @@ func (c *Cache) openSource(file string) (*os.File, error) {
 // replace puts the complete file tmp in the place of the open one. Queries
 // wait for a rename and no longer: tmp is durable before.
 func (c *Cache) replace(tmp string) error {
-	s, err := openState(tmp)
+	s, err := openState(tmp, boltOptions())
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}

@@ -1,6 +1,7 @@
 // Package cache keeps a device's part of the knowledge graph in one file and
 // answers questions about it without the network. Start with Open, Enrich
-// and ApplyPatch; Build makes the base that ApplyBase takes.
+// and ApplyPatch; Build makes the base that ApplyBase takes, OpenReadOnly
+// asks a file that must stay as it is.
 //
 // Its promise: a base or a patch is applied wholly and durably before the
 // call returns, or not at all, whatever kills the process; readers go on
@@ -52,6 +53,10 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrInUse: another process has the file open.
 	ErrInUse = errors.New("in use by another process")
+	// ErrNotBase: OpenReadOnly found another kind of file, or a damaged one.
+	ErrNotBase = errors.New("not a facts base")
+	// ErrReadOnly: a cache of OpenReadOnly takes no base and no patch.
+	ErrReadOnly = errors.New("opened for reading only")
 )
 
 // TermError is a term whose text is empty or longer than MaxTermBytes.
@@ -68,6 +73,7 @@ func (e *TermError) Error() string {
 type Cache struct {
 	path      string
 	recovered string
+	readOnly  bool
 	foldAt    int // changes in the overlay that bring a fold
 	foldBytes int // bytes of log that do
 
@@ -113,6 +119,29 @@ func Open(path string) (*Cache, error) {
 	return c, nil
 }
 
+// OpenReadOnly opens the cache or the base at path to ask it. It makes, moves
+// and writes nothing: a file that is no facts base, or a damaged one, is left
+// as it is, and the error wraps ErrNotBase. ApplyBase and ApplyPatch fail
+// with ErrReadOnly. Several processes may have one file open so, but none
+// beside one that writes it.
+func OpenReadOnly(path string) (*Cache, error) {
+	c := &Cache{path: path, readOnly: true}
+	err := checkFile(path)
+	if err == nil {
+		opt := boltOptions()
+		opt.ReadOnly = true
+		var s state
+		if s, err = openState(path, opt); err == nil {
+			c.use(s)
+			return c, nil
+		}
+	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, errNotRegular) {
+		err = fmt.Errorf("%w: %w", ErrNotBase, err)
+	}
+	return nil, fmt.Errorf("open facts %s: %w", path, err)
+}
+
 const (
 	newSuffix    = ".new"    // a base being written
 	sourceSuffix = ".source" // a base being unpacked
@@ -136,13 +165,15 @@ func (c *Cache) open() error {
 	case err != nil:
 		return err
 	}
-	s, err := openState(c.path)
+	s, err := openState(c.path, boltOptions())
 	if err != nil {
 		return err
 	}
 	c.use(s)
 	return nil
 }
+
+var errNotRegular = errors.New("not a regular file")
 
 // checkFile looks at a file before bbolt maps it.
 func checkFile(path string) error {
@@ -164,7 +195,7 @@ func checkFile(path string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("not a regular file")
+		return errNotRegular
 	}
 	return checkPages(f, info.Size())
 }
@@ -189,8 +220,8 @@ type state struct {
 }
 
 // openState opens a file whose pages were checked, and replays its log.
-func openState(path string) (s state, err error) {
-	s.db, err = bolt.Open(path, 0o600, boltOptions())
+func openState(path string, opt *bolt.Options) (s state, err error) {
+	s.db, err = bolt.Open(path, 0o600, opt)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return s, ErrInUse
 	}

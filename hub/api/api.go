@@ -11,10 +11,12 @@
 //
 //	GET|PUT   /v1/blob/{digest}                 device|admin   Range; PUT: admin
 //	GET|POST  /v1/models                        admin          {manifest, sig}
-//	GET|POST  /v1/facts[?graph=NAME&replace=1]  admin          N-Triples
+//	GET       /v1/facts                         admin
+//	POST      /v1/facts[?graph=NAME&document=NAME&replace=1]  admin  N-Triples
 //	GET       /v1/facts/describe?iri=[&graph=]  admin
 //	GET|POST  /v1/devices                       admin          {tenant, name} -> {token}
 //	GET|DELETE /v1/devices/{tenant}/{name}      admin
+//	POST      /v1/devices/{tenant}/{name}/token     admin      -> {device, token}; the old token ends
 //	POST      /v1/devices/{tenant}/{name}/commands  admin      {name, args, ttl_s} -> {id}
 //	GET       /v1/commands/{id}[?wait=SECONDS]  admin
 //	GET|POST  /v1/rollouts                      admin
@@ -114,6 +116,7 @@ type Graph struct {
 	Added    int       `json:"added"` // by the newest version
 	Removed  int       `json:"removed"`
 	Changed  time.Time `json:"changed"`
+	Document string    `json:"document,omitempty"` // that brought the newest version
 	Manifest string    `json:"manifest,omitempty"` // of the newest base artefact
 }
 
@@ -142,13 +145,14 @@ type Backend interface {
 	AddModel(manifest string, sig sign.Signature) (registry.Version, error)
 	Models() []registry.Version
 
-	ImportFacts(ctx context.Context, graph string, triples io.Reader, replace bool) (Graph, error)
+	ImportFacts(ctx context.Context, graph, document string, triples io.Reader, replace bool) (Graph, error)
 	Graphs() ([]Graph, error)
 	Describe(graph, iri string) ([]facts.Answer, error) // graph "": the one that devices have
 
 	Enrol(d wire.Device) (token string, err error)
 	Devices() []Device
 	Device(d wire.Device) (Device, error)
+	ReplaceToken(d wire.Device) (token string, err error) // the old one is void
 	RemoveDevice(d wire.Device) error
 
 	Command(d wire.Device, name wire.CmdName, args json.RawMessage, ttl time.Duration) (id string, err error)
@@ -219,6 +223,7 @@ func (s *Server) routes() http.Handler {
 	admin("POST /v1/devices", s.enrol)
 	admin("GET /v1/devices/{tenant}/{name}", s.getDevice)
 	admin("DELETE /v1/devices/{tenant}/{name}", s.removeDevice)
+	admin("POST /v1/devices/{tenant}/{name}/token", s.replaceToken)
 	admin("POST /v1/devices/{tenant}/{name}/commands", s.postCommand)
 	admin("GET /v1/commands/{id}", s.getCommand)
 	admin("GET /v1/rollouts", s.listRollouts)

@@ -17,12 +17,13 @@ func (s *Server) listFacts(http.ResponseWriter, *http.Request) (any, error) {
 }
 
 // importFacts makes the next version of a graph: the body, N-Triples, is added
-// to it, or with ?replace=1 is all that it then holds.
+// to it, or with ?replace=1 is all that it then holds. ?document=NAME says
+// what the body is: blank nodes are the same node in one document, and never
+// in two. Without it the body's digest is the name.
 func (s *Server) importFacts(w http.ResponseWriter, r *http.Request) (any, error) {
-	name := cmp.Or(r.URL.Query().Get("graph"), defaultGraph)
+	q := r.URL.Query()
 	body := http.MaxBytesReader(w, r.Body, maxFacts)
-	replace := r.URL.Query().Get("replace") == "1"
-	return value(s.o.Backend.ImportFacts(r.Context(), name, &upload{w, body}, replace))
+	return value(s.o.Backend.ImportFacts(r.Context(), cmp.Or(q.Get("graph"), defaultGraph), q.Get("document"), &upload{w, body}, q.Get("replace") == "1"))
 }
 
 func (s *Server) describe(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -99,6 +100,15 @@ func (s *Server) removeDevice(_ http.ResponseWriter, r *http.Request) (any, erro
 	return value(map[string]bool{"ok": true}, s.o.Backend.RemoveDevice(d))
 }
 
+func (s *Server) replaceToken(_ http.ResponseWriter, r *http.Request) (any, error) {
+	d, err := device(r)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.o.Backend.ReplaceToken(d)
+	return value(map[string]string{"device": d.String(), "token": token}, err)
+}
+
 func (s *Server) postCommand(w http.ResponseWriter, r *http.Request) (any, error) {
 	d, err := device(r)
 	if err != nil {
@@ -115,7 +125,8 @@ func (s *Server) postCommand(w http.ResponseWriter, r *http.Request) (any, error
 	if in.TTL < 0 || in.TTL > 30*24*3600 {
 		return nil, invalid("ttl_s %v: want 0 to 2592000", in.TTL)
 	}
-	id, err := s.o.Backend.Command(d, in.Name, in.Args, time.Duration(in.TTL*float64(time.Second)))
+	ttl := time.Duration(math.Ceil(in.TTL * float64(time.Second))) // the least part of a second is not "no limit given"
+	id, err := s.o.Backend.Command(d, in.Name, in.Args, ttl)
 	return value(map[string]string{"id": id}, err)
 }
 

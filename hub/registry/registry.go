@@ -246,3 +246,72 @@ func (r *Registry) Sweep(keep ...string) (freed int64, err error) {
 	}
 	return r.layout.Sweep(digests...)
 }
+
+// Remove removes the manifests of old and the layers that they name, but for
+// what a version or a manifest of keep names too, and returns the bytes freed.
+// Unlike Sweep it leaves everything else alone, so uploads may be under way.
+func (r *Registry) Remove(old, keep []string) (freed int64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	named := map[oci.Digest]bool{}
+	keep = slices.Clone(keep)
+	for _, v := range r.versions {
+		keep = append(keep, v.Manifest)
+	}
+	for _, s := range keep {
+		d := oci.Digest(s)
+		if named[d] {
+			continue
+		}
+		named[d] = true
+		m, err := r.layout.Manifest(d)
+		if err != nil {
+			return 0, fmt.Errorf("remove blobs: what is to be kept: %w", err)
+		}
+		for _, b := range oci.Blobs(m) {
+			named[b.Digest] = true
+		}
+	}
+	for _, s := range old {
+		m, err := r.layout.Manifest(oci.Digest(s))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // two steps may have led to one artefact
+		}
+		if err != nil {
+			return freed, fmt.Errorf("remove blobs: %w", err)
+		}
+		gone := []oci.Digest{oci.Digest(s)}
+		for _, l := range m.Layers {
+			gone = append(gone, l.Digest)
+		}
+		for _, d := range gone {
+			n, err := r.removeBlob(d, named)
+			freed += n
+			if err != nil {
+				return freed, fmt.Errorf("remove blob %s: %w", d, err)
+			}
+		}
+	}
+	return freed, nil
+}
+
+func (r *Registry) removeBlob(d oci.Digest, named map[oci.Digest]bool) (freed int64, err error) {
+	if named[d] {
+		return 0, nil
+	}
+	path, err := r.layout.Path(d)
+	if err != nil {
+		return 0, err
+	}
+	f, size, err := r.layout.OpenBlob(d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(f.Close(), r.fsys.Remove(path)); err != nil {
+		return 0, err
+	}
+	return size, nil
+}

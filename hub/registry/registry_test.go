@@ -136,3 +136,50 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 }
+
+// TestRemove: of old manifests only those blobs go that nothing else names,
+// and what nobody asked about stays, as an upload under way does.
+func TestRemove(t *testing.T) {
+	r, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := r.Layout()
+	put := func(text string) oci.Descriptor {
+		t.Helper()
+		d, err := l.PutBytes("application/octet-stream", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	manifest := func(layers ...oci.Descriptor) string {
+		t.Helper()
+		d, err := l.PutManifest(&oci.Manifest{ArtifactType: "application/x", Config: put("{}"), Layers: layers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(d.Digest)
+	}
+	own, shared, model, upload := put("own"), put("shared"), put("model"), put("upload")
+	old, kept, released := manifest(own, shared, model), manifest(shared), manifest(model)
+	if _, err := r.record(Version{Name: "m", Version: 1, Manifest: released}); err != nil {
+		t.Fatal(err)
+	}
+	if freed, err := r.Remove([]string{old, old, kept, released}, []string{kept}); err != nil || freed <= own.Size {
+		t.Errorf("freed %d, %v", freed, err)
+	}
+	for _, d := range []string{old, string(own.Digest)} {
+		if l.Has(oci.Digest(d)) {
+			t.Errorf("%s is still there", d)
+		}
+	}
+	for _, d := range []string{kept, released, string(shared.Digest), string(model.Digest), string(upload.Digest), digestOf([]byte("{}"))} {
+		if !l.Has(oci.Digest(d)) {
+			t.Errorf("%s is gone", d)
+		}
+	}
+	if _, err := r.Remove([]string{kept}, []string{digestOf([]byte("absent"))}); err == nil || !l.Has(shared.Digest) {
+		t.Errorf("with a manifest to keep that cannot be read: %v", err)
+	}
+}

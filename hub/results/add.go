@@ -122,7 +122,7 @@ func (a *adder) record(b Batch, m *Mark, r wire.Record) error {
 	if err := a.tx.Bucket(bucketRec).Put(recordKey(b.Device, b.Epoch, r.Seq), idKey(id)); err != nil {
 		return err
 	}
-	total, dev := &a.counters.total, a.counters.device(b.Device)
+	total, dev := a.counters.total, a.counters.device(b.Device)
 	total.Bytes += int64(len(value))
 	total.Rows++
 	dev.Rows++

@@ -1,9 +1,12 @@
 package results
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -13,15 +16,17 @@ import (
 // Counts are sums over everything that was ever stored, of one device or of
 // all. Deleting old rows does not lower them, but for Bytes.
 type Counts struct {
-	Rows       int64            `json:"rows"`       // records of every kind
-	Results    int64            `json:"results"`    // records that are results
-	Errors     int64            `json:"errors"`     // results that say an error
-	Dropped    int64            `json:"dropped"`    // by the device's own rule, as its Gap records say
-	Skipped    int64            `json:"skipped"`    // see SkipTo
-	Duplicates int64            `json:"duplicates"` // total only
-	Bytes      int64            `json:"bytes"`      // of the rows kept; total only
-	Last       uint64           `json:"last"`       // id of the newest result
-	Labels     map[string]int64 `json:"labels"`     // results by first label
+	Rows       int64  `json:"rows"`       // records of every kind
+	Results    int64  `json:"results"`    // records that are results
+	Errors     int64  `json:"errors"`     // results that say an error
+	Dropped    int64  `json:"dropped"`    // by the device's own rule, as its Gap records say
+	Skipped    int64  `json:"skipped"`    // see SkipTo
+	Duplicates int64  `json:"duplicates"` // total only
+	Bytes      int64  `json:"bytes"`      // of the rows kept; total only
+	Last       uint64 `json:"last"`       // id of the newest result
+	// Labels are the results by first label; see OtherLabels. They are stored
+	// apart from the rest.
+	Labels map[string]int64 `json:"labels,omitempty"`
 }
 
 // Figures are sums over the answers of one device with one model.
@@ -32,59 +37,85 @@ type Figures struct {
 	Score  float64 `json:"score"`  // of the first label
 }
 
-// maxLabels bounds the labels that are counted one by one; the others are
-// counted under OtherLabels.
-const maxLabels = 10000
+// What a device sends is counted under names that it chooses. So that none
+// can make the commits of others slow, each name has a key of its own, names
+// are short, and there are few of them: the rest is counted under OtherLabels.
+const (
+	maxName         = 128   // bytes of a label, or of a model's digest
+	maxDeviceLabels = 1000  // labels of one device
+	maxTotalLabels  = 10000 // labels of all devices
+	maxModels       = 256   // models of one device; others have no figures
+)
 
-// OtherLabels is the name under which labels beyond the first 10,000 of a
-// counter are counted together.
+// OtherLabels is the name under which labels are counted together that are
+// longer than 128 bytes, or beyond the first 1000 of a device or the first
+// 10,000 of all.
 const OtherLabels = "(others)"
 
-// deviceCounts is the stored form of a device's counters.
-type deviceCounts struct {
+// stored is the stored form of a counter: of a size that no device chooses.
+type stored struct {
 	Counts
-	Models map[string]Figures `json:"models,omitempty"` // by manifest digest
+	LabelNames int `json:"label_names"` // keys that it has in the bucket "tally"
+	ModelNames int `json:"model_names"` // keys that it has in the bucket "figure"
 }
 
-// maxModels bounds the models with figures of their own for each device.
-const maxModels = 256
+// counter is one counter in a transaction: of a device, or of all.
+type counter struct {
+	stored
+	prefix []byte           // of its keys in the buckets "tally" and "figure"
+	labels map[string]int64 // what the transaction adds
+	models map[string]Figures
+}
 
 // counters are those that one transaction touches.
 type counters struct {
 	tx      *bbolt.Tx
-	total   Counts
-	devices map[wire.Device]*deviceCounts
-	err     error // the first that device met
+	total   *counter
+	devices map[wire.Device]*counter
+	err     error // the first that was met
 }
 
-var totalKey = []byte("total")
+var (
+	totalKey    = []byte("total")
+	totalPrefix = []byte{0} // no tenant begins so
+)
 
 func countKey(d wire.Device) []byte { return append(append([]byte(d.Tenant), 0), d.Name...) }
 
 func loadCounters(tx *bbolt.Tx) (*counters, error) {
-	c := &counters{tx: tx, devices: map[wire.Device]*deviceCounts{}}
-	return c, readJSON(tx.Bucket(bucketCount), totalKey, &c.total)
+	c := &counters{tx: tx, devices: map[wire.Device]*counter{}}
+	c.total = c.load(totalKey, totalPrefix)
+	return c, c.err
 }
 
-// readJSON leaves v as it is where b has no such key.
-func readJSON(b *bbolt.Bucket, key []byte, v any) error {
-	data := b.Get(key)
+func (c *counters) load(key, prefix []byte) *counter {
+	n := &counter{prefix: prefix, labels: map[string]int64{}, models: map[string]Figures{}}
+	c.failed(readJSON(c.tx.Bucket(bucketCount).Get(key), &n.stored))
+	n.Labels = nil // they have keys of their own
+	return n
+}
+
+func (c *counters) failed(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// readJSON leaves v as it is where there is no data.
+func readJSON(data []byte, v any) error {
 	if data == nil {
 		return nil
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("counter %q: %w", key, err)
+		return fmt.Errorf("counter %.200q: %w", data, err)
 	}
 	return nil
 }
 
-func (c *counters) device(d wire.Device) *deviceCounts {
+func (c *counters) device(d wire.Device) *counter {
 	n := c.devices[d]
 	if n == nil {
-		n = &deviceCounts{}
-		if err := readJSON(c.tx.Bucket(bucketCount), countKey(d), n); err != nil && c.err == nil {
-			c.err = err
-		}
+		n = c.load(countKey(d), deviceKey(d))
 		c.devices[d] = n
 	}
 	return n
@@ -92,36 +123,60 @@ func (c *counters) device(d wire.Device) *deviceCounts {
 
 func (c *counters) result(d wire.Device, x *index, id uint64) {
 	dev := c.device(d)
-	for _, n := range []*Counts{&c.total, &dev.Counts} {
+	for _, n := range []*counter{dev, c.total} {
 		n.Results++
 		n.Last = id
 		if x.Error != "" {
 			n.Errors++
 		}
-		if label := x.label(); label != "" {
-			if n.Labels == nil {
-				n.Labels = map[string]int64{}
-			}
-			if _, known := n.Labels[label]; !known && len(n.Labels) >= maxLabels {
-				label = OtherLabels
-			}
-			n.Labels[label]++
-		}
 	}
-	dev.figures(x)
+	if label := x.label(); label != "" {
+		// What is too much for the device's own counter has no name in the
+		// common one either: else one device could fill that alone.
+		label = dev.label(c.tx, label, maxDeviceLabels)
+		dev.labels[label]++
+		c.total.labels[c.total.label(c.tx, label, maxTotalLabels)]++
+	}
+	if digest := x.Model.Digest; shortName(digest) {
+		c.failed(dev.figures(c.tx, digest, x))
+	}
 }
 
-func (n *deviceCounts) figures(x *index) {
-	digest := x.Model.Digest
-	if digest == "" || len(digest) > maxIndexed {
-		return
+// shortName reports whether s can be a name of its own: the zero byte ends a
+// part of a key.
+func shortName(s string) bool { return s != "" && len(s) <= maxName && !strings.Contains(s, "\x00") }
+
+// label returns the name under which a label is counted, and notes a new one.
+func (n *counter) label(tx *bbolt.Tx, label string, limit int) string {
+	if label == OtherLabels || !shortName(label) {
+		return OtherLabels
 	}
-	if n.Models == nil {
-		n.Models = map[string]Figures{}
+	if _, known := n.labels[label]; known || tx.Bucket(bucketTally).Get(n.key(label)) != nil {
+		return label
 	}
-	f, known := n.Models[digest]
-	if !known && len(n.Models) >= maxModels {
-		return
+	if n.LabelNames >= limit {
+		return OtherLabels
+	}
+	n.LabelNames++
+	return label
+}
+
+func (n *counter) key(name string) []byte { return append(slices.Clone(n.prefix), name...) }
+
+// figures adds a result to those of its model.
+func (n *counter) figures(tx *bbolt.Tx, digest string, x *index) error {
+	f, known := n.models[digest]
+	if !known {
+		data := tx.Bucket(bucketFigure).Get(n.key(digest))
+		if err := readJSON(data, &f); err != nil {
+			return err
+		}
+		if data == nil {
+			if n.ModelNames >= maxModels {
+				return nil
+			}
+			n.ModelNames++
+		}
 	}
 	f.Runs++
 	if x.Error != "" {
@@ -132,39 +187,101 @@ func (n *deviceCounts) figures(x *index) {
 			f.Score += float64(x.Labels[0].Score)
 		}
 	}
-	n.Models[digest] = f
+	n.models[digest] = f
+	return nil
 }
 
 func (c *counters) store(tx *bbolt.Tx) error {
 	if c.err != nil {
 		return c.err
 	}
-	b := tx.Bucket(bucketCount)
-	put := func(key []byte, v any) error {
-		data, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		return b.Put(key, data)
-	}
 	for d, n := range c.devices {
-		if err := put(countKey(d), n); err != nil {
+		if err := n.store(tx, countKey(d)); err != nil {
 			return err
 		}
 	}
-	return put(totalKey, c.total)
+	return c.total.store(tx, totalKey)
+}
+
+func (n *counter) store(tx *bbolt.Tx, key []byte) error {
+	tally := tx.Bucket(bucketTally)
+	for label, more := range n.labels {
+		k := n.key(label)
+		if err := tally.Put(k, binary.BigEndian.AppendUint64(nil, uint64(more)+tallied(tally.Get(k)))); err != nil {
+			return err
+		}
+	}
+	for digest, f := range n.models {
+		if err := putJSON(tx.Bucket(bucketFigure), n.key(digest), f); err != nil {
+			return err
+		}
+	}
+	return putJSON(tx.Bucket(bucketCount), key, n.stored)
+}
+
+func putJSON(b *bbolt.Bucket, key []byte, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return b.Put(key, data)
+}
+
+// tallied reads a value of the bucket "tally"; none is 0.
+func tallied(v []byte) uint64 {
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+// under calls use with what follows prefix in each key that begins with it.
+func under(b *bbolt.Bucket, prefix []byte, use func(name string, v []byte) error) error {
+	c := b.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if err := use(string(k[len(prefix):]), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readCounts(tx *bbolt.Tx, key, prefix []byte) (Counts, error) {
+	var n stored
+	if err := readJSON(tx.Bucket(bucketCount).Get(key), &n); err != nil {
+		return Counts{}, err
+	}
+	n.Labels = map[string]int64{}
+	err := under(tx.Bucket(bucketTally), prefix, func(label string, v []byte) error {
+		n.Labels[label] = int64(tallied(v))
+		return nil
+	})
+	return n.Counts, err
 }
 
 // Total returns the counters over all devices.
 func (s *Store) Total() (c Counts, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error { return readJSON(tx.Bucket(bucketCount), totalKey, &c) })
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c, err = readCounts(tx, totalKey, totalPrefix)
+		return err
+	})
 	return c, err
 }
 
 // Device returns the counters of one device, and its figures by the digest
 // of the model that answered.
-func (s *Store) Device(d wire.Device) (Counts, map[string]Figures, error) {
-	var n deviceCounts
-	err := s.db.View(func(tx *bbolt.Tx) error { return readJSON(tx.Bucket(bucketCount), countKey(d), &n) })
-	return n.Counts, maps.Clone(n.Models), err
+func (s *Store) Device(d wire.Device) (c Counts, models map[string]Figures, err error) {
+	models = map[string]Figures{}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if c, err = readCounts(tx, countKey(d), deviceKey(d)); err != nil {
+			return err
+		}
+		return under(tx.Bucket(bucketFigure), deviceKey(d), func(digest string, v []byte) error {
+			var f Figures
+			err := readJSON(v, &f)
+			models[digest] = f
+			return err
+		})
+	})
+	return c, models, err
 }

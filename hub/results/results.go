@@ -18,7 +18,10 @@
 //	label   label 0 id                       -> ""       the order of storing
 //	input   digest 0 id                      -> ""
 //	mark    tenant 0 device 0 epoch          -> Mark as JSON
-//	count   "total", tenant 0 device, …      -> counters as JSON
+//	count   "total", tenant 0 device         -> counters as JSON
+//	tally   0 label                          -> results with that first label, of all
+//	        tenant 0 device 0 label          -> and of one device
+//	figure  tenant 0 device 0 digest         -> Figures of one model as JSON
 //
 // An id is the time of storing in nanoseconds since 1970, made strictly
 // increasing: it orders rows, pages through them and is their time at once.
@@ -47,8 +50,10 @@ var (
 	bucketInput  = []byte("input")
 	bucketMark   = []byte("mark")
 	bucketCount  = []byte("count")
+	bucketTally  = []byte("tally")
+	bucketFigure = []byte("figure")
 
-	buckets = [][]byte{bucketRow, bucketRec, bucketDevice, bucketLabel, bucketInput, bucketMark, bucketCount}
+	buckets = [][]byte{bucketRow, bucketRec, bucketDevice, bucketLabel, bucketInput, bucketMark, bucketCount, bucketTally, bucketFigure}
 )
 
 // ErrLocked means that another process has the file open.

@@ -43,7 +43,7 @@ func (s *Store) trim(tx *bbolt.Tx) (n int, err error) {
 	if s.o.MaxAge > 0 {
 		before = uint64(max(0, s.o.Now().Add(-s.o.MaxAge).UnixNano()))
 	}
-	total := &counters.total
+	total := counters.total
 	c := tx.Bucket(bucketRow).Cursor()
 	for k, v := c.First(); k != nil && n < trimStep; k, v = c.First() {
 		id := binary.BigEndian.Uint64(k)

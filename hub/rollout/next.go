@@ -19,7 +19,7 @@ const (
 	Abort   EventKind = "abort"   // Why
 	Tick    EventKind = "tick"    // time passed
 	Report  EventKind = "report"  // Device, Report: what it says of a model
-	Running EventKind = "running" // Device, Digest, Online: what answers there now
+	Running EventKind = "running" // Device, Digest, Nothing, Online: what answers there now
 	Results EventKind = "results" // Device, Digest, Figures: totals, not differences
 	Gone    EventKind = "gone"    // Device: it was struck off
 )
@@ -29,6 +29,7 @@ type Event struct {
 	Kind    EventKind   `json:"kind"`
 	Device  string      `json:"device,omitempty"`
 	Digest  string      `json:"digest,omitempty"`
+	Nothing bool        `json:"nothing,omitempty"` // no model answers; Digest "" alone says that it is not known
 	Online  bool        `json:"online,omitempty"`
 	Report  wire.Report `json:"report,omitzero"`
 	Figures Figures     `json:"figures,omitzero"`
@@ -88,7 +89,7 @@ func (s *State) observe(e Event) {
 		s.observeReport(d, e.Report)
 	case Running:
 		d.Online = e.Online
-		if (s.Phase == Aborting || s.Phase == RolledBack) && e.Digest == d.Old.Digest && d.given() {
+		if (s.Phase == Aborting || s.Phase == RolledBack) && d.given() && d.isBack(e) {
 			d.Stage = Back
 		}
 	case Results:
@@ -100,6 +101,15 @@ func (s *State) observe(e Event) {
 			d.Before = e.Figures
 		}
 	}
+}
+
+// isBack reports whether a device answers with its old model again, or with
+// none where it had none.
+func (d *Device) isBack(e Event) bool {
+	if d.Old.Digest == "" {
+		return e.Nothing
+	}
+	return e.Digest == d.Old.Digest
 }
 
 // observeReport moves a device between stages. A report about another model,
@@ -181,8 +191,8 @@ func (s *State) abort(why string, now time.Time) []Command {
 			continue
 		}
 		out = append(out, Command{Device: d.Name, Target: d.Old, Back: true})
-		if d.Stage == Failed || d.Stage == Stuck || d.Old.Digest == "" {
-			d.Stage = Back // it went back by itself, or there is nothing to wait for
+		if d.Stage == Failed || d.Stage == Stuck {
+			d.Stage = Back // it went back by itself
 		}
 	}
 	return append(out, s.judge(now)...)
@@ -216,7 +226,7 @@ func (s *State) judge(now time.Time) []Command {
 			s.Phase, s.Since = RolledBack, now
 		}
 		if left > 0 && late {
-			s.Why = fmt.Sprintf("%s; %d devices have not said yet that they are back", s.Why, left)
+			s.Why = fmt.Sprintf("%s; %d devices have not said yet that they are back, and may still answer with the model", s.Why, left)
 		}
 	}
 	return nil

@@ -70,7 +70,7 @@ const (
 	Passed   Stage = "passed"   // active, the trial is over
 	Failed   Stage = "failed"   // refused or reverted, and the model is to blame
 	Stuck    Stage = "stuck"    // refused or reverted for want of space, network or by a person's word
-	Back     Stage = "back"     // rolled back, and the old model answers again
+	Back     Stage = "back"     // rolled back: the old model answers again, or none where there was none
 )
 
 // Figures are sums over the answers of one device with one model.

@@ -135,6 +135,44 @@ func TestRollbackWaitsForDevicesThatPassed(t *testing.T) {
 	h.want(rollout.RolledBack, "t/b: inference_errors")
 }
 
+// TestFirstModelIsTakenBack: a device that had no model before is back when
+// it says that nothing answers, not when it was told to stop.
+func TestFirstModelIsTakenBack(t *testing.T) {
+	begun := func() *history {
+		s, err := rollout.New(rollout.Plan{ID: "r1", New: newer, Canary: []string{"t/a"}, Rules: rollout.Rules{DeadlineS: 60}, Created: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &history{t: t, s: s, now: start, told: map[string]rollout.Target{}}
+		h.do(rollout.Event{Kind: rollout.Running, Device: "t/a", Online: true, Nothing: true})
+		h.do(rollout.Event{Kind: rollout.Start})
+		h.report("t/a", wire.StateTrial, "")
+		h.do(rollout.Event{Kind: rollout.Results, Device: "t/a", Digest: newer.Digest, Figures: rollout.Figures{Runs: 50, Errors: 50}})
+		if told, ok := h.told["t/a"]; !ok || told != (rollout.Target{}) {
+			t.Fatalf("told %v", h.told)
+		}
+		for _, digest := range []string{newer.Digest, ""} { // it answers, and it is not known
+			h.do(rollout.Event{Kind: rollout.Running, Device: "t/a", Online: true, Digest: digest})
+			h.want(rollout.Aborting, "errors")
+		}
+		return h
+	}
+	h := begun()
+	h.do(rollout.Event{Kind: rollout.Running, Device: "t/a", Online: true, Nothing: true})
+	h.want(rollout.RolledBack, "errors")
+	if h.s.Devices[0].Stage != rollout.Back {
+		t.Errorf("stage %s", h.s.Devices[0].Stage)
+	}
+
+	h = begun()
+	h.now = h.now.Add(time.Minute)
+	h.do(rollout.Event{Kind: rollout.Tick})
+	h.want(rollout.RolledBack, "1 devices have not said yet")
+	if h.s.Devices[0].Stage == rollout.Back {
+		t.Error("it counts as back without a word of it")
+	}
+}
+
 func TestOfflineDevicesAreCountedAndDoNotBlock(t *testing.T) {
 	h := begin(t, []string{"t/a"}, []string{"t/b", "t/c"}, rollout.Rules{})
 	h.do(rollout.Event{Kind: rollout.Running, Device: "t/c", Digest: older.Digest})

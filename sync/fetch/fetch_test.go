@@ -626,3 +626,44 @@ func TestCheckRange(t *testing.T) {
 		}
 	}
 }
+
+// TestFlippedBitIsFetchedAgain goes the way of a model slot: fetch, verify
+// before use; a bit flips on the worn card, so the verification fails; fetch
+// the same artefact again, verify. The size is right all the time.
+func TestFlippedBitIsFetchedAgain(t *testing.T) {
+	s := newSource(t)
+	f, l := s.fetcher(t, quick)
+	if err := s.get(t, f); err != nil {
+		t.Fatal(err)
+	}
+	s.whole(t, l)
+	for _, d := range []oci.Digest{s.weights.Digest, s.manifest} {
+		path, err := l.Path(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 1
+		if err := os.Remove(path); err != nil { // a blob is read-only
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if l.Verify(s.manifest) == nil {
+			t.Fatal("the damage is not seen")
+		}
+		s.asked = nil
+		var last, total int64
+		if err := f.Artefact(t.Context(), string(s.manifest), wire.FetchRules{}, func(d, n int64) { last, total = d, n }); err != nil {
+			t.Fatal(err)
+		}
+		s.whole(t, l)
+		if len(s.asked) != 1 || last != s.total || total != s.total {
+			t.Errorf("asked for %v, progress ended at %d of %d", s.asked, last, total)
+		}
+	}
+}

@@ -11,12 +11,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
 
+	"dunlin/internal/durable"
 	"dunlin/internal/oci"
 )
 
@@ -47,14 +47,12 @@ func (t *transfer) artefact(ctx context.Context, d oci.Digest) error {
 		return err
 	}
 	blobs := oci.Blobs(manifest)
-	if err := t.plan(d, size, blobs); err != nil {
+	missing, err := t.plan(d, size, blobs)
+	if err != nil {
 		return err
 	}
 	t.tell()
-	for _, b := range blobs {
-		if t.present(b) {
-			continue
-		}
+	for _, b := range missing {
 		err := t.retry(ctx, b.Digest, func() (have int64, err error) { return t.blob(ctx, b) })
 		if err != nil {
 			return err
@@ -109,44 +107,43 @@ func (t *transfer) small(ctx context.Context, d oci.Digest) ([]byte, error) {
 	return data, nil
 }
 
-// plan adds up what the artefact has, and fails where it is too much for the
-// rules or the disk.
-func (t *transfer) plan(d oci.Digest, manifestSize int64, blobs []oci.Descriptor) error {
+// plan adds up what the artefact has, and returns the blobs that are to be
+// fetched. It fails where they are too much for the rules or the disk.
+func (t *transfer) plan(d oci.Digest, manifestSize int64, blobs []oci.Descriptor) (missing []oci.Descriptor, err error) {
 	t.total, t.done = manifestSize, manifestSize
 	for _, b := range blobs {
 		if b.Size > t.o.MaxBytes-t.total {
-			return &Error{Digest: d, Err: fmt.Errorf("artefact of more than %d bytes: %w", t.o.MaxBytes, oci.ErrTooLarge)}
+			return nil, &Error{Digest: d, Err: fmt.Errorf("artefact of more than %d bytes: %w", t.o.MaxBytes, oci.ErrTooLarge)}
 		}
 		t.total += b.Size
+	}
+	for _, b := range blobs {
 		if t.present(b) {
 			t.done += b.Size
-		} else if n, err := t.partSize(b.Digest); err == nil && n <= b.Size {
+			continue
+		}
+		missing = append(missing, b)
+		if n, err := t.partSize(b.Digest); err == nil && n <= b.Size {
 			t.done += n
 		}
 	}
-	if t.done == t.total {
-		return nil
+	if len(missing) == 0 {
+		return nil, nil
 	}
 	free, err := freeSpace(t.layout.Dir())
 	if err != nil {
-		return &Error{Digest: d, Err: err}
+		return nil, &Error{Digest: d, Err: err}
 	}
 	if need := t.total - t.done + t.o.Reserve; free < need {
-		return &Error{Digest: d, Err: &SpaceError{Dir: t.layout.Dir(), Need: need, Free: free}}
+		return nil, &Error{Digest: d, Err: &SpaceError{Dir: t.layout.Dir(), Need: need, Free: free}}
 	}
-	return nil
+	return missing, nil
 }
 
-// present tells whether the blob is there with its size. A blob was hashed
-// when it came; slots hash it again before it is used.
-func (t *transfer) present(b oci.Descriptor) bool {
-	path, err := t.layout.Path(b.Digest)
-	if err != nil {
-		return false
-	}
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Size() == b.Size
-}
+// present tells whether the blob is there and whole. It was hashed when it
+// came, but a card wears out: a bit that flipped since must not stay, because
+// every later try would find the blob there.
+func (t *transfer) present(b oci.Descriptor) bool { return t.layout.VerifyBlob(b) == nil }
 
 func (t *transfer) partSize(d oci.Digest) (int64, error) {
 	path, err := t.layout.PartPath(d)
@@ -396,10 +393,8 @@ func retryAfter(s string, now time.Time) time.Duration {
 
 // diskError marks a full disk.
 func diskError(err error) error {
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("%w: %w", ErrNoSpace, err)
-		}
+	if durable.IsNoSpace(err) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
 }

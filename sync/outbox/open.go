@@ -41,7 +41,7 @@ func Open(path string, o Options) (*Outbox, error) {
 	}
 	b, err := open(path, o.withDefaults())
 	if err != nil {
-		if isNoSpace(err) {
+		if durable.IsNoSpace(err) {
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
 		}
 		return nil, errors.Join(fmt.Errorf("open outbox %s: %w", path, err), lock.Close())
@@ -181,7 +181,7 @@ func load(path string, o Options) (*Outbox, error) {
 	}
 	if total > compactPages && used < total/2 {
 		// Without room for the copy the file is as good as it was.
-		if err := compact(path); err != nil && !isNoSpace(err) {
+		if err := compact(path); err != nil && !durable.IsNoSpace(err) {
 			return nil, err
 		}
 	}

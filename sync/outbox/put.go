@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"dunlin/internal/durable"
 	"dunlin/sync/wire"
 )
 
@@ -185,7 +184,7 @@ func (b *Outbox) write(g *group, first int64) error {
 // But where that page was written and its sync failed, the file may hold the
 // records or not, and only opening it again tells which.
 func (b *Outbox) failed(err error) error {
-	full := isNoSpace(err)
+	full := durable.IsNoSpace(err)
 	intact := false
 	if full {
 		viewErr := guarded(func() error {
@@ -206,17 +205,6 @@ func (b *Outbox) failed(err error) error {
 		b.err = err
 	}
 	return err
-}
-
-// isNoSpace also looks at the text, because bbolt loses the error's value
-// where growing its file fails ("file resize error: %s").
-func isNoSpace(err error) bool {
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, e) || strings.HasSuffix(err.Error(), e.Error()) {
-			return true
-		}
-	}
-	return false
 }
 
 // guarded turns a panic of bbolt, and a fault in the file it has mapped, into

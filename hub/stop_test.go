@@ -1,0 +1,38 @@
+package hub_test
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"dunlin/hub"
+)
+
+// TestLastAcknowledgementGoesOut: results that are committed while the hub
+// stops are acknowledged before it is gone.
+func TestLastAcknowledgementGoesOut(t *testing.T) {
+	committed, stopping := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: func() {
+		once.Do(func() { close(committed) })
+		<-stopping
+	}})
+	b := start(t, s.enrol("left"), t.TempDir())
+	b.put(5)
+	<-committed
+	stopped := make(chan struct{})
+	go func() {
+		s.stop()
+		close(stopped)
+	}()
+	eventually(t, "the hub has begun to stop", func() bool {
+		c, err := net.Dial("tcp", s.hub.HTTPAddr())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	close(stopping)
+	<-stopped
+	eventually(t, "the results are acknowledged", b.drained)
+}
