@@ -46,8 +46,8 @@ var mayImport = map[string]string{
 	"facts/graph":   "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens
 	"sync":          "",
 	"sync/wire":     "facts internal/sign",
-	"sync/outbox":   "sync/wire internal/durable", // its records are wire's
-	"sync/fetch":    "sync/wire internal/oci",     // wire.FetchRules say how fast
+	"sync/outbox":   "sync/wire internal/durable",              // its records are wire's
+	"sync/fetch":    "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
 
 	// 2
 	"sync/link": "sync/wire sync/outbox",

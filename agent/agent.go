@@ -68,6 +68,7 @@ type Agent struct {
 	models, graphs *lane
 	folder         *source.Folder // nil: none is watched
 	hub            *hub           // nil: there is none
+	rules          *rules         // nil: UseLines was not called
 	tcp, unix      net.Listener
 	stopOnce       sync.Once
 	fatal          chan error // of one place: what Run cannot go on with
@@ -172,6 +173,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.runModels(ctx) })
 	all.Go(func() { a.graphs.run(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.live) })
+	a.runRules(ctx, &all)
 	if a.folder != nil {
 		a.watch(ctx, &all)
 	}
@@ -214,15 +216,19 @@ func (a *Agent) resume() {
 		a.log.Error("what the hub wanted is not known", keyError, err)
 	}
 	a.pursue(d, false)
-	a.offerLocal()
+	if d.Model != nil || !a.withdraw() {
+		a.offerLocal()
+	}
 }
 
 // pursue hands the offers of a document to their lanes. again asks for what
 // was decided before to be tried once more, as a start without a model or
-// facts does.
+// facts does. A document without a model takes back the one that the hub gave.
 func (a *Agent) pursue(d wire.Desired, again bool) {
 	if d.Model != nil {
 		a.models.desire(*d.Model, again || a.slots.Running() == nil)
+	} else if d.Gen > 0 {
+		a.withdraw()
 	}
 	if d.Facts != nil {
 		a.graphs.desire(*d.Facts, again || a.facts.Version().Graph == "")
@@ -273,6 +279,7 @@ func (a *Agent) Close() (err error) {
 				}
 			}
 		}
+		err = errors.Join(err, a.rules.close())
 		if a.slots != nil {
 			err = errors.Join(err, a.slots.Close())
 		}

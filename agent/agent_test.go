@@ -248,7 +248,7 @@ func TestSlowModelWithoutHub(t *testing.T) {
 	h.want(slow, nil)
 	wait(t, "the trial", func() bool { return a.slots.OnTrial() })
 	h.halt()
-	if r, err := a.slots.Rollback(t.Context()); err != nil || r.Version != 1 {
+	if r, err := a.slots.Rollback(t.Context(), slow.Manifest); err != nil || r.Version != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	worse := h.offer(3, false)

@@ -52,7 +52,13 @@ func (a *Agent) openModels() error {
 	}
 	a.p = &pipeline{
 		slots: a.slots, facts: a.facts, box: a.box, clock: a.clock, boot: a.boot, perResult: a.c.Facts.PerResult,
-		limits: prep.Limits{MaxBytes: max(a.c.Folder.MaxMB, a.c.HTTP.MaxMB) << 20}, log: a.log, count: a.count,
+		limits: prep.Limits{
+			MaxBytes: max(a.c.Folder.MaxMB, a.c.HTTP.MaxMB) << 20, MaxPixels: a.c.MaxMegapixels * 1_000_000,
+		},
+		log: a.log, count: a.count, decoding: make(chan struct{}, 1),
+	}
+	if a.p.tries, err = openTries(a.path("tries")); err != nil {
+		return err
 	}
 	taker := &factsTaker{
 		trust: factsTrust, layout: graphs, cache: a.facts, fetch: getFacts, report: a.report, clock: a.clock.read,
@@ -91,6 +97,8 @@ func (a *Agent) fetcher(l *oci.Layout) (fetchFunc, error) {
 		if remote == nil {
 			return fmt.Errorf("fetch %s: there is no hub", o.Name)
 		}
+		ctx, cancel := fetchContext(ctx)
+		defer cancel()
 		return remote.Artefact(ctx, o.Manifest, o.Fetch, progress)
 	}, nil
 }

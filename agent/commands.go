@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
+	"dunlin/agent/slots"
 	"dunlin/agent/source"
 	"dunlin/sync/wire"
 )
@@ -38,6 +40,9 @@ func (h *hub) command(ctx context.Context, c wire.Cmd) {
 			return // the agent stops; the hub asks again
 		}
 		ack.Phase, ack.Error = wire.CmdRejected, clip(err.Error(), 1000)
+		if errors.Is(err, errLate) {
+			ack.Phase = wire.CmdExpired
+		}
 	} else {
 		ack.Result = result
 	}
@@ -81,6 +86,22 @@ func (h *hub) expired(c wire.Cmd) string {
 	return ""
 }
 
+// commandTime is how long a command is tried that has no end, or on a board
+// that does not know the time.
+const commandTime = time.Hour
+
+// left returns what tells how much longer a command may be tried.
+func (h *hub) left(c wire.Cmd) func() time.Duration {
+	came := time.Now()
+	return func() time.Duration {
+		now, ok := h.a.clock.now()
+		if !ok || c.NotAfter.IsZero() {
+			return commandTime - time.Since(came)
+		}
+		return c.NotAfter.Sub(now)
+	}
+}
+
 func (h *hub) perform(ctx context.Context, c wire.Cmd) (json.RawMessage, error) {
 	switch c.Name {
 	case wire.CmdInfer:
@@ -88,17 +109,43 @@ func (h *hub) perform(ctx context.Context, c wire.Cmd) (json.RawMessage, error) 
 	case wire.CmdActivate:
 		return h.activate(ctx, c)
 	case wire.CmdRollback:
-		r, err := h.a.slots.Rollback(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(r)
+		return h.rollback(ctx, c)
 	case wire.CmdStatus:
 		return json.Marshal(h.a.Status())
 	case wire.CmdLogLevel:
 		return h.logLevel(c)
 	}
 	return nil, fmt.Errorf("%w: %q is none that this agent knows", errRejected, c.Name)
+}
+
+// rollback leaves the model that answers. Which one that was is on the disk
+// before anything changes: a command that comes again after a crash leaves
+// that one, and not the one that it went back to.
+func (h *hub) rollback(ctx context.Context, c wire.Cmd) (json.RawMessage, error) {
+	var leave struct {
+		ID     string `json:"id"`
+		Digest string `json:"digest"`
+	}
+	h.rolling.Lock() // one is remembered at a time
+	defer h.rolling.Unlock()
+	if err := h.a.journal.get("rollback", &leave); err != nil {
+		return nil, err
+	}
+	if leave.ID != c.ID {
+		r := h.a.slots.Running()
+		if r == nil {
+			return nil, slots.ErrNoModel
+		}
+		leave.ID, leave.Digest = c.ID, r.Digest
+		if err := h.a.journal.put("rollback", leave); err != nil {
+			return nil, err
+		}
+	}
+	r, err := h.a.slots.Rollback(ctx, leave.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
 }
 
 // infer answers a picture that came with the command. A result of it that is
@@ -148,7 +195,7 @@ func (h *hub) activate(ctx context.Context, c wire.Cmd) (json.RawMessage, error)
 		err error
 	}
 	ended := make(chan end, 1)
-	l.put(order{offer: o, done: func(r wire.Report, err error) { ended <- end{r, err} }})
+	l.put(order{offer: o, done: func(r wire.Report, err error) { ended <- end{r, err} }, left: h.left(c)})
 	select {
 	case e := <-ended:
 		if e.err != nil {

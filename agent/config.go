@@ -29,8 +29,11 @@ type Config struct {
 	Outbox   OutboxConfig `toml:"outbox"`
 	Model    ModelConfig  `toml:"model"`
 	Facts    FactsConfig  `toml:"facts"`
+	Rules    []RuleConfig `toml:"rule"`
 	Log      LogConfig    `toml:"log"`
 	Metrics  int          `toml:"metrics_every_s"`
+	// MaxMegapixels bounds width times height of a picture, in millions.
+	MaxMegapixels int `toml:"max_megapixels"`
 }
 
 // HubConfig says to whom results go and who may send models.
@@ -117,6 +120,8 @@ func defaults() Config {
 		Facts:    FactsConfig{PerResult: 20},
 		Log:      LogConfig{Level: "info", Format: "text"},
 		Metrics:  60,
+
+		MaxMegapixels: 16,
 	}
 }
 
@@ -206,6 +211,12 @@ func lineOf(text string, key toml.Key) int {
 	return 0
 }
 
+// fieldError is what is wrong with a field, or nil.
+type fieldError struct {
+	field string
+	err   error
+}
+
 // check returns the first field that breaks a rule.
 func (c *Config) check() (field string, err error) {
 	between := func(v, low, high int) error {
@@ -222,10 +233,7 @@ func (c *Config) check() (field string, err error) {
 		}
 		return fmt.Errorf("%q: want %s", v, strings.Join(want, ", "))
 	}
-	rules := []struct {
-		field string
-		err   error
-	}{
+	rules := []fieldError{
 		{"state_dir", notEmpty(c.StateDir)},
 		{"hub.token", c.Hub.check()},
 		{"folder.poll_ms", between(c.Folder.PollMS, 50, 60_000)},
@@ -240,9 +248,11 @@ func (c *Config) check() (field string, err error) {
 		{"model.max_memory_mb", between(c.Model.MaxMemoryMB, 0, 1<<20)},
 		{"model.pack", c.Model.check()},
 		{"facts.per_result", between(c.Facts.PerResult, 0, 200)},
+		ruleCheck(c.Rules),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", oneOf(c.Log.Format, "text", "json")},
 		{"metrics_every_s", between(c.Metrics, 0, 24*3600)},
+		{"max_megapixels", between(c.MaxMegapixels, 1, 200)},
 	}
 	for _, r := range rules {
 		if r.err != nil {

@@ -57,6 +57,13 @@ func fields(s reflect.Type) (names []string) {
 			names = append(append(names, "["+name+"]"), fields(f.Type)...)
 			continue
 		}
+		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct { // there is none by default: it is shown in a comment
+			names = append(names, "# [["+name+"]]")
+			for _, n := range fields(f.Type.Elem()) {
+				names = append(names, "# "+n)
+			}
+			continue
+		}
 		names = append(names, name+" ")
 	}
 	return names

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"dunlin/agent/slots"
 	"dunlin/facts/cache"
+	"dunlin/internal/durable"
 	"dunlin/internal/oci"
 	"dunlin/internal/sign"
 	"dunlin/sync/wire"
@@ -83,12 +83,16 @@ func (t *factsTaker) apply(ctx context.Context, o wire.Offer) error {
 			return &factsError{why, err}
 		}
 		t.tell(o, wire.StateFetching, why, err)
-		return fmt.Errorf("fetch facts %s: %w: %w", o.Name, slots.Again, err)
+		return fmt.Errorf("fetch facts %s: %w: %w", o.Name, slots.ErrAgain, err)
 	}
 	err = t.use(o, digest)
 	// What the cache took it has copied; what it refused is of no use.
 	_, swept := t.layout.Sweep()
 	t.sweep(swept)
+	if errors.Is(err, errNoSpace) {
+		t.tell(o, wire.StateFetching, wire.ReasonNoSpace, err)
+		return fmt.Errorf("facts %s: %w: %w", o.Name, slots.ErrAgain, err)
+	}
 	return err
 }
 
@@ -155,12 +159,11 @@ func (t *factsTaker) applied(err error) error {
 		return nil
 	case errors.Is(err, cache.ErrWrongBase):
 		return &factsError{wire.ReasonWrongBase, err}
-	case isNoSpace(err):
-		return &factsError{wire.ReasonNoSpace, err}
+	case durable.IsNoSpace(err):
+		return fmt.Errorf("%w: %w", errNoSpace, err)
 	}
 	return &factsError{wire.ReasonBroken, err}
 }
 
-func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
+// errNoSpace is a full disk: somebody, or the next sweep, may make room.
+var errNoSpace = errors.New("no space for the facts")

@@ -27,6 +27,7 @@ type hub struct {
 	changed chan struct{} // of one place: Reported is out of date
 	cmds    chan wire.Cmd
 
+	rolling sync.Mutex // held over a rollback
 	mu      sync.Mutex // guards what follows
 	reports map[wire.OfferKind]wire.Report
 	busy    map[string]bool // commands under way
@@ -300,12 +301,17 @@ func (h *hub) desired(payload []byte) error {
 	if err := h.a.journal.get("desired", &before); err != nil {
 		return err
 	}
+	if err := h.a.remember(before.Model, d.Model); err != nil {
+		return err
+	}
 	// On the disk first: what was begun must be known after a restart.
 	if err := h.a.journal.put("desired", d); err != nil {
 		return err
 	}
 	h.gen.Store(d.Gen)
-	h.a.pursue(d, sameOffer(before.Model, d.Model) && sameOffer(before.Facts, d.Facts))
+	// A model that is wanted after none was may be one that was taken back.
+	fresh := before.Gen > 0 && before.Model == nil && d.Model != nil
+	h.a.pursue(d, fresh || sameOffer(before.Model, d.Model) && sameOffer(before.Facts, d.Facts))
 	select {
 	case h.changed <- struct{}{}:
 	default:

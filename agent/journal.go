@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"dunlin/internal/durable"
 	"dunlin/sync/wire"
@@ -30,10 +31,17 @@ var (
 // maxCommands is how many outcomes are remembered.
 const maxCommands = 1024
 
+// torn wraps what says that the file is no journal any more, in contrast to a
+// disk that is full or cannot be read.
+type torn struct{ err error }
+
+func (t torn) Error() string { return "torn: " + t.err.Error() }
+func (t torn) Unwrap() error { return t.err }
+
 // openJournal opens the file; one that is torn is moved aside.
 func openJournal(path string, log *slog.Logger) (*journal, error) {
 	j, err := tryJournal(path)
-	if err == nil || errors.Is(err, bolt.ErrTimeout) || errors.Is(err, os.ErrPermission) {
+	if !errors.As(err, new(torn)) {
 		return j, err
 	}
 	log.Error("journal is torn, moved aside", keyError, err)
@@ -46,11 +54,19 @@ func openJournal(path string, log *slog.Logger) (*journal, error) {
 func tryJournal(path string) (j *journal, err error) {
 	defer func() {
 		if r := recover(); r != nil { // bbolt panics on some broken pages
-			err = fmt.Errorf("open %s: %v", path, r)
+			err = fmt.Errorf("open %s: %w", path, torn{fmt.Errorf("%v", r)})
 		}
 	}()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	if err != nil {
+		for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
+			if errors.Is(err, bad) {
+				return nil, fmt.Errorf("open %s: %w", path, torn{err})
+			}
+		}
+		if strings.Contains(err.Error(), "file size too small") { // cut to one page; there is no value for that
+			return nil, fmt.Errorf("open %s: %w", path, torn{err})
+		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	db.AllocSize = 64 << 10

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -12,9 +13,11 @@ import (
 	"dunlin/sync/wire"
 )
 
-// lane takes the artefacts of one kind, one after the other: the newest offer
-// is the one that counts, and cancels what is under way. An offer that cannot
-// be fetched is tried again with growing delays, at once when the hub is back.
+// lane takes the artefacts of one kind, one after the other. The newest order
+// is the one that counts, and cancels what is under way. What the hub wants
+// outlives commands: after one it is taken up again, until it is decided or
+// something else is wanted. An offer that cannot be fetched is tried again
+// with growing delays, at once when the hub is back.
 //
 // An offer is taken up once: the same digest in a document about something
 // else is not tried again, whatever became of it. So new facts do not undo a
@@ -26,19 +29,38 @@ type lane struct {
 	journal *journal
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	next   *order
-	cancel context.CancelCauseFunc // of the order under way
-	now    string                  // its digest
-	wake   chan struct{}           // of one place: next is set, or the hub is back
-	ended  handled                 // the last offer that was decided
+	mu      sync.Mutex
+	desired *order // what the hub wants and is not decided
+	command *order // the next one
+	now     *order // under way
+	cancel  context.CancelCauseFunc
+	wake    chan struct{} // of one place: there is an order, or the hub is back
+	ended   handled       // the last offer that was decided
 }
 
 // order is an offer to be taken, and who waits for the end of it.
 type order struct {
 	offer wire.Offer
-	done  func(wire.Report, error) // nil: nobody
+	// withdraw is done in place of taking an offer, where it is not nil.
+	withdraw func(context.Context) (wire.Report, error)
+	done     func(wire.Report, error) // nil: nobody
+	left     func() time.Duration     // how much longer it may be tried; nil: for ever
 }
+
+// fetchTime is the key of a context under which an order's left is: only the
+// fetch ends with the time, not a trial that it led to.
+type fetchTime struct{}
+
+// fetchContext bounds ctx by the time that the order in it has left.
+func fetchContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if left, ok := ctx.Value(fetchTime{}).(func() time.Duration); ok {
+		return context.WithTimeout(ctx, left())
+	}
+	return context.WithCancel(ctx)
+}
+
+// errLate ends an order that could not be done in its time.
+var errLate = errors.New("it could not be done in its time")
 
 // handled is what the journal keeps of a lane.
 type handled struct {
@@ -54,25 +76,56 @@ func newLane(name string, j *journal, log *slog.Logger, take func(context.Contex
 // desire takes up what the hub wants; what was decided before only if again.
 func (l *lane) desire(o wire.Offer, again bool) {
 	l.mu.Lock()
-	same := l.ended.Digest == o.Manifest && !again || l.now == o.Manifest || l.next != nil && l.next.offer.Manifest == o.Manifest
-	l.mu.Unlock()
-	if !same {
-		l.put(order{offer: o})
+	defer l.mu.Unlock()
+	switch {
+	case l.desired != nil && l.desired.withdraw == nil && l.desired.offer.Manifest == o.Manifest:
+		return
+	case l.desired == nil && l.ended.Digest == o.Manifest && !again:
+		return
+	}
+	l.desired = &order{offer: o}
+	if l.now == nil || l.now.withdraw != nil || l.now.offer.Manifest != o.Manifest {
+		l.supersede()
 	}
 }
 
-// put makes an order the next one. The one under way is cancelled, one that
-// waits is dropped.
+// withdraw has do end what the hub wanted before and wants no more.
+func (l *lane) withdraw(do func(context.Context) (wire.Report, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.desired = &order{withdraw: do}
+	l.supersede()
+}
+
+// wanted returns the digests of what is under way or to come.
+func (l *lane) wanted() (digests []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range []*order{l.now, l.desired} {
+		if o != nil && o.withdraw == nil {
+			digests = append(digests, o.offer.Manifest)
+		}
+	}
+	return digests
+}
+
+// put makes a command's order the next one.
 func (l *lane) put(o order) {
 	l.mu.Lock()
-	old := l.next
-	l.next = &o
+	defer l.mu.Unlock()
+	l.supersede()
+	l.command = &o
+}
+
+// supersede cancels what is under way and drops a command that waits. It is
+// called with the lock held, by who sets the next order.
+func (l *lane) supersede() {
+	if old := l.command; old != nil {
+		l.command = nil
+		old.done(wire.Report{}, slots.ErrSuperseded)
+	}
 	if l.cancel != nil {
 		l.cancel(slots.ErrSuperseded)
-	}
-	l.mu.Unlock()
-	if old != nil && old.done != nil {
-		old.done(wire.Report{}, slots.ErrSuperseded)
 	}
 	l.kick()
 }
@@ -110,10 +163,7 @@ func (l *lane) decided(r wire.Report) {
 // run takes orders until ctx ends.
 func (l *lane) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		l.mu.Lock()
-		o := l.next
-		l.next = nil
-		l.mu.Unlock()
+		o, trying := l.next(ctx)
 		if o == nil {
 			select {
 			case <-l.wake:
@@ -121,11 +171,36 @@ func (l *lane) run(ctx context.Context) {
 			}
 			continue
 		}
-		r, err := l.pursue(ctx, *o)
+		r, err := l.pursue(trying, o)
+		l.mu.Lock()
+		l.cancel(nil)
+		l.cancel, l.now = nil, nil
+		if d := l.desired; err == nil && d != nil && (d == o ||
+			o.withdraw == nil && d.withdraw == nil && d.offer.Manifest == o.offer.Manifest) {
+			l.desired = nil
+		}
+		l.mu.Unlock()
 		if o.done != nil {
 			o.done(r, err)
 		}
 	}
+}
+
+// next returns the order to be taken now, nil for none, and the context that
+// a newer one cancels.
+func (l *lane) next(ctx context.Context) (*order, context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.command
+	l.command = nil
+	if o == nil {
+		o = l.desired
+	}
+	if o != nil {
+		l.now = o
+		ctx, l.cancel = context.WithCancelCause(ctx)
+	}
+	return o, ctx
 }
 
 // The waits between two tries.
@@ -134,39 +209,45 @@ const (
 	lastRetry  = 5 * time.Minute
 )
 
-// pursue tries an offer until it is decided, superseded, or ctx ends.
-func (l *lane) pursue(ctx context.Context, o order) (wire.Report, error) {
-	trying, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	l.mu.Lock()
-	l.cancel, l.now = cancel, o.offer.Manifest
-	superseded := l.next != nil
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		l.cancel, l.now = nil, ""
-		l.mu.Unlock()
-	}()
-	if superseded {
-		return wire.Report{}, slots.ErrSuperseded
-	}
+// pursue tries an order until it is decided, late, or ctx ends.
+func (l *lane) pursue(ctx context.Context, o *order) (wire.Report, error) {
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		r, err := l.take(trying, o.offer)
+		r, err := l.try(ctx, o)
 		if err == nil {
-			l.decided(r)
+			if r.Digest != "" {
+				l.decided(r)
+			}
 			return r, nil
 		}
-		if trying.Err() != nil {
-			return r, context.Cause(trying)
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx)
 		}
-		if !errors.Is(err, slots.Again) {
+		if !errors.Is(err, slots.ErrAgain) {
 			l.log.Error("artefact cannot be taken now", "kind", l.name, "name", o.offer.Name, keyError, err)
 		}
+		wait := delay/2 + rand.N(delay/2+1)
+		if o.left != nil {
+			left := o.left()
+			if left <= 0 {
+				return r, fmt.Errorf("%w: %w", errLate, err)
+			}
+			wait = min(wait, left)
+		}
 		select {
-		case <-time.After(delay/2 + rand.N(delay/2+1)):
+		case <-time.After(wait):
 		case <-l.wake:
-		case <-trying.Done():
-			return r, context.Cause(trying)
+		case <-ctx.Done():
+			return r, context.Cause(ctx)
 		}
 	}
+}
+
+func (l *lane) try(ctx context.Context, o *order) (wire.Report, error) {
+	if o.withdraw != nil {
+		return o.withdraw(ctx)
+	}
+	if o.left != nil {
+		ctx = context.WithValue(ctx, fetchTime{}, o.left)
+	}
+	return l.take(ctx, o.offer)
 }

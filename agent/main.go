@@ -145,10 +145,12 @@ func runCommand(args []string, _, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log, level := c.logger(stderr)
+	lines := boardLines(c) // before New opens files: see pins.Open
 	a, err := New(c, log, level)
 	if err != nil {
 		return err
 	}
+	a.UseLines(lines)
 	return a.Run(ctx)
 }
 
@@ -167,12 +169,12 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return check(c, *path, stdout)
+	return check(c, *path, boardLines(c), stdout)
 }
 
 // check looks at what the configuration names. What is not there yet but will
 // be made is no error; a hub that cannot be reached now is a note.
-func check(c Config, path string, stdout io.Writer) error {
+func check(c Config, path string, lines Lines, stdout io.Writer) error {
 	token, err := c.token()
 	if err != nil {
 		return &ConfigError{File: path, Field: "hub.token", Err: err, Hint: tokenHint(err)}
@@ -194,6 +196,9 @@ func check(c Config, path string, stdout io.Writer) error {
 		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 			return &ConfigError{File: path, Field: field, Err: fmt.Errorf("%s is no folder", dir)}
 		}
+	}
+	if err := checkLines(c.Rules, path, lines, stdout); err != nil {
+		return err
 	}
 	if token == nil {
 		fmt.Fprintln(stdout, "hub: none, results stay in the outbox")
@@ -312,6 +317,13 @@ func printStatus(w io.Writer, s Status) {
 	}
 	if f := s.Folder; f != nil {
 		line("folder", "%s: %d done, %d rejected, %d passed over", f.Dir, f.Done, f.Rejected, f.Dropped)
+	}
+	for _, l := range s.Lines {
+		if l.Error != "" {
+			line("line", "%s: %s", l.Line, l.Error)
+			continue
+		}
+		line("line", "%s: %d pulses, %d dropped", l.Line, l.Pulses, l.Dropped)
 	}
 	for _, r := range s.Reports {
 		line(string(r.Kind), "%s version %d: %s %s %s", r.Name, r.Version, r.State, r.Reason, r.Error)

@@ -97,16 +97,20 @@ func (n node) Tensors(ctx context.Context, want wire.Running, inputs []*model.Te
 		return nil, probe.ErrSuperseded
 	}
 	var outputs []*model.Tensor
-	_, err = m.Run(ctx, func(s *engine.Session) error {
-		for i, t := range inputs {
-			copy(s.Input(i).Data, t.Data)
-		}
-		return nil
-	}, func(s *engine.Session) error {
-		for i := range m.Program.Outputs() {
-			outputs = append(outputs, s.Output(i).Clone())
-		}
-		return nil
+	_, err = m.Do(ctx, slots.Job{
+		Fill: func(s *engine.Session) error {
+			for i, t := range inputs {
+				copy(s.Input(i).Data, t.Data)
+			}
+			return nil
+		},
+		Read: func(s *engine.Session) error {
+			for i := range m.Program.Outputs() {
+				outputs = append(outputs, s.Output(i).Clone())
+			}
+			return nil
+		},
+		Foreign: true,
 	})
 	if _, failed := errors.AsType[*slots.RunError](err); failed {
 		return nil, fmt.Errorf("%w: %w", probe.ErrInput, err) // a run fails on what its inputs say
@@ -216,6 +220,7 @@ type Status struct {
 	Epoch    string             `json:"epoch"`
 	Hub      HubStatus          `json:"hub"`
 	Folder   *FolderStatus      `json:"folder,omitempty"`
+	Lines    []LineStatus       `json:"lines,omitempty"`
 	Reports  []wire.Report      `json:"reports,omitempty"`
 	Clock    wire.Clock         `json:"clock"`
 	RSSBytes int64              `json:"rss_bytes"`
@@ -268,6 +273,7 @@ func (a *Agent) Status() Status {
 		c := a.folder.Counters()
 		s.Folder = &FolderStatus{a.c.Folder.Dir, c.Done, c.Rejected, c.Dropped, c.Failed}
 	}
+	s.Lines = a.rules.status()
 	if r := a.slots.Last(); r != nil {
 		s.Reports = append(s.Reports, *r)
 	}

@@ -32,6 +32,7 @@ type pipeline struct {
 	limits    prep.Limits
 	log       *slog.Logger
 	count     *counters
+	rules     *rules // nil: none
 
 	// acks is held for reading from before a result is put until its input is
 	// settled (the file moved, the command's outcome stored), and for writing
@@ -40,16 +41,20 @@ type pipeline struct {
 	// next start finds it, and no input is answered for twice.
 	acks sync.RWMutex
 	// since is when the inference under way began, in nanoseconds; 0: none.
+	// It is set and cleared in the model's turn.
 	since atomic.Int64
+
+	decoding chan struct{} // of one place: whoever is in it may decode a picture
+	tries    *tries
 }
 
 // errInput is wrapped by errors about the input itself.
 var errInput = probe.ErrInput
 
 // process takes a frame all the way: picture -> tensors -> inference ->
-// labels -> facts -> result -> outbox -> settle -> answer. When it returns
-// nil the result is on the disk. settle, where not nil, is told of the result
-// right after that.
+// labels -> facts -> result -> outbox -> settle -> rules -> answer. When it
+// returns nil the result is on the disk. settle, where not nil, is told of the
+// result right after that; then the rules see it, and do not hold it up.
 //
 // An input that cannot be used is an error that wraps errInput, and for a
 // frame for which nobody waits (Frame.Alone) a result with Error set as well.
@@ -76,6 +81,7 @@ func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire
 		return r, err
 	}
 	p.count.result(r)
+	p.rules.apply(r.Labels)
 	return r, nil
 }
 
@@ -87,23 +93,28 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	if f.Data == nil {
 		return fmt.Errorf("larger than this device takes: %w", errInput)
 	}
-	img, err := prep.Decode(f.Data, p.limits)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errInput, err)
+	key := tryKey(f)
+	if n := p.tries.count(key); n >= slots.MaxAttempts {
+		return fmt.Errorf("the agent died %d times while it looked at this: %w", n, errInput)
 	}
+	var began int64
 	fill := func(s *engine.Session) error {
-		for i, port := range m.Program.Inputs() {
-			for _, in := range m.Spec.Inputs {
-				if in.Name != port.Name {
-					continue
-				}
-				if err := in.Picture(img, s.Input(i)); err != nil {
-					return fmt.Errorf("%w: %w", errInput, err)
-				}
+		// A model on trial that kills the process is judged by its own count.
+		if !p.slots.OnTrial() {
+			if err := p.tries.begin(key); err != nil {
+				p.log.Warn("try is not remembered", "source", f.Source, keyError, err)
 			}
 		}
-		p.since.Store(time.Now().UnixNano())
+		if err := p.fill(ctx, m, f.Data, s); err != nil {
+			return err
+		}
+		began = time.Now().UnixNano()
+		p.since.Store(began)
 		return nil
+	}
+	end := func() {
+		p.since.CompareAndSwap(began, 0) // a run of another model may have begun since
+		p.tries.end(key)
 	}
 	var best []prep.Label
 	read := func(s *engine.Session) (err error) {
@@ -119,8 +130,7 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 		}
 		return nil
 	}
-	took, err := m.Run(ctx, fill, read)
-	p.since.Store(0)
+	took, err := m.Do(ctx, slots.Job{Fill: fill, Read: read, End: end})
 	if err != nil {
 		return err
 	}
@@ -130,6 +140,33 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 		r.Labels = append(r.Labels, wire.Label{Index: l.Index, Label: l.Label, Score: l.Score, Entity: l.Entity})
 	}
 	p.enrich(r)
+	return nil
+}
+
+// fill decodes a picture and makes the inputs of it. That is done in the
+// model's turn, and for one picture at a time whatever models there are: what
+// a small file becomes in memory is tens of megabytes.
+func (p *pipeline) fill(ctx context.Context, m *slots.Model, data []byte, s *engine.Session) error {
+	select {
+	case p.decoding <- struct{}{}:
+		defer func() { <-p.decoding }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	img, err := prep.Decode(data, p.limits)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInput, err)
+	}
+	for i, port := range m.Program.Inputs() {
+		for _, in := range m.Spec.Inputs {
+			if in.Name != port.Name {
+				continue
+			}
+			if err := in.Picture(img, s.Input(i)); err != nil {
+				return fmt.Errorf("%w: %w", errInput, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -45,7 +45,6 @@ type testHub struct {
 	secret  string
 	store   *oci.Layout
 	web     *httptest.Server
-	mqtt    string
 	port    int
 
 	mu       sync.Mutex

@@ -257,8 +257,10 @@ func pictureResponse(res wire.Result) inferResponse {
 	return inferResponse{
 		ModelName: res.Model.Name, ModelVersion: version(res.Model), ID: res.ID,
 		Outputs: []responseTensor{
-			{"label", n, "BYTES", labels}, {"score", n, "FP32", scores},
-			{"index", n, "INT64", indexes}, {"entity", n, "BYTES", entities},
+			{"label", n, "BYTES", labels},
+			{"score", n, "FP32", scores},
+			{"index", n, "INT64", indexes},
+			{"entity", n, "BYTES", entities},
 		},
 	}
 }

@@ -92,6 +92,7 @@ func (shelf) Match(s, p, o facts.Term, limit int) ([]facts.Fact, error) {
 func (shelf) Describe(e facts.Term, depth, limit int) ([]facts.Fact, error) {
 	return []facts.Fact{{S: e, P: facts.Resource("p"), O: facts.LangText(fmt.Sprint(depth, limit), "en")}}, nil
 }
+
 func (shelf) Search(label string, limit int) ([]facts.Term, error) {
 	return []facts.Term{facts.Resource("http://e/" + label)}, nil
 }
@@ -168,15 +169,21 @@ func TestOpenInferenceProtocol(t *testing.T) {
 		{"GET", "/v2/models/adder", "", "", 200, `{"inputs":[{"name":"a","datatype":"FP32","shape":[1,2]},{"name":"b","datatype":"INT64","shape":[2]}],` +
 			`"name":"adder","outputs":[{"name":"sum","datatype":"FP32","shape":[1,2]},{"name":"flags","datatype":"BOOL","shape":[2]},` +
 			`{"name":"bytes","datatype":"UINT8","shape":[2]}],"platform":"dunlin","versions":["3"]}`},
-		{"POST", "/v2/models/adder/infer", "application/json", good, 200,
-			`{"model_name":"adder","model_version":"3","id":"7","outputs":[{"name":"sum","shape":[1,2],"datatype":"FP32","data":[1.5,8]}]}`},
-		{"POST", "/v2/models/adder/versions/3/infer", "", strings.Replace(good, `,"outputs":[{"name":"sum"}]`, "", 1), 200,
+		{
+			"POST", "/v2/models/adder/infer", "application/json", good, 200,
+			`{"model_name":"adder","model_version":"3","id":"7","outputs":[{"name":"sum","shape":[1,2],"datatype":"FP32","data":[1.5,8]}]}`,
+		},
+		{
+			"POST", "/v2/models/adder/versions/3/infer", "", strings.Replace(good, `,"outputs":[{"name":"sum"}]`, "", 1), 200,
 			`{"model_name":"adder","model_version":"3","id":"7","outputs":[{"name":"sum","shape":[1,2],"datatype":"FP32","data":[1.5,8]},` +
-				`{"name":"flags","shape":[2],"datatype":"BOOL","data":[true,false]},{"name":"bytes","shape":[2],"datatype":"UINT8","data":[0,255]}]}`},
-		{"POST", "/v2/models/adder/infer", "image/png", "picture", 200,
+				`{"name":"flags","shape":[2],"datatype":"BOOL","data":[true,false]},{"name":"bytes","shape":[2],"datatype":"UINT8","data":[0,255]}]}`,
+		},
+		{
+			"POST", "/v2/models/adder/infer", "image/png", "picture", 200,
 			`{"model_name":"adder","model_version":"3","id":"01J","outputs":[{"name":"label","shape":[1],"datatype":"BYTES","data":["coat"]},` +
 				`{"name":"score","shape":[1],"datatype":"FP32","data":[0.5]},{"name":"index","shape":[1],"datatype":"INT64","data":[4]},` +
-				`{"name":"entity","shape":[1],"datatype":"BYTES","data":["http://e/c"]}]}`},
+				`{"name":"entity","shape":[1],"datatype":"BYTES","data":["http://e/c"]}]}`,
+		},
 		{"POST", "/v2/models/other/infer", "", good, 404, `{"error":"other: no such model here"}`},
 		{"POST", "/v2/models/adder/infer", "", `{"inputs":[]}`, 400, `{"error":"request: 0 inputs, the model has 2"}`},
 		{"POST", "/v2/models/adder/infer", "", strings.Replace(good, "1e1", "1e1,3", 1), 400, `{"error":"input \"a\": data: more than 2 elements"}`},

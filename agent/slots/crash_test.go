@@ -48,7 +48,7 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 				committed = append(committed, r.Version)
 			}
 		}
-		if _, err := slots.Rollback(t.Context()); err != nil {
+		if _, err := slots.Rollback(t.Context(), three.Manifest); err != nil {
 			return committed
 		}
 		return append(committed, 2)

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("%+v after %v ms: %v, want %v", c.in, c.before, got, c.want)
 		}
 	}
-	r := resolve(wire.TrialRules{Seconds: 1 << 40, MinRuns: 1 << 30, MaxErrors: -5}, 0)
+	r := resolve(wire.TrialRules{Seconds: math.MaxInt, MinRuns: 1 << 30, MaxErrors: -5}, 0)
 	if r.minRuns != maxMinRuns || r.maxErrors != 0 || r.span != 7*24*time.Hour {
 		t.Errorf("wild rules: %+v", r)
 	}

@@ -146,27 +146,48 @@ type RunError struct {
 func (e *RunError) Error() string { return "model " + e.Model + ": " + e.Err.Error() }
 func (e *RunError) Unwrap() error { return e.Err }
 
-// Run lets fill write the inputs, runs the model, lets read look at the
-// outputs, and returns how long the inference alone took. Tensors of the
-// session are valid inside the two functions only. Errors of fill and read
-// come back as they are; one of the inference is a *RunError and counts
-// against the model.
+// Run is Do with these two functions.
 func (m *Model) Run(ctx context.Context, fill, read func(*engine.Session) error) (time.Duration, error) {
+	return m.Do(ctx, Job{Fill: fill, Read: read})
+}
+
+// Job is what is done in one turn of a model. Tensors of the session are valid
+// inside Fill and Read only.
+type Job struct {
+	Fill func(*engine.Session) error // writes the inputs
+	Read func(*engine.Session) error // looks at the outputs
+	// End, where not nil, is the last thing in the turn, however it went.
+	End func()
+	// Foreign is set where the inputs are a client's tensors: a run may fail
+	// on what they say, which tells nothing about the model.
+	Foreign bool
+}
+
+// Do waits for the model's turn, does the job, and returns how long the
+// inference alone took. Errors of Fill and Read come back as they are; one of
+// the inference is a *RunError and counts against the model, unless the job
+// is Foreign.
+func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 	select {
 	case <-m.turn:
 		defer func() { m.turn <- struct{}{} }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if err := fill(m.session); err != nil {
+	if j.End != nil {
+		defer j.End()
+	}
+	if err := j.Fill(m.session); err != nil {
 		return 0, err
 	}
 	took, err := m.infer()
-	m.tally.add(took, err)
+	if err == nil || !j.Foreign {
+		m.tally.add(took, err)
+	}
 	if err != nil {
 		return took, &RunError{Model: m.Name + "@" + strconv.FormatInt(m.Version, 10), Err: err}
 	}
-	return took, read(m.session)
+	return took, j.Read(m.session)
 }
 
 // infer turns a panic of a kernel, and a fault in the mapped weights (a card

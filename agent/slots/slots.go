@@ -265,22 +265,26 @@ func (s *Slots) OnTrial() bool {
 	return s.st.Candidate != nil && s.st.Candidate.Stage == wire.StateTrial && s.now != nil
 }
 
-// Rollback goes back to the model before: a trial under way is given up, a
-// committed model is exchanged for the one in the other slot, without a
-// download. It returns what answers then.
-func (s *Slots) Rollback(ctx context.Context) (wire.Running, error) {
+// Rollback leaves the model of that digest, where it answers, for the one
+// before: a trial under way is given up, a committed model is exchanged for
+// the one in the other slot, without a download. Where another model answers,
+// nothing is done: so the same order, given twice, does not undo itself. It
+// returns what answers then.
+//
+// A model that was left this way is none to go back to (ErrNoPrevious): Try
+// takes it, as it takes any that is asked for by name.
+func (s *Slots) Rollback(ctx context.Context, leave string) (wire.Running, error) {
 	s.mu.Lock()
-	if s.abort != nil {
+	if s.abort != nil && s.now != nil && s.now.Digest == leave {
 		select {
 		case s.abort <- wire.ReasonCommand: // the trial ends, and gives up work
 		default:
 		}
 	}
-	from := s.now
 	s.mu.Unlock()
 	s.work.Lock()
 	defer s.work.Unlock()
-	if from == s.now { // else the trial went back already
+	if s.now != nil && s.now.Digest == leave { // else the trial went back already
 		if err := s.rollback(ctx); err != nil {
 			return wire.Running{}, err
 		}
@@ -300,15 +304,51 @@ func (s *Slots) rollback(ctx context.Context) error {
 	if to.Digest == "" {
 		return ErrNoPrevious
 	}
-	if err := s.switchTo(ctx, to); err != nil {
+	if to.Digest == s.st.Left {
+		return fmt.Errorf("%w: %s version %d was itself left by a rollback; activate it by name", ErrNoPrevious, to.Name, to.Version)
+	}
+	if err := s.switchTo(ctx, to, (*state).leave); err != nil {
 		return err
 	}
 	s.report(s.offerOf(from), wire.StateReverted, wire.ReasonCommand, nil, 0)
 	return nil
 }
 
-// switchTo loads, examines and activates what the other slot holds.
-func (s *Slots) switchTo(ctx context.Context, to slot) error {
+// Withdraw takes back the model of that digest, where it answers: the hub says
+// that the device is to have none. The model of the digest to answers then, if
+// the other slot holds it and it can; else nothing does, and both slots are
+// forgotten. ok is false where another model answers, or none.
+func (s *Slots) Withdraw(ctx context.Context, digest, to string) (r wire.Report, ok bool, err error) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.now == nil || s.now.Digest != digest {
+		return wire.Report{}, false, nil
+	}
+	o := wire.Offer{Kind: wire.OfferModel, Name: s.now.Name, Version: s.now.Version, Manifest: digest}
+	if p := s.st.previous(); p.Digest != "" && p.Digest == to && s.st.Candidate == nil {
+		err := s.switchTo(ctx, p, (*state).leave)
+		if err == nil {
+			return s.report(o, wire.StateReverted, wire.ReasonDesired, nil, 0), true, nil
+		}
+		if !errors.As(err, new(*refusal)) {
+			return wire.Report{}, false, err
+		}
+		s.c.Log.Error("model before cannot answer", keyModel, p.Name, keyVersion, p.Version, "error", err)
+	}
+	next := s.st.clone()
+	next.Slots, next.Active, next.Candidate = [2]slot{}, -1, nil
+	if err := s.put(next); err != nil {
+		return wire.Report{}, false, err
+	}
+	s.activate(nil, nil)
+	r = s.report(o, wire.StateReverted, wire.ReasonDesired, nil, 0)
+	s.sweep()
+	return r, true, nil
+}
+
+// switchTo loads, examines and activates what the other slot holds; swap is
+// how the state changes.
+func (s *Slots) switchTo(ctx context.Context, to slot, swap func(*state)) error {
 	m, err := load(s.c.Layout, to.Digest, s.c.Engine)
 	if err != nil {
 		return err
@@ -318,7 +358,7 @@ func (s *Slots) switchTo(ctx context.Context, to slot) error {
 		return err
 	}
 	next := s.st.clone()
-	next.swap()
+	swap(&next)
 	if err := s.put(next); err != nil {
 		m.close()
 		return err
@@ -367,9 +407,13 @@ func (s *Slots) sweep() {
 	}
 }
 
-// Close releases what is loaded. A trial under way must have ended.
+// Close releases what is loaded. Where a Try, Resume or Rollback is still
+// under way, because a run of a model hangs, nothing is released: that can
+// end with the process only.
 func (s *Slots) Close() error {
-	s.work.Lock()
+	if !s.work.TryLock() {
+		return nil
+	}
 	defer s.work.Unlock()
 	s.activate(nil, nil)
 	return nil

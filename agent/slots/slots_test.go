@@ -421,23 +421,36 @@ func TestErrorsGoBack(t *testing.T) {
 func TestRollback(t *testing.T) {
 	s := newShop(t)
 	slots := s.open()
-	if _, err := slots.Rollback(t.Context()); !errors.Is(err, ErrNoPrevious) {
+	one, two := s.offer(recipe{version: 1}), s.offer(recipe{version: 2})
+	if _, err := slots.Rollback(t.Context(), one.Manifest); !errors.Is(err, ErrNoModel) {
 		t.Fatalf("without a model: %v", err)
 	}
-	one := s.offer(recipe{version: 1})
 	take(t, slots, one)
-	take(t, slots, s.offer(recipe{version: 2}))
+	if _, err := slots.Rollback(t.Context(), one.Manifest); !errors.Is(err, ErrNoPrevious) {
+		t.Fatalf("without a model before: %v", err)
+	}
+	take(t, slots, two)
 	before := s.fetches
-	r, err := slots.Rollback(t.Context())
-	if err != nil || r.Version != 1 || answers(t, slots) != 1 {
+	for range 2 { // the same order twice is one
+		r, err := slots.Rollback(t.Context(), two.Manifest)
+		if err != nil || r.Version != 1 || answers(t, slots) != 1 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	// Nor does another one go forward again, after a restart neither.
+	slots = s.open()
+	if r, err := slots.Rollback(t.Context(), one.Manifest); !errors.Is(err, ErrNoPrevious) || answers(t, slots) != 1 {
+		t.Fatalf("back to what was left: %+v, %v", r, err)
+	}
+	// Each may be asked for by name, since the other slot holds it; then it is
+	// one to go back to again.
+	for _, o := range []wire.Offer{two, one} {
+		if r := take(t, slots, o); r.State != wire.StateActive || answers(t, slots) != o.Version {
+			t.Fatalf("%+v", r)
+		}
+	}
+	if r, err := slots.Rollback(t.Context(), one.Manifest); err != nil || r.Version != 2 {
 		t.Fatalf("%+v, %v", r, err)
-	}
-	// The hub may name the older one too, since the other slot holds it.
-	if r, err = slots.Rollback(t.Context()); err != nil || r.Version != 2 {
-		t.Fatalf("forth again: %+v, %v", r, err)
-	}
-	if r := take(t, slots, one); r.State != wire.StateActive || answers(t, slots) != 1 {
-		t.Fatalf("%+v", r)
 	}
 	if s.fetches != before {
 		t.Errorf("%d fetches for what was here", s.fetches-before)
@@ -463,7 +476,7 @@ func TestRollbackEndsATrial(t *testing.T) {
 			t.Fatal("no trial")
 		}
 	}
-	r, err := slots.Rollback(t.Context())
+	r, err := slots.Rollback(t.Context(), o.Manifest)
 	if err != nil || r.Version != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -560,7 +573,7 @@ func TestFetchAgain(t *testing.T) {
 	slots := s.open()
 	o := s.offer(recipe{version: 1})
 	s.fetch = func(wire.Offer) error { return fmt.Errorf("unreachable") }
-	if _, err := slots.Try(t.Context(), o); !errors.Is(err, Again) {
+	if _, err := slots.Try(t.Context(), o); !errors.Is(err, ErrAgain) {
 		t.Fatalf("%v", err)
 	}
 	if got := s.states(); got != "fetching fetching:fetch_failed" {
@@ -588,4 +601,23 @@ func TestSweep(t *testing.T) {
 			t.Errorf("offer %d: on the disk %v, want %v", i, has, want)
 		}
 	}
+}
+
+// A run that hangs keeps the slots at work; that must not keep Close.
+func TestCloseWhileARunHangs(t *testing.T) {
+	s := newShop(t)
+	slots := s.open()
+	take(t, slots, s.offer(recipe{version: 1}))
+	slots.work.Lock()
+	closed := make(chan error, 1)
+	go func() { closed <- slots.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits")
+	}
+	slots.work.Unlock()
 }

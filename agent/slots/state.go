@@ -19,8 +19,9 @@ import (
 //	             ▲                                                           │
 //	             └── committed: the idle slot := candidate, active := it ◄───┘
 //
-// The two slots and the one that is active change only at a commit or a
-// rollback. A cut anywhere else leaves the committed model where it was, so
+// The two slots and the one that is active change only at a commit, a rollback,
+// or where the hub wants no model any more (Withdraw). A cut anywhere else
+// leaves the committed model where it was, so
 // a device that ever had one always has one.
 
 // state is the content of the state file.
@@ -30,6 +31,7 @@ type state struct {
 	Active    int              `json:"active"` // index of the slot that answers, -1: none yet
 	Candidate *candidate       `json:"candidate,omitempty"`
 	Newest    map[string]int64 `json:"newest,omitempty"` // highest version that was ever committed, by name
+	Left      string           `json:"left,omitempty"`   // digest of the model that a rollback left
 	Last      *wire.Report     `json:"last,omitempty"`
 }
 
@@ -101,10 +103,26 @@ func (s *state) commit(m slot) {
 		}
 	}
 	s.Newest[m.Name] = max(s.Newest[m.Name], m.Version)
+	if s.Left == m.Digest {
+		s.Left = ""
+	}
 }
 
 // swap makes the other slot the active one. A candidate on trial is given up.
-func (s *state) swap() { s.Active, s.Candidate = s.idle(), nil }
+// That a rollback left the model is forgotten: it was asked for by name.
+func (s *state) swap() {
+	s.Active, s.Candidate = s.idle(), nil
+	if s.Left == s.active().Digest {
+		s.Left = ""
+	}
+}
+
+// leave is swap for a rollback.
+func (s *state) leave() {
+	left := s.active().Digest
+	s.swap()
+	s.Left = left
+}
 
 // drop forgets the active model, which cannot be loaded any more, and falls
 // back to the other slot, or to none.

@@ -11,9 +11,9 @@ import (
 	"dunlin/sync/wire"
 )
 
-// Again is returned by Try, wrapped, where the offer could not be fetched now
+// ErrAgain is returned by Try, wrapped, where the offer could not be fetched now
 // and may be later.
-var Again = errors.New("try again later")
+var ErrAgain = errors.New("try again later")
 
 // Try takes an offer through signature, fetch, digests, compilation, exam and
 // trial, and returns how it ended: active, reverted or refused. It blocks as
@@ -21,7 +21,7 @@ var Again = errors.New("try again later")
 // already is so at once; one that the other slot holds is examined and
 // exchanged, without fetch and trial.
 //
-// err is set where nothing was decided: it wraps Again, the cause of ctx's
+// err is set where nothing was decided: it wraps ErrAgain, the cause of ctx's
 // end, or what the disk said. What is on trial when ctx ends goes on at the
 // next Open and Resume, unless the cause is ErrSuperseded.
 func (s *Slots) Try(ctx context.Context, o wire.Offer) (wire.Report, error) {
@@ -202,12 +202,12 @@ func (s *Slots) fetch(ctx context.Context, o wire.Offer) error {
 		return refuse(why, err)
 	}
 	s.report(o, wire.StateFetching, why, err, 0)
-	return fmt.Errorf("fetch %s: %w: %w", o.Name, Again, err)
+	return fmt.Errorf("fetch %s: %w: %w", o.Name, ErrAgain, err)
 }
 
 // exchange activates what the other slot holds: it was committed once.
 func (s *Slots) exchange(ctx context.Context, o wire.Offer, to slot) (wire.Report, error) {
-	if err := s.switchTo(ctx, to); err != nil {
+	if err := s.switchTo(ctx, to, (*state).swap); err != nil {
 		return s.refused(o, err)
 	}
 	return s.report(o, wire.StateActive, wire.ReasonNone, nil, to.P95MS), nil

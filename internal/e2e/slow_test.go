@@ -25,6 +25,7 @@ func TestSlowModelGoesBackAlone(t *testing.T) {
 	f.push(e.pack)
 	f.rollout("garments", 2, wire.TrialRules{Seconds: 1, MaxMillis: 5000})
 	a.runs(e.digest)
+	f.ends(2, "done", "")
 
 	slow := slowPack(t, e)
 	f.push(slow.dir)
@@ -40,7 +41,20 @@ func TestSlowModelGoesBackAlone(t *testing.T) {
 
 	f.hub.start()
 	f.up()
-	wait(t, 60*time.Second, "the hub to hear why, and to take the rollout back", func() error {
+	f.ends(3, "rolled_back", string(wire.ReasonTooSlow))
+	a.runs(e.digest)
+}
+
+// rollout starts one; every device is a canary.
+func (f *fleet) rollout(name string, version int64, trial wire.TrialRules) {
+	f.t.Helper()
+	f.must("POST", "/v1/rollouts", map[string]any{"model": name, "version": version, "canary": 1, "trial": trial}, nil)
+}
+
+// ends waits until the rollout of a version is in that phase, for that reason.
+func (f *fleet) ends(version int64, phase, why string) {
+	f.t.Helper()
+	wait(f.t, 60*time.Second, fmt.Sprintf("the rollout of version %d to be %s", version, phase), func() error {
 		var list struct {
 			Rollouts []struct {
 				Phase, Why string
@@ -51,19 +65,12 @@ func TestSlowModelGoesBackAlone(t *testing.T) {
 			return err
 		}
 		for _, r := range list.Rollouts {
-			if r.New.Version == 3 && r.Phase == "rolled_back" && strings.Contains(r.Why, string(wire.ReasonTooSlow)) {
+			if r.New.Version == version && r.Phase == phase && strings.Contains(r.Why, why) {
 				return nil
 			}
 		}
 		return fmt.Errorf("rollouts: %+v", list.Rollouts)
 	})
-	a.runs(e.digest)
-}
-
-// rollout starts one; every device is a canary.
-func (f *fleet) rollout(name string, version int64, trial wire.TrialRules) {
-	f.t.Helper()
-	f.must("POST", "/v1/rollouts", map[string]any{"model": name, "version": version, "canary": 1, "trial": trial}, nil)
 }
 
 type packed struct{ dir, digest string }

@@ -65,12 +65,11 @@ func (t *transaction) dropRun(need int64) (first, count int64, err error) {
 // putGap writes the gap, and joins it with one that ends where it begins.
 func (t *transaction) putGap(first, count int64) error {
 	c := t.records.Cursor()
-	k, v := c.Seek(keyOf(first))
-	if k == nil {
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
+	before := c.Prev
+	if k, _ := c.Seek(keyOf(first)); k == nil {
+		before = c.Last
 	}
+	k, v := before()
 	if k != nil && len(v) > 0 && v[0] == markGap {
 		prev, ok := decodeValue(seqOf(k), v)
 		if g, err := prev.Gap(); ok && err == nil && g.First+g.Count == first && g.Why == wire.GapQuota {
