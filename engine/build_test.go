@@ -198,6 +198,35 @@ func floatNet(seed uint64) *model.Graph {
 	return b.Graph
 }
 
+// stagedNet is a small network whose shapes depend on values: an If, a Loop
+// and a Reshape that wait for them, between operators with states and windows.
+func stagedNet() *model.Graph {
+	b := newBuild(9)
+	x := b.input("x", 1, 4, 6)
+	y := b.node("Conv", attrs{"pads": []int64{1, 1}}, x, b.normal(4, 4, 3), b.normal(4))
+	y = b.node("ConvTranspose", attrs{"strides": []int64{2}}, y, b.normal(4, 3, 2))
+	y = b.node("MaxPool", attrs{"kernel_shape": []int64{2}, "strides": []int64{2}}, y)
+	y = b.node("Transpose", attrs{"perm": []int64{2, 0, 1}}, y)
+	y = b.node("LSTM", attrs{"hidden_size": int64(2), "direction": "bidirectional"}, y, b.normal(2, 8, 3), b.normal(2, 8, 2), b.normal(2, 16))
+	positive := b.node("Greater", nil, b.node("ReduceMax", attrs{"keepdims": int64(0)}, y), b.scalar(0.2))
+	flat := b.node("Reshape", nil, y, b.node("Cast", attrs{"to": int64(7)}, b.constant(model.Of(model.F32, []float32{-1, 4}, 2))))
+	then, other := model.New("then"), model.New("else")
+	then.Outputs, other.Outputs = []string{"t"}, []string{"t"}
+	then.Nodes = []*model.Node{{Op: "Neg", Name: "n", In: []string{flat}, Out: []string{"t"}}}
+	other.Nodes = []*model.Node{{Op: "Transpose", Name: "n", In: []string{flat}, Out: []string{"t"}}}
+	b.Nodes = append(b.Nodes, &model.Node{
+		Op: "If", Name: "if", In: []string{positive}, Out: []string{"chosen"}, Attrs: attrs{"then_branch": then, "else_branch": other},
+	})
+	body := model.New("body")
+	body.Inputs, body.Outputs = []string{"i", "c", "v"}, []string{"c", "w", "w"}
+	body.Nodes = []*model.Node{{Op: "Add", Name: "a", In: []string{"v", "chosen"}, Out: []string{"w"}}}
+	b.Nodes = append(b.Nodes, &model.Node{
+		Op: "Loop", Name: "loop", In: []string{b.constant(model.Of(model.I64, []int64{3})), "", "chosen"}, Out: []string{"sum", "all"}, Attrs: attrs{"body": body},
+	})
+	b.output("sum", "all")
+	return b.Graph
+}
+
 func (b *build) positive(n int) string {
 	name := b.normal(n)
 	for i, v := range b.Const(name).F32() {

@@ -5,13 +5,19 @@
 //	      (a kernel for each node, weights packed) -> plan (one arena) -> Program
 //	Program -> Session (owns one arena) -> Run
 //
-// Start with Compile, Program.NewSession and Session.Run.
+// Start with Compile, Program.NewSession and Session.Run; with Runner where
+// input shapes change from call to call. Shapes are inferred from those of the
+// inputs, whatever the exporter wrote beside a value, and all arithmetic on
+// shapes is done at compile time. Where a shape depends on what a value is, or
+// an If on a computed condition, the rest of the graph is compiled when a run
+// knows it (stage.go).
 //
 // The promise: a graph with integers in it (a QuantizeLinear node) gives the
 // same bits on every CPU, integer and float operators alike. A second Run of
-// a session allocates nothing. What is wrong with a graph is an error of
-// Check or Compile, all unsupported nodes in one; Run fails only on what
-// depends on the data, such as an index out of range.
+// a session allocates nothing, as long as it decides as an earlier one did.
+// What is wrong with a graph is an error of Check or Compile, all unsupported
+// nodes in one; Run fails only on what depends on the data, such as an index
+// out of range.
 //
 // A Session uses one thread. Options.Threads is accepted for callers to set;
 // for now every plan chooses one.
@@ -23,6 +29,8 @@ package engine
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -36,6 +44,11 @@ type Options struct {
 	// Shapes gives the lengths of inputs that have Unknown axes, by input
 	// name. A given shape must agree with the axes that the graph knows.
 	Shapes map[string]model.Shape
+
+	// Values gives inputs whose content is known before the run, by input
+	// name. The program is then for these values alone, and has no such
+	// inputs: shapes may depend on them.
+	Values map[string]*model.Tensor
 
 	// Symbolic1 makes 1 of each Unknown axis that Shapes leaves over. Without
 	// it such an axis is an error.
@@ -59,6 +72,8 @@ type Options struct {
 	// Dump, where set, receives the graph as text before the first pass and
 	// after each one that changed it.
 	Dump io.Writer
+
+	inner bool // the graph is a part of one: inputs may be empty
 }
 
 // Compile returns a program for g, which it does not change. It fails with
@@ -82,24 +97,41 @@ func Compile(g *model.Graph, o Options) (*Program, error) {
 	}
 	target.Exact = quantised(g)
 	c := &compiler{options: o, target: target, budget: &budget{limit: limit}}
-	lowered, err := c.passes(g)
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
-	}
-	p, err := c.lower(lowered)
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
-	}
 	if o.Observe != nil {
-		p.observed = map[string]bool{}
+		c.observed = map[string]bool{}
 		for _, name := range g.Inputs {
-			p.observed[name] = true
+			c.observed[name] = true
 		}
 		for name := range g.Producers() {
-			p.observed[name] = true
+			c.observed[name] = true
 		}
 	}
+	p, err := c.program(g)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", err)
+	}
 	return p, nil
+}
+
+// program compiles g, or its first stage where shapes depend on values.
+func (c *compiler) program(g *model.Graph) (*Program, error) {
+	g, err := bindInputs(g, c.options)
+	if err != nil {
+		return nil, err
+	}
+	capture(g)
+	g.Prune()
+	g, waiting, err := c.settle(g)
+	if err != nil {
+		return nil, err
+	}
+	if len(waiting) > 0 {
+		return c.staged(g, waiting)
+	}
+	if g, err = c.passes(g); err != nil {
+		return nil, err
+	}
+	return c.lower(g)
 }
 
 // compiler is what the passes and the lowering share.
@@ -107,6 +139,8 @@ type compiler struct {
 	options Options
 	target  kernels.Target
 	budget  *budget
+
+	observed map[string]bool // values that Options.Observe wants
 }
 
 // quantised reports whether the graph computes with integers, and so must
@@ -114,7 +148,10 @@ type compiler struct {
 func quantised(g *model.Graph) bool {
 	for _, n := range g.Nodes {
 		switch n.Op {
-		case "QuantizeLinear", "DynamicQuantizeLinear":
+		case "QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger":
+			return true
+		}
+		if strings.HasPrefix(n.Op, "com.microsoft.QLinear") || slices.ContainsFunc(subgraphs(n), quantised) {
 			return true
 		}
 	}

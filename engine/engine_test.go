@@ -152,10 +152,9 @@ func TestUnsupportedListsAll(t *testing.T) {
 // What only constants tell is collected too.
 func TestUnsupportedAtLowering(t *testing.T) {
 	b := newBuild(1)
-	x, w := b.input("x", 1, 2, 4, 4), b.input("w", 2, 2, 1, 1)
-	x = b.node("Conv", nil, x, w)
-	x = b.node("Softmax", attrs{"axis": int64(1)}, x)
-	b.output(b.node("Relu", nil, x))
+	b.typed("x", model.I8, 2, 1, 4, 4)
+	b.typed("w", model.I8, 1, 3, 4, 4)
+	b.output(b.node("MatMulInteger", nil, "x", "w"), b.node("MatMulInteger", nil, "w", "x"))
 	var e *UnsupportedError
 	if _, err := Compile(b.Graph, Options{}); !errors.As(err, &e) || len(e.Nodes) != 2 {
 		t.Fatalf("error %v", err)

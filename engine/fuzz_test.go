@@ -100,7 +100,7 @@ func FuzzCompile(f *testing.F) {
 		f.Add(i, []byte{i * 7, i * 3, i, i * 5, 11, i * 9, i + 2, 3, i * 13, i, i * 17, 1, i * 2, 5, i * 19, 8, i})
 	}
 	f.Fuzz(func(t *testing.T, which byte, data []byte) {
-		g := []*model.Graph{floatNet(1), integerNet(1, model.I8), integerNet(1, model.U8)}[which%3]
+		g := []*model.Graph{floatNet(1), integerNet(1, model.I8), integerNet(1, model.U8), stagedNet(), quantisedNet(which > 99)}[which%5]
 		g = g.Clone()
 		m := &mutant{data: data[:min(len(data), 64)]}
 		for range 1 + which%3 {

@@ -90,7 +90,9 @@ func (g golden) session(t testing.TB, o engine.Options) (*engine.Program, *engin
 
 var floatGoldens = []string{
 	"mnist-cntk-8", "mlperftiny-ad01", "mlperftiny-ic01-resnet8-cifar10", "mlperftiny-kws01-dscnn",
-	"mlperftiny-vww01-mbv1-0.25", "mobilenet-v1-0.25-128-dequant", "mobilenet-v2-1.0-224-dequant",
+	"mlperftiny-vww01-mbv1-0.25", "mobilenet-v1-0.25-128-dequant", "mobilenet-v2-1.0-224-dequant", "blazeface-front-128", "dtln-1", "dtln-2",
+	"fastestdet-coco-352", "magika-standard-v3_3", "oww-hey-jarvis", "oww-melspectrogram", "oww-speech-embedding", "ppocrv4-det-ch", "ppocrv4-rec-ch",
+	"silero-vad-v6", "silero-vad-v6-fp16-half", "stories260k-decoder", "ultraface-rfb-320", "yunet-n-320",
 }
 
 var integerGoldens = []string{

@@ -22,19 +22,42 @@ func bindInputs(g *model.Graph, o Options) (*model.Graph, error) {
 			return nil, &model.Error{Graph: g.Name, Part: "input " + name, Err: errors.New("there is no such input to give a shape to")}
 		}
 	}
+	if err := bindValues(g, o.Values); err != nil {
+		return nil, err
+	}
 	for _, name := range g.Inputs {
 		v := g.Values[name]
 		if v == nil || !v.Type.Valid() {
 			return nil, &model.Error{Graph: g.Name, Part: "input " + name, Err: errors.New("its type is not known")}
 		}
-		if err := bindInput(v, o.Shapes[name], o.Symbolic1); err != nil {
+		if err := bindInput(v, o.Shapes[name], o.Symbolic1, o.inner); err != nil {
 			return nil, &model.Error{Graph: g.Name, Part: "input " + name, Err: err}
 		}
 	}
 	return g, nil
 }
 
-func bindInput(v *model.Value, given model.Shape, symbolic1 bool) error {
+// bindValues makes constants of the inputs whose values are given.
+func bindValues(g *model.Graph, values map[string]*model.Tensor) error {
+	for name, t := range values {
+		err := t.Check()
+		v := g.Value(name)
+		switch {
+		case !slices.Contains(g.Inputs, name):
+			err = errors.New("there is no such input to give a value to")
+		case err == nil && v.Type.Valid() && v.Type != t.Type:
+			err = fmt.Errorf("a value of %v was given, the graph says %v", t.Type, v.Type)
+		}
+		if err != nil {
+			return &model.Error{Graph: g.Name, Part: "input " + name, Err: err}
+		}
+		g.AddConst(name, t)
+	}
+	g.Inputs = slices.DeleteFunc(g.Inputs, func(name string) bool { return values[name] != nil })
+	return nil
+}
+
+func bindInput(v *model.Value, given model.Shape, symbolic1, empty bool) error {
 	if v.Shape == nil && given == nil {
 		return errors.New("its shape is not known; give one")
 	}
@@ -57,7 +80,7 @@ func bindInput(v *model.Value, given model.Shape, symbolic1 bool) error {
 		}
 	}
 	n, err := v.Shape.Elements()
-	if err == nil && n == 0 {
+	if err == nil && n == 0 && !empty {
 		err = fmt.Errorf("shape %v holds nothing", v.Shape)
 	}
 	return err
@@ -108,7 +131,7 @@ func (c *compiler) inferNode(g *model.Graph, n *model.Node) (*call, error) {
 	for i := range a.out {
 		a.out[i] = &model.Value{}
 	}
-	if err := op.infer(a); err != nil {
+	if err := a.infer(op); err != nil {
 		return nil, err
 	}
 	return a, nil

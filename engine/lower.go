@@ -28,7 +28,7 @@ type step struct {
 // lower makes a kernel of each node, and plans the memory. The nodes that no
 // kernel fits are all in one *UnsupportedError.
 func (c *compiler) lower(g *model.Graph) (*Program, error) {
-	p := &Program{name: g.Name, exact: c.target.Exact, observe: c.options.Observe}
+	p := &Program{name: g.Name, exact: c.target.Exact, observe: c.options.Observe, observed: c.observed}
 	l := &lowering{c: c, g: g, p: p, slots: map[string]int{}}
 	for _, name := range g.Inputs {
 		v := g.Value(name)
@@ -126,7 +126,7 @@ func (l *lowering) node(n *model.Node) error {
 			}
 		}
 	}
-	k, err := operators[n.Op].lower(call)
+	k, err := call.kernel()
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -14,140 +15,78 @@ const channelsLastAttr = "channels_last"
 
 func isChannelsLast(n *model.Node) bool { return n.Int(channelsLastAttr, 0) == 1 }
 
-// planes returns N, C, H, W of a 4-axis activation in the node's layout.
-func planes(n *model.Node, s model.Shape) (batch, channels, height, width int) {
+// planes returns N, C and the spatial axes of an activation in the node's
+// layout.
+func planes(n *model.Node, s model.Shape) (batch, channels int, space []int) {
 	if isChannelsLast(n) {
-		return s[0], s[3], s[1], s[2]
+		return s[0], s[len(s)-1], s[1 : len(s)-1]
 	}
-	return s[0], s[1], s[2], s[3]
+	return s[0], s[1], s[2:]
 }
 
-// setPlanes gives output 0 the shape of an activation in the node's layout.
-func (c *call) setPlanes(t model.DType, batch, channels, height, width int) error {
+// setPlanes gives output i the shape of an activation in the node's layout.
+func (c *call) setPlanes(i int, t model.DType, batch, channels int, space []int) error {
+	shape := append(model.Shape{batch, channels}, space...)
 	if isChannelsLast(c.node) {
-		return c.set(t, batch, height, width, channels)
+		shape = append(append(model.Shape{batch}, space...), channels)
 	}
-	return c.set(t, batch, channels, height, width)
+	c.out[i].Type, c.out[i].Shape = t, shape
+	_, err := shape.Elements()
+	return err
 }
 
 func checkConv(n *model.Node) string { return checkPads(n) }
 
-// checkPads returns why the attributes that convolutions and pools share
-// cannot be used.
-func checkPads(n *model.Node) string {
-	switch pad := n.Str("auto_pad", "NOTSET"); pad {
-	case "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER":
-	default:
-		return fmt.Sprintf("auto_pad %q is unknown", pad)
-	}
-	if k := n.Ints("kernel_shape"); k != nil && len(k) != 2 {
-		return fmt.Sprintf("kernel with %d axes; 2 are supported", len(k))
-	}
-	for _, p := range n.Ints("pads") {
-		if p < 0 {
-			return fmt.Sprintf("pads %v are negative", n.Ints("pads"))
-		}
-	}
-	return ""
+// convShape is what a convolution's shapes and attributes say.
+type convShape struct {
+	batch, channels, outputs, groups int
+	windows
 }
 
-// spatial works out a Geometry's kernel, strides, dilations, padding and
-// output size from a node's attributes; kernel is the shape of the window.
-// endH and endW are the padding below and to the right.
-func spatial(n *model.Node, g kernels.Geometry) (_ kernels.Geometry, endH, endW int, err error) {
-	pair := func(name string, or int64) ([2]int, error) {
-		v := n.Ints(name)
-		if v == nil {
-			return [2]int{int(or), int(or)}, nil
-		}
-		if len(v) != 2 || v[0] < 1 || v[1] < 1 || v[0] > math.MaxInt32 || v[1] > math.MaxInt32 {
-			return [2]int{}, fmt.Errorf("%s %v", name, v)
-		}
-		return [2]int{int(v[0]), int(v[1])}, nil
-	}
-	strides, err := pair("strides", 1)
-	if err != nil {
-		return g, 0, 0, err
-	}
-	dilations, err := pair("dilations", 1)
-	if err != nil {
-		return g, 0, 0, err
-	}
-	g.StrideH, g.StrideW, g.DilationH, g.DilationW = strides[0], strides[1], dilations[0], dilations[1]
-	pads := n.Ints("pads")
-	if pads == nil {
-		pads = make([]int64, 4)
-	}
-	if len(pads) != 4 {
-		return g, 0, 0, fmt.Errorf("pads %v", pads)
-	}
-	for _, p := range pads {
-		if p < 0 || p > math.MaxInt32 {
-			return g, 0, 0, fmt.Errorf("pads %v", pads)
-		}
-	}
-	auto, ceil := n.Str("auto_pad", "NOTSET"), n.Int("ceil_mode", 0) == 1
-	if auto == "VALID" {
-		pads = make([]int64, 4)
-	}
-	var top, left int64
-	g.OH, top, endH, err = extent(g.H, g.KH, g.StrideH, g.DilationH, pads[0], pads[2], auto, ceil)
-	if err == nil {
-		g.OW, left, endW, err = extent(g.W, g.KW, g.StrideW, g.DilationW, pads[1], pads[3], auto, ceil)
-	}
-	g.PadTop, g.PadLeft = int(top), int(left)
-	return g, endH, endW, err
-}
-
-// extent returns the output's length along one axis, and the padding before
-// and after: https://onnx.ai/onnx/operators/onnx__Conv.html, auto_pad.
-func extent(in, kernel, stride, dilation int, before, after int64, auto string, ceil bool) (out int, start int64, end int, err error) {
-	span := (int64(kernel)-1)*int64(dilation) + 1
-	if auto == "SAME_UPPER" || auto == "SAME_LOWER" {
-		n := (int64(in) + int64(stride) - 1) / int64(stride)
-		pad := max(0, (n-1)*int64(stride)+span-int64(in))
-		before, after = pad/2, pad-pad/2
-		if auto == "SAME_LOWER" {
-			before, after = after, before
-		}
-	}
-	room := int64(in) + before + after - span
-	if room < 0 {
-		return 0, 0, 0, fmt.Errorf("kernel of %d, dilated to %d, does not fit %d padded by %d and %d", kernel, span, in, before, after)
-	}
-	n := room/int64(stride) + 1
-	if ceil && room%int64(stride) != 0 && n*int64(stride) < int64(in)+before {
-		n++ // the last window begins inside the picture or the padding before it
-	}
-	if n > math.MaxInt32 || before > math.MaxInt32 || after > math.MaxInt32 {
-		return 0, 0, 0, fmt.Errorf("%d positions are too many", n)
-	}
-	return int(n), before, int(after), nil
-}
-
-// convGeometry returns the geometry of Conv, dunlin.Conv and dunlin.QConv.
-// Weights are [OC, C/groups, KH, KW] in every one.
-func convGeometry(c *call) (kernels.Geometry, error) {
+// convOf reads Conv, dunlin.Conv, dunlin.QConv and ConvInteger. Weights are
+// [OC, C/groups, kernel...] in every one.
+func convOf(c *call) (s convShape, err error) {
 	x, w := c.shape(0), c.shape(1)
-	if len(x) != 4 || len(w) != 4 {
-		return kernels.Geometry{}, notYet(fmt.Sprintf("convolution of %v with %v; 4 axes are supported", x, w))
+	if len(x) < 3 || len(x) > 5 || len(w) != len(x) {
+		return s, notYet(fmt.Sprintf("convolution of %v with %v; 3 to 5 axes are supported", x, w))
 	}
-	var g kernels.Geometry
-	g.N, g.C, g.H, g.W = planes(c.node, x)
-	g.OC, g.KH, g.KW = w[0], w[2], w[3]
+	var space []int
+	s.batch, s.channels, space = planes(c.node, x)
+	s.outputs = w[0]
 	groups := c.node.Int("group", 1)
-	if groups < 1 || groups > math.MaxInt32 || g.C%int(groups) != 0 || w[1] != g.C/int(groups) {
-		return g, fmt.Errorf("weights %v do not fit %d channels in %d groups", w, g.C, groups)
+	if groups < 1 || groups > math.MaxInt32 || s.channels%int(groups) != 0 || w[1] != s.channels/int(groups) {
+		return s, fmt.Errorf("weights %v do not fit %d channels in %d groups", w, s.channels, groups)
 	}
-	g.Groups = int(groups)
-	if k := c.node.Ints("kernel_shape"); k != nil && (len(k) != 2 || k[0] != int64(g.KH) || k[1] != int64(g.KW)) {
-		return g, fmt.Errorf("kernel_shape %v does not fit weights %v", k, w)
+	s.groups = int(groups)
+	if k := c.node.Ints("kernel_shape"); k != nil && !slices.EqualFunc(k, w[2:], func(a int64, b int) bool { return a == int64(b) }) {
+		return s, fmt.Errorf("kernel_shape %v does not fit weights %v", k, w)
 	}
-	g, _, _, err := spatial(c.node, g)
+	s.windows, err = windowsOf(c.node, space, w[2:])
+	return s, err
+}
+
+// convGeometry returns the geometry of a convolution of one or two axes.
+func convGeometry(c *call) (kernels.Geometry, error) {
+	s, err := convOf(c)
 	if err != nil {
-		return g, err
+		return kernels.Geometry{}, err
 	}
+	if len(s.in) > 2 {
+		return kernels.Geometry{}, notYet(fmt.Sprintf("convolution of %v", c.shape(0)))
+	}
+	g := s.geometry(kernels.Geometry{N: s.batch, C: s.channels, OC: s.outputs, Groups: s.groups})
 	return g, g.Check()
+}
+
+// convVolume returns the same for the kernels that take any of up to three
+// axes.
+func convVolume(c *call) (kernels.Volume, error) {
+	s, err := convOf(c)
+	if err != nil {
+		return kernels.Volume{}, err
+	}
+	v := s.volume(kernels.Volume{N: s.batch, C: s.channels, OC: s.outputs, Groups: s.groups})
+	return v, v.Check()
 }
 
 func inferConv(c *call) error {
@@ -158,15 +97,17 @@ func inferConv(c *call) error {
 				return err
 			}
 		}
+	} else if attrsOf(c.node).yScale == 0 {
+		t = model.F32
 	}
-	g, err := convGeometry(c)
+	s, err := convOf(c)
 	if err != nil {
 		return err
 	}
-	if c.has(2) && (len(c.shape(2)) != 1 || c.shape(2)[0] != g.OC) {
-		return fmt.Errorf("bias %v for %d channels", c.shape(2), g.OC)
+	if c.has(2) && (len(c.shape(2)) != 1 || c.shape(2)[0] != s.outputs) {
+		return fmt.Errorf("bias %v for %d channels", c.shape(2), s.outputs)
 	}
-	return c.setPlanes(t, g.N, g.OC, g.OH, g.OW)
+	return c.setPlanes(0, t, s.batch, s.outputs, s.out)
 }
 
 // clamp returns the activation that the pass "fuse" found.
@@ -175,13 +116,13 @@ func clamp(n *model.Node) kernels.Clamp {
 }
 
 func lowerConv(c *call) (*kernel, error) {
+	w, bias := c.constant(1), c.constant(2)
+	if w == nil || (c.has(2) && bias == nil) || len(c.shape(0)) > 4 {
+		return lowerConvVolume(c)
+	}
 	g, err := convGeometry(c)
 	if err != nil {
 		return nil, err
-	}
-	w, bias := c.constant(1), c.constant(2)
-	if w == nil || (c.has(2) && (bias == nil || bias.Type != model.F32)) {
-		return nil, notYet("weights and bias must be constants")
 	}
 	weights := kernels.WeightsF32{W: w.F32(), Clamp: clamp(c.node)}
 	if bias != nil {
@@ -231,13 +172,36 @@ func int8s(run func(out, in []int8, scratch []byte)) func(in, out []*model.Tenso
 	}
 }
 
+// lowerConvVolume is for computed weights, and for three spatial axes.
+func lowerConvVolume(c *call) (*kernel, error) {
+	v, err := convVolume(c)
+	if err != nil {
+		return nil, err
+	}
+	act := clamp(c.node)
+	k := named("conv-any-f32")
+	k.macs = int64(v.N) * int64(v.OutSize()) * int64(v.OC) * int64(v.Taps()) * int64(v.C/v.Groups)
+	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
+		x, w, y := in[0].F32(), in[1].F32(), out[0].F32()
+		var bias []float32
+		if len(in) > 2 {
+			bias = float32s(in[2])
+		}
+		return func() error { v.ConvF32(y, x, w, bias, act); return nil }
+	}
+	return k, nil
+}
+
 func convMACs(g kernels.Geometry) int64 {
 	return int64(g.N) * int64(g.OH) * int64(g.OW) * int64(g.OC) * int64(g.KH) * int64(g.KW) * int64(g.C/g.Groups)
 }
 
-// tapsFirst turns weights [OC, C, KH, KW] into [OC, KH, KW, C].
+// tapsFirst turns weights [OC, C, kernel...] into [OC, kernel..., C].
 func tapsFirst[T any](w []T, s model.Shape) []T {
-	oc, ch, taps := s[0], s[1], s[2]*s[3]
+	oc, ch, taps := s[0], s[1], 1
+	for _, d := range s[2:] {
+		taps *= d
+	}
 	if taps == 1 || ch == 1 {
 		return w
 	}
@@ -260,6 +224,9 @@ func lowerQConv(c *call) (*kernel, error) {
 	g, err := convGeometry(c)
 	if err != nil {
 		return nil, err
+	}
+	if attrsOf(c.node).yScale == 0 {
+		return lowerQConvFloat(c, g)
 	}
 	w, err := quantWeights(c, g.OC)
 	if err != nil {

@@ -39,14 +39,9 @@ func inferGemm(c *call) error {
 
 func lowerGemm(c *call) (*kernel, error) {
 	m, n := c.out[0].Shape[0], c.out[0].Shape[1]
-	w := c.constant(1)
-	switch {
-	case w == nil:
-		return nil, notYet("the second matrix must be a constant")
-	case c.node.Int("transA", 0) != 0:
-		return nil, notYet("a transposed first matrix")
-	case c.has(2) && c.constant(2) == nil:
-		return nil, notYet("what is added must be a constant")
+	w, bias := c.constant(1), c.constant(2)
+	if w == nil || c.node.Int("transA", 0) != 0 || (c.has(2) && bias == nil) {
+		return lowerGemmAny(c)
 	}
 	k := c.shape(0)[1]
 	weights := kernels.WeightsF32{W: w.F32(), Clamp: clamp(c.node)}
@@ -60,10 +55,10 @@ func lowerGemm(c *call) (*kernel, error) {
 		}
 		weights.W = scaled
 	}
-	if bias := c.constant(2); bias != nil {
+	if bias != nil {
 		values, ok := perColumn(bias, n)
 		if !ok {
-			return nil, notYet(fmt.Sprintf("adding %v, which differs from row to row", bias.Shape))
+			return lowerGemmAny(c)
 		}
 		beta := c.node.Float("beta", 1)
 		weights.Bias = make([]float32, n)
@@ -76,6 +71,73 @@ func lowerGemm(c *call) (*kernel, error) {
 		return nil, err
 	}
 	return gemmF32Kernel("gemm-f32", g, m), nil
+}
+
+// lowerGemmAny is for computed matrices. The exact order is: the sum of
+// products from 0, times alpha, plus beta times what is added.
+func lowerGemmAny(c *call) (*kernel, error) {
+	m, n := c.out[0].Shape[0], c.out[0].Shape[1]
+	transA, transB := c.node.Int("transA", 0) != 0, c.node.Int("transB", 0) != 0
+	alpha, beta, act := c.node.Float("alpha", 1), c.node.Float("beta", 1), clamp(c.node)
+	k := c.shape(0)[1]
+	if transA {
+		k = c.shape(0)[0]
+	}
+	var more *kernels.Broadcast
+	if c.has(2) {
+		var err error
+		if more, err = kernels.NewBroadcast([]int{m, n}, c.shape(2)); err != nil {
+			return nil, err
+		}
+	}
+	out := named("gemm-any-f32")
+	out.macs = int64(m) * int64(n) * int64(k)
+	if transA {
+		out.scratch = 4 * m * k
+	}
+	add := func(out, sum, c []float32, a, b int) {
+		for i := range out {
+			out[i] = float32(float32(alpha*sum[i*a]) + float32(beta*c[i*b]))
+		}
+	}
+	scale := kernels.Unary(func(dst, src []float32) {
+		for i, v := range src {
+			dst[i] = float32(alpha * v)
+		}
+	})
+	turn, err := kernels.NewTranspose(4, c.shape(0), []int{1, 0})
+	if err != nil {
+		return nil, err
+	}
+	out.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
+		a, b, y := in[0], in[1].F32(), out[0].F32()
+		var bias []float32
+		if len(in) > 2 {
+			bias = float32s(in[2])
+		}
+		rows := a.F32()
+		if transA {
+			rows = (&model.Tensor{Type: model.F32, Shape: model.Shape{m, k}, Data: scratch[:4*m*k]}).F32()
+		}
+		return func() error {
+			if transA {
+				turn.Run(scratch, a.Data)
+			}
+			if transB {
+				kernels.MatMulRowsF32(y, rows, b, nil, m, n, k)
+			} else {
+				kernels.MatMulF32(y, rows, b, m, k, n)
+			}
+			if bias != nil {
+				kernels.Elementwise(more, add, y, y, bias)
+			} else if alpha != 1 {
+				scale(y, y)
+			}
+			act.Clip(y, y)
+			return nil
+		}
+	}
+	return out, nil
 }
 
 // perColumn returns the n values that t adds to every row of a matrix, and
@@ -119,59 +181,6 @@ func gemmInt8Kernel(name string, g *kernels.GEMMInt8, m int) *kernel {
 	}
 }
 
-// inferMatMul follows numpy.matmul.
-func inferMatMul(c *call) error {
-	for i := range 2 {
-		if err := c.want(i, model.F32); err != nil {
-			return err
-		}
-	}
-	a, b := c.shape(0), c.shape(1)
-	if len(a) < 2 || len(b) < 2 {
-		return notYet(fmt.Sprintf("product of %v and %v; 2 axes or more each are supported", a, b))
-	}
-	m, k, n := a[len(a)-2], a[len(a)-1], b[len(b)-1]
-	if b[len(b)-2] != k {
-		return fmt.Errorf("product of %v and %v: %d is not %d", a, b, k, b[len(b)-2])
-	}
-	w, err := kernels.NewBroadcast(a[:len(a)-2], b[:len(b)-2])
-	if err != nil {
-		return err
-	}
-	return c.set(model.F32, append(w.Shape, m, n)...)
-}
-
-func lowerMatMul(c *call) (*kernel, error) {
-	a, b := c.shape(0), c.shape(1)
-	m, k, n := a[len(a)-2], a[len(a)-1], b[len(b)-1]
-	if w := c.constant(1); w != nil && len(b) == 2 {
-		rows, _ := a[:len(a)-1].Elements()
-		g, err := kernels.PackGEMMF32(c.target, n, k, kernels.WeightsF32{W: transposed(w.F32(), k, n), Clamp: kernels.NoClamp})
-		if err != nil {
-			return nil, err
-		}
-		return gemmF32Kernel("gemm-f32", g, rows), nil
-	}
-	batch, _ := c.out[0].Shape[:len(c.out[0].Shape)-2].Elements()
-	na, _ := a[:len(a)-2].Elements()
-	nb, _ := b[:len(b)-2].Elements()
-	if (na != batch && na != 1) || (nb != batch && nb != 1) {
-		return nil, notYet(fmt.Sprintf("product of %v and %v", a, b))
-	}
-	out := named("matmul-f32")
-	out.macs = int64(batch) * int64(m) * int64(n) * int64(k)
-	out.bind = func(in, out []*model.Tensor, _ []byte) func() error {
-		x, w, y := in[0].F32(), in[1].F32(), out[0].F32()
-		return func() error {
-			for i := range batch {
-				kernels.MatMulF32(y[i*m*n:(i+1)*m*n], x[i%na*m*k:], w[i%nb*k*n:], m, k, n)
-			}
-			return nil
-		}
-	}
-	return out, nil
-}
-
 // inferQGemm is that of dunlin.QGemm: rows of x [..., K] with w int8 [N, K].
 // Inputs and attributes are those of dunlin.QConv. The result is int8, or
 // float32 where there is no y_scale.
@@ -201,11 +210,7 @@ func lowerQGemm(c *call) (*kernel, error) {
 	if w.Out.Scale != nil {
 		return gemmInt8Kernel("gemm-int8", g, rows), nil
 	}
-	scale := make([]float32, (n+15)&^15)
-	scales := c.constant(3).F32()
-	for i := range n {
-		scale[i] = kernels.Multiplier(attrsOf(c.node).xScale, scales[i%len(scales)], 1)
-	}
+	scale := floatScales(c, n)
 	kern := gemmInt8Kernel("gemm-int8", g, rows)
 	kern.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
 		x, y := in[0].I8(), out[0].F32()

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"math"
-	"slices"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -238,102 +236,4 @@ func lowerFlipSign(c *call) (*kernel, error) {
 	k := named("flip-sign")
 	k.bind = moves(kernels.FlipSign)
 	return k, nil
-}
-
-// onnxTypes are the numbers of TensorProto.DataType.
-var onnxTypes = map[int64]model.DType{
-	1: model.F32, 2: model.U8, 3: model.I8, 4: model.U16, 5: model.I16, 6: model.I32, 7: model.I64, 9: model.Bool,
-	10: model.F16, 11: model.F64, 12: model.U32, 13: model.U64, 16: model.BF16,
-}
-
-func checkCast(n *model.Node) string {
-	if t, ok := onnxTypes[n.Int("to", 0)]; !ok || !slices.Contains(castTo, t) {
-		return fmt.Sprintf("cast to type %d", n.Int("to", 0))
-	}
-	return ""
-}
-
-var castTo = []model.DType{model.F32, model.I64, model.I32}
-
-func inferCast(c *call) error {
-	if err := c.want(0, model.F32, model.F64, model.F16, model.I32, model.I64, model.I8, model.U8, model.Bool); err != nil {
-		return notYet(err.Error())
-	}
-	return c.set(onnxTypes[c.node.Int("to", 0)], c.shape(0)...)
-}
-
-func lowerCast(c *call) (*kernel, error) {
-	from, to := c.in[0].Type, c.out[0].Type
-	if from == to {
-		return lowerAlias(c)
-	}
-	k := named("cast")
-	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
-		x, y := in[0], out[0]
-		return func() error { castTensor(y, x); return nil }
-	}
-	return k, nil
-}
-
-// castTensor converts numbers: to an integer towards 0, saturated, NaN to 0,
-// the same on every CPU; from F16 to F32 exactly.
-func castTensor(y, x *model.Tensor) {
-	switch y.Type {
-	case model.F32:
-		castFrom(y.F32(), x)
-	case model.I64:
-		castFrom(y.I64(), x)
-	case model.I32:
-		castFrom(y.I32(), x)
-	}
-}
-
-func castFrom[T float32 | int64 | int32](y []T, x *model.Tensor) {
-	switch x.Type {
-	case model.F32:
-		castEach(y, x.F32())
-	case model.F64:
-		castEach(y, x.F64())
-	case model.F16:
-		for i, v := range x.F16() {
-			y[i] = T(kernels.Float16(v))
-		}
-	case model.I32:
-		castEach(y, x.I32())
-	case model.I64:
-		castEach(y, x.I64())
-	case model.I8:
-		castEach(y, x.I8())
-	case model.U8:
-		castEach(y, x.U8())
-	case model.Bool:
-		castEach(y, x.Bools())
-	}
-}
-
-func castEach[T float32 | int64 | int32, F float32 | float64 | int64 | int32 | int8 | uint8](y []T, x []F) {
-	for i, v := range x {
-		y[i] = castOne[T](v)
-	}
-}
-
-// castOne converts one number. Floats beyond the integers of T, and NaN, the
-// language leaves to the CPU; here they are saturated, and 0.
-func castOne[T float32 | int64 | int32, F float32 | float64 | int64 | int32 | int8 | uint8](v F) T {
-	if T(1)/2 != 0 || F(1)/2 == 0 { // to a float, or from an integer
-		return T(v)
-	}
-	least, limit := -math.Ldexp(1, 63), math.Ldexp(1, 63)
-	if T(math.MaxInt32)+1 < 0 {
-		least, limit = math.MinInt32, -math.MinInt32
-	}
-	switch x := float64(v); {
-	case x != x:
-		return 0
-	case x <= least:
-		return T(int64(least))
-	case x >= limit:
-		return T(int64(limit/2)-1) + T(int64(limit/2))
-	}
-	return T(v)
 }

@@ -12,6 +12,9 @@ import (
 // "dunlin." are made by the passes, never read from a file.
 type operator struct {
 	minIn int // inputs that must be there
+	outs  int // outputs that the node may have; 0 stands for 1
+
+	limits string // what is not supported, for docs/OPERATORS.md
 
 	// check returns why the node cannot run, "" where it can, as far as its
 	// attributes tell. It may be nil.
@@ -23,6 +26,17 @@ type operator struct {
 
 	// lower returns the kernel for a node that infer has seen.
 	lower func(c *call) (*kernel, error)
+
+	// expand, where it is set, is for an operator that stands for others. It
+	// takes the place of infer and lower: it returns the nodes that take n's.
+	expand func(e *edit, n *model.Node) ([]*model.Node, error)
+
+	// eager, where it is set, is for an operator whose output shapes depend on
+	// values. It takes the place of infer and lower: it returns the function
+	// that runs the node on its inputs, between two stages (stage.go).
+	eager func(c *compiler, n *model.Node) (func(in []*model.Tensor) ([]*model.Tensor, error), error)
+
+	anyOut bool // output 0 may be left out where another is wanted
 }
 
 // call is one node with what is known of its values.
@@ -31,6 +45,7 @@ type call struct {
 	in     []*model.Value // nil where an optional input is left out
 	out    []*model.Value
 	target kernels.Target
+	wide   bool // half-precision inputs are computed with as float32: see half.go
 }
 
 // kernel is what a node becomes: immutable, shared by all sessions.
@@ -88,7 +103,7 @@ func (c *call) want(i int, types ...model.DType) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("input %d is %v, not %v", i, c.in[i].Type, types)
+	return notYet(fmt.Sprintf("input %d is %v, not %v", i, c.in[i].Type, types))
 }
 
 // axis returns the attribute as an axis of a tensor of that rank.
@@ -108,9 +123,9 @@ func axisOf(a int64, rank int) (int, error) {
 
 // ints returns the constant input i as integers.
 func (c *call) ints(i int) ([]int64, error) {
-	t := c.constant(i)
-	if t == nil {
-		return nil, notYet(fmt.Sprintf("input %d (%s) must be a constant, or a shape that does not depend on the data", i, c.node.Input(i)))
+	t, err := c.known(i)
+	if err != nil {
+		return nil, err
 	}
 	v, err := integers(t)
 	if err != nil {
@@ -130,11 +145,13 @@ func integers(t *model.Tensor) ([]int64, error) {
 		return widen(t.I8()), nil
 	case model.U8:
 		return widen(t.U8()), nil
+	case model.I16:
+		return widen(t.I16()), nil
 	}
 	return nil, fmt.Errorf("%v tensor where integers are wanted", t.Type)
 }
 
-func widen[T int32 | int8 | uint8](from []T) []int64 {
+func widen[T int32 | int16 | int8 | uint8](from []T) []int64 {
 	to := make([]int64, len(from))
 	for i, v := range from {
 		to[i] = int64(v)

@@ -12,7 +12,7 @@ import (
 func dropNothings(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	e := editing(g)
 	for _, n := range e.Nodes {
-		if n.Op != "Identity" && n.Op != "Dropout" {
+		if n.Op != "Identity" && (n.Op != "Dropout" || len(n.Out) > 1 || n.Input(2) != "") {
 			e.keep(n)
 			continue
 		}

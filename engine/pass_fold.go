@@ -8,8 +8,10 @@ import (
 // value, by the constant that they make. DequantizeLinear stays, for the pass
 // "integer" to find the integers behind it.
 func foldShapes(c *compiler, g *model.Graph) (*model.Graph, error) {
-	return fold(c, g, func(n *model.Node) bool { return n.Op != "DequantizeLinear" && n.Op != "QuantizeLinear" })
+	return fold(c, g, foldsEarly)
 }
+
+func foldsEarly(n *model.Node) bool { return n.Op != "DequantizeLinear" && n.Op != "QuantizeLinear" }
 
 // foldWeights replaces every node that reads only constants.
 func foldWeights(c *compiler, g *model.Graph) (*model.Graph, error) {
@@ -32,21 +34,26 @@ func fold(c *compiler, g *model.Graph, may func(*model.Node) bool) (*model.Graph
 			e.keep(n)
 			continue
 		}
-		t, err := c.evaluate(a)
+		made, err := c.evaluate(a)
 		if err != nil {
 			return nil, unsupportedFrom(g, nodeError(g, n, err))
 		}
-		e.AddConst(n.Out[0], t)
+		for i, t := range made {
+			if t != nil {
+				e.AddConst(n.Out[i], t)
+			}
+		}
 	}
 	return e.done(), nil
 }
 
+// shapesOnly are the operators that read the shape of their inputs and not
+// what is in them.
+var shapesOnly = map[string]bool{"Shape": true, "Size": true, "EyeLike": true}
+
 // foldable reports whether a call's result is known before the run.
 func foldable(a *call) bool {
-	if len(a.node.Out) > 1 {
-		return false
-	}
-	if a.node.Op == "Shape" {
+	if shapesOnly[a.node.Op] {
 		return true
 	}
 	for _, v := range a.in {
@@ -58,28 +65,40 @@ func foldable(a *call) bool {
 }
 
 // evaluate runs one node, whose inputs are constants, with the kernel that a
-// program would use.
-func (c *compiler) evaluate(a *call) (*model.Tensor, error) {
-	v := a.out[0]
-	if err := c.budget.take(int64(a.elements())*int64(v.Type.Size()), "a folded constant"); err != nil {
-		return nil, err
+// program would use. Outputs that nobody wants are nil.
+func (c *compiler) evaluate(a *call) ([]*model.Tensor, error) {
+	out := make([]*model.Tensor, len(a.out))
+	for i, v := range a.out {
+		if a.node.Out[i] == "" {
+			continue
+		}
+		n, err := v.Shape.Elements()
+		if err != nil {
+			return nil, err
+		}
+		if err := c.budget.take(int64(n)*int64(v.Type.Size()), "a folded constant"); err != nil {
+			return nil, err
+		}
+		if out[i], err = model.NewTensor(v.Type, v.Shape...); err != nil {
+			return nil, err
+		}
 	}
-	k, err := operators[a.node.Op].lower(a)
-	if err != nil {
-		return nil, err
-	}
-	out, err := model.NewTensor(v.Type, v.Shape...)
+	k, err := a.kernel()
 	if err != nil {
 		return nil, err
 	}
 	if k.alias {
-		out.Data = a.in[0].Const.Data
+		out[0].Data = a.in[0].Const.Data
 		return out, nil
 	}
 	in := make([]*model.Tensor, len(a.in))
 	for i := range a.in {
 		in[i] = a.constant(i)
 	}
-	err = k.bind(in, []*model.Tensor{out}, model.Aligned(k.scratch))()
+	if err := c.budget.take(int64(k.scratch), "folding a constant"); err != nil {
+		return nil, err
+	}
+	err = k.bind(in, out, model.Aligned(k.scratch))()
+	c.budget.used -= int64(k.scratch)
 	return out, err
 }

@@ -68,7 +68,7 @@ func (e *edit) fuseBias(n *model.Node, gone map[*model.Node]bool) {
 		}
 	}
 	rank := len(e.Value(n.Out[0]).Shape)
-	if bias.Elements() != channels || len(bias.Shape) > rank || !alongChannels(n, bias.Shape, channels) {
+	if bias.Elements() != channels || len(bias.Shape) > rank || !alongChannels(n, bias.Shape, channels, len(w.Shape)-2) {
 		return
 	}
 	n.In = append(n.In[:2:2], e.constant(other, "bias", model.Of(model.F32, bias.F32(), channels)))

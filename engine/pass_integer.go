@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -66,16 +67,18 @@ func (e *integers8) rule(n *model.Node) func(*model.Node) string {
 		return e.matMul
 	case "Add":
 		return e.sum
+	case "Mul":
+		return e.times
 	case "AveragePool", "GlobalAveragePool":
 		return e.average
 	case "Relu", "Clip", "QuantizeLinear":
 		return e.rescale
 	case "Concat":
 		return e.concat
-	case "DequantizeLinear", "Shape", "Cast", "dunlin.FlipSign", "Dropout":
+	case "DequantizeLinear", "Shape", "Cast", "Dropout":
 		return nil
 	}
-	if slices.Contains(movesOnly, n.Op) {
+	if slices.Contains(movesOnly, n.Op) || strings.HasPrefix(n.Op, ownDomain) {
 		return nil
 	}
 	return func(n *model.Node) string { return "there is no integer kernel for " + n.Op }
@@ -220,6 +223,26 @@ func (e *integers8) sum(n *model.Node) string {
 	q := t.attrs(qa)
 	q.bScale, q.bZero = qb.scale, qb.zero
 	e.replace(n, "dunlin.QAdd", []string{a, b}, t, q)
+	return ""
+}
+
+// times is the rule of Mul.
+func (e *integers8) times(n *model.Node) string {
+	a, qa, why := e.input(n.In[0])
+	if why != "" {
+		return why
+	}
+	b, qb, why := e.input(n.In[1])
+	if why != "" {
+		return why
+	}
+	t, why := e.tail(n.Out[0], false)
+	if why != "" {
+		return why
+	}
+	q := t.attrs(qa)
+	q.bScale, q.bZero = qb.scale, qb.zero
+	e.replace(n, "dunlin.QMul", []string{a, b}, t, q)
 	return ""
 }
 

@@ -23,15 +23,23 @@ func (e *integers8) conv(n *model.Node) string {
 	if depth := w.data.Elements() / w.channels; depth > maxDepth {
 		return fmt.Sprintf("a sum of %d products may not fit 32 bits", depth)
 	}
+	if len(w.data.Shape) > 4 {
+		return "its kernel has three axes"
+	}
 	t, why := e.tail(n.Out[0], n.Input(2) == "")
+	q := t.attrs(qx)
 	if why != "" {
-		return why
+		if n.Int("group", 1) != 1 {
+			return why
+		}
+		t = tail{out: n.Out[0]}
+		q = quantAttrs{xScale: qx.scale, xZero: qx.zero, lo: -128, hi: 127}
 	}
 	bias, why := e.bias(n, t, qx, w)
 	if why != "" {
 		return why
 	}
-	e.replace(n, "dunlin.QConv", e.operands(n, x, w, bias), t, t.attrs(qx),
+	e.replace(n, "dunlin.QConv", e.operands(n, x, w, bias), t, q,
 		"kernel_shape", "strides", "pads", "dilations", "auto_pad", "group")
 	return ""
 }
@@ -48,8 +56,33 @@ func (e *integers8) gemm(n *model.Node) string {
 	return e.product(n, axis)
 }
 
-// matMul is the rule of MatMul.
-func (e *integers8) matMul(n *model.Node) string { return e.product(n, 1) }
+// matMul is the rule of MatMul: with constant weights, or of two computed
+// matrices, as in attention.
+func (e *integers8) matMul(n *model.Node) string {
+	if e.dequantizes(n.In[1]) == nil {
+		return e.product(n, 1)
+	}
+	a, qa, why := e.input(n.In[0])
+	if why != "" {
+		return why
+	}
+	b, qb, why := e.input(n.In[1])
+	if why != "" {
+		return why
+	}
+	if s := e.Value(a).Shape; s[len(s)-1] > maxDepth {
+		return fmt.Sprintf("a sum of %d products may not fit 32 bits", s[len(s)-1])
+	}
+	t, why := e.tail(n.Out[0], false)
+	q := t.attrs(qa)
+	if why != "" {
+		t = tail{out: n.Out[0]}
+		q = quantAttrs{xScale: qa.scale, xZero: qa.zero, lo: -128, hi: 127}
+	}
+	q.bScale, q.bZero = qb.scale, qb.zero
+	e.replace(n, "dunlin.QMatMul", []string{a, b}, t, q)
+	return ""
+}
 
 // product replaces a matrix product whose weights have output channels along
 // axis. Without a QuantizeLinear behind it the sums become floats.
@@ -82,13 +115,35 @@ func (e *integers8) product(n *model.Node, axis int) string {
 		e.replace(n, "dunlin.QGemm", e.operands(n, x, w, bias), t, t.attrs(qx))
 		return ""
 	}
-	t = tail{out: n.Out[0]}
+	t = e.floatTail(n)
 	bias, why := e.bias(n, t, qx, w)
 	if why != "" {
 		return why
 	}
 	e.replace(n, "dunlin.QGemm", e.operands(n, x, w, bias), t, quantAttrs{xScale: qx.scale, xZero: qx.zero, lo: -128, hi: 127})
 	return ""
+}
+
+// floatTail is what an operator takes in whose sums become floats: the Add of
+// a constant, where it has no bias yet and that is one a channel.
+func (e *integers8) floatTail(n *model.Node) tail {
+	t := tail{out: n.Out[0]}
+	next := e.only(n.Out[0])
+	if n.Input(2) != "" || next == nil || next.Op != "Add" {
+		return t
+	}
+	other := next.In[0]
+	if other == n.Out[0] {
+		other = next.In[1]
+	}
+	shape := e.Value(other).Shape
+	if !e.constantFloat(other) || len(shape) > len(e.Value(n.Out[0]).Shape) || !e.Value(next.Out[0]).Shape.Equal(e.Value(n.Out[0]).Shape) {
+		return t
+	}
+	if count, err := shape.Elements(); err != nil || (len(shape) > 0 && shape[len(shape)-1] != count) {
+		return t
+	}
+	return tail{bias: other, out: next.Out[0], nodes: []*model.Node{next}}
 }
 
 // weights8 are constant integer weights.
@@ -168,13 +223,17 @@ func (e *integers8) bias(n *model.Node, t tail, x quantisation, w weights8) (bia
 	if tensor == nil {
 		return nil, "its bias is no constant"
 	}
-	if m := tensor.Elements(); (m != w.channels && m != 1) || (len(scale) != 1 && len(scale) != m) || !alongChannels(n, tensor.Shape, w.channels) {
+	if m := tensor.Elements(); (m != w.channels && m != 1) || (len(scale) != 1 && len(scale) != m) || !alongChannels(n, tensor.Shape, w.channels, len(w.data.Shape)-2) {
 		return nil, fmt.Sprintf("its bias %v is not one a channel", tensor.Shape)
+	}
+	reals, whole, err := biases(tensor, zero)
+	if err != nil {
+		return nil, err.Error()
 	}
 	bias = make([]int32, w.channels)
 	room := float64(math.MaxInt32 - 255*255*(w.data.Elements()/w.channels)) // for the products
 	for i := range bias {
-		real, whole := biasAt(tensor, i%tensor.Elements(), zero)
+		real := reals[i%len(reals)]
 		unit := float64(x.scale) * float64(w.at(i))
 		ratio := float64(scale[i%len(scale)]) / unit
 		v := math.RoundToEven(real * ratio)
@@ -189,29 +248,32 @@ func (e *integers8) bias(n *model.Node, t tail, x quantisation, w weights8) (bia
 	return bias, ""
 }
 
-// biasAt returns element i of a bias less its zero point, and whether it is
-// an integer.
-func biasAt(t *model.Tensor, i int, zero int32) (v float64, whole bool) {
+// biases returns the elements of a bias less its zero point, and whether they
+// are integers.
+func biases(t *model.Tensor, zero int32) (values []float64, whole bool, err error) {
 	if t.Type == model.F32 {
-		return float64(t.F32()[i]), false
+		for _, v := range t.F32() {
+			values = append(values, float64(v))
+		}
+		return values, false, nil
 	}
-	values, err := integers(t)
-	if err != nil {
-		return math.NaN(), false
+	list, err := integers(t)
+	for _, v := range list {
+		values = append(values, float64(v)-float64(zero))
 	}
-	return float64(values[i]) - float64(zero), true
+	return values, true, err
 }
 
 // alongChannels reports whether a tensor of that shape, broadcast to n's
-// output, is one value a channel.
-func alongChannels(n *model.Node, s model.Shape, channels int) bool {
+// output, is one value a channel. spatial is how many axes a Conv's kernel has.
+func alongChannels(n *model.Node, s model.Shape, channels, spatial int) bool {
 	count, err := s.Elements()
 	if err != nil || count == 1 || len(s) == 1 && (n.Op != "Conv" || n.Input(2) != "") {
 		return err == nil
 	}
 	axis := len(s) - 1
 	if n.Op == "Conv" {
-		axis = len(s) - 3
+		axis = len(s) - 1 - spatial
 	}
 	return axis >= 0 && s[axis] == channels
 }

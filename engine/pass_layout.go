@@ -20,12 +20,29 @@ func channelsLast(_ *compiler, g *model.Graph) (*model.Graph, error) { return re
 // convolutions and pools have a Transpose before and one behind them.
 func channelsLastEach(_ *compiler, g *model.Graph) (*model.Graph, error) { return relayout(g, false) }
 
-var (
-	toNHWC = []int64{0, 2, 3, 1}
-	toNCHW = []int64{0, 3, 1, 2}
-)
+// toLast returns the order that brings the channels, axis 1, to the end.
+func toLast(rank int) []int64 {
+	perm := []int64{0}
+	for i := 2; i < rank; i++ {
+		perm = append(perm, int64(i))
+	}
+	return append(perm, 1)
+}
 
-// layouts is the edit of the pass: for each value of 4 axes, the names it has
+// toSecond returns the order that brings them back.
+func toSecond(rank int) []int64 {
+	perm := []int64{0, int64(rank) - 1}
+	for i := 1; i < rank-1; i++ {
+		perm = append(perm, int64(i))
+	}
+	return perm
+}
+
+// spatialRank reports whether a value of that shape can have its channels
+// last: it has one to three axes beside batch and channels.
+func spatialRank(s model.Shape) bool { return len(s) >= 3 && len(s) <= 5 }
+
+// layouts is the edit of the pass: for each value of 3 to 5 axes, the names it has
 // in each layout, "" where it has none yet.
 type layouts struct {
 	*edit
@@ -38,9 +55,9 @@ func relayout(g *model.Graph, follow bool) (*model.Graph, error) {
 	l := &layouts{edit: editing(g), nhwc: map[string]string{}, absent: map[string]bool{}, follow: follow}
 	for _, n := range l.Nodes {
 		switch {
-		case wantsNHWC(n) && len(l.Value(n.In[0]).Shape) == 4:
+		case wantsNHWC(n) && spatialRank(l.Value(n.In[0]).Shape):
 			l.turn(n, n.In[:1])
-		case follow && n.Op == "Transpose" && len(l.Value(n.In[0]).Shape) == 4 && l.relabel(n):
+		case follow && n.Op == "Transpose" && spatialRank(l.Value(n.In[0]).Shape) && l.relabel(n):
 		case follow && l.follows(n):
 			l.turn(n, n.In)
 		default:
@@ -57,26 +74,28 @@ func relayout(g *model.Graph, follow bool) (*model.Graph, error) {
 }
 
 func wantsNHWC(n *model.Node) bool {
-	return strings.HasSuffix(n.Op, "Conv") || strings.HasSuffix(n.Op, "Pool")
+	return strings.HasSuffix(n.Op, "Conv") || strings.HasSuffix(n.Op, "Pool") || n.Op == "ConvTranspose" || n.Op == "ConvInteger"
 }
 
 // elementwise are the operators that give the same answer in any layout.
 var elementwise = []string{
 	"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Exp", "Sqrt", "Neg", "Abs",
-	"Add", "Sub", "Mul", "Div", "Cast", "Identity", "dunlin.QAdd", "dunlin.Requant", "dunlin.FlipSign",
-	"QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Concat",
+	"Add", "Sub", "Mul", "Div", "Cast", "Identity", "dunlin.QAdd", "dunlin.QMul", "dunlin.Table", "dunlin.Requant", "dunlin.FlipSign",
+	"QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Concat", "Resize",
+	"Log", "Reciprocal", "Erf", "Gelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "ThresholdedRelu", "Mish", "Floor", "Ceil", "Round",
 }
 
 // follows reports whether n can run in NHWC, and one of its inputs is there
 // in NHWC only.
 func (l *layouts) follows(n *model.Node) bool {
-	if !slices.Contains(elementwise, n.Op) || !slices.ContainsFunc(n.In, func(name string) bool { return l.absent[name] }) {
+	if len(n.Out) > 1 || !slices.Contains(elementwise, n.Op) || !slices.ContainsFunc(n.In, func(name string) bool { return l.absent[name] }) {
 		return false
 	}
 	switch n.Op {
-	case "Add", "Sub", "Mul", "Div":
+	case "Add", "Sub", "Mul", "Div", "dunlin.QMul":
+		rank := len(l.Value(n.Out[0]).Shape)
 		for _, name := range n.In {
-			if s := l.Value(name).Shape; len(s) != 4 && (l.Const(name) == nil || len(s) > 4) {
+			if s := l.Value(name).Shape; len(s) != rank && (l.Const(name) == nil || len(s) > rank) {
 				return false
 			}
 		}
@@ -95,8 +114,9 @@ func (l *layouts) turn(n *model.Node, inputs []string) {
 		turned.Attrs = map[string]model.Attr{}
 	}
 	turned.Attrs[channelsLastAttr] = int64(1)
+	rank := int64(len(l.Value(n.In[0]).Shape))
 	if axis, ok := turned.Attrs["axis"].(int64); ok && n.Op == "Concat" {
-		turned.Attrs["axis"] = int64(slices.Index(toNHWC, (axis+4)%4))
+		turned.Attrs["axis"] = int64(slices.Index(toLast(int(rank)), (axis+rank)%rank))
 	}
 	for i, name := range inputs {
 		turned.In[i] = l.last(name, n)
@@ -117,19 +137,19 @@ func (l *layouts) turn(n *model.Node, inputs []string) {
 }
 
 // last returns the name of a value in NHWC, and makes it where there is none.
-// Values of other ranks have no layout, constants of fewer axes than 4 are
-// broadcast, and get their axes in the new order.
+// Values of other ranks have no layout, constants of fewer axes than the
+// result are broadcast, and get their axes in the new order.
 func (l *layouts) last(name string, n *model.Node) string {
-	v := l.Value(name)
-	if c := v.Const; c != nil && len(c.Shape) <= 4 && slices.Contains([]string{"Add", "Sub", "Mul", "Div"}, n.Op) {
-		return l.constant(name, "nhwc", turnedConstant(c))
+	v, rank := l.Value(name), len(l.Value(n.Out[0]).Shape)
+	if c := v.Const; c != nil && len(c.Shape) <= rank && slices.Contains([]string{"Add", "Sub", "Mul", "Div"}, n.Op) {
+		return l.constant(name, "nhwc", turnedConstant(c, rank))
 	}
-	if len(v.Shape) != 4 {
+	if !spatialRank(v.Shape) {
 		return name
 	}
 	if l.nhwc[name] == "" {
 		l.nhwc[name] = l.value(name, "nhwc")
-		l.add("Transpose", n, []string{name}, []string{l.nhwc[name]}, map[string]model.Attr{"perm": toNHWC})
+		l.add("Transpose", n, []string{name}, []string{l.nhwc[name]}, map[string]model.Attr{"perm": toLast(len(v.Shape))})
 	}
 	return l.nhwc[name]
 }
@@ -138,7 +158,7 @@ func (l *layouts) last(name string, n *model.Node) string {
 func (l *layouts) nchw(name string, n *model.Node) {
 	if l.absent[name] {
 		l.absent[name] = false
-		l.add("Transpose", n, []string{l.nhwc[name]}, []string{name}, map[string]model.Attr{"perm": toNCHW})
+		l.add("Transpose", n, []string{l.nhwc[name]}, []string{name}, map[string]model.Attr{"perm": toSecond(len(l.Value(name).Shape))})
 	}
 }
 
@@ -147,26 +167,26 @@ func (l *layouts) nchw(name string, n *model.Node) {
 func (l *layouts) relabel(n *model.Node) bool {
 	in, out, perm := n.In[0], n.Out[0], n.Ints("perm")
 	switch {
-	case slices.Equal(perm, toNCHW) && !slices.Contains(l.Outputs, out):
-		l.nchw(in, n) // in is in the graph's order, which is NHWC for its reader
-		l.nhwc[out], l.absent[out] = in, true
-		return true
-	case slices.Equal(perm, toNHWC) && l.nhwc[in] != "" && !slices.Contains(l.Outputs, out):
+	case slices.Equal(perm, toLast(len(perm))) && l.nhwc[in] != "" && !slices.Contains(l.Outputs, out):
 		l.rename(out, l.nhwc[in])
 		l.Values[l.nhwc[in]].Shape = l.Value(out).Shape
+		return true
+	case slices.Equal(perm, toSecond(len(perm))) && !slices.Contains(l.Outputs, out):
+		l.nchw(in, n) // in is in the graph's order, which is NHWC for its reader
+		l.nhwc[out], l.absent[out] = in, true
 		return true
 	}
 	return false
 }
 
-// turnedConstant returns a constant of up to 4 axes, seen as NCHW, in NHWC.
-func turnedConstant(c *model.Tensor) *model.Tensor {
+// turnedConstant returns a constant, seen with so many axes as NCHW, in NHWC.
+func turnedConstant(c *model.Tensor, rank int) *model.Tensor {
 	if c.Elements() == 1 {
 		return c
 	}
-	s := model.Shape{1, 1, 1, 1}
-	copy(s[4-len(c.Shape):], c.Shape)
-	out, err := transposeTensor(c, s, toNHWC)
+	s := model.Shape(repeat(1, rank))
+	copy(s[rank-len(c.Shape):], c.Shape)
+	out, err := transposeTensor(c, s, toLast(rank))
 	if err != nil {
 		return c // not reached: the shape and the order are good
 	}

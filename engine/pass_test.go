@@ -222,9 +222,9 @@ func TestChannelsLast(t *testing.T) {
 // none.
 func TestChannelsLastCancels(t *testing.T) {
 	b := newBuild(1)
-	x := b.node("Transpose", attrs{"perm": toNCHW}, b.input("x", 1, 6, 6, 3))
+	x := b.node("Transpose", attrs{"perm": toSecond(4)}, b.input("x", 1, 6, 6, 3))
 	y := b.node("Relu", nil, b.node("Conv", nil, x, b.normal(4, 3, 3, 3)))
-	b.output(b.node("Reshape", nil, b.node("Transpose", attrs{"perm": toNHWC}, y), b.ints(-1, 4)))
+	b.output(b.node("Reshape", nil, b.node("Transpose", attrs{"perm": toLast(4)}, y), b.ints(-1, 4)))
 	wantOps(t, apply(t, b.Graph, channelsLast), "Conv", "Relu", "Reshape")
 	got, want := runOnce(t, compiled(t, b.Graph, Options{}), 1), runOnce(t, plain(t, b.Graph), 1)
 	if d := farthest(t, got[0], want[0]); d > 1e-5 {

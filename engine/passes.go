@@ -17,11 +17,13 @@ type pass struct {
 
 // fusing is the order of passes, and why.
 var fusing = []pass{
-	{"drop", dropNothings},          // fewer shapes of graph for the others to know
 	{"fold", foldShapes},            // shapes become constants; weights behind DequantizeLinear stay
+	{"drop", dropNothings},          // fewer shapes of graph for the others to know
 	{"batchnorm", foldBatchNorm},    // before bias and activation, which then follow the convolution
+	{"wrap", wrapMoves},             // moves of quantised integers look as those of floats do
 	{"signed", makeSigned},          // uint8 becomes int8, so that there is one kind of integer kernel
 	{"sink", sinkDequantize},        // moves of data happen in int8
+	{"table", makeTables},           // functions of one int8 value; before "integer" looks at each operator
 	{"integer", toInteger},          // float operators between integers become integer operators
 	{"weights", foldWeights},        // what no integer kernel took is float from here on
 	{"batchnorm", foldBatchNorm},    // of convolutions whose weights have just become constants
@@ -37,13 +39,9 @@ var observing = []pass{
 	{"channels-last", channelsLastEach},
 }
 
-// passes runs all passes over g, with a check of the graph after each.
+// passes runs all passes over g, whose inputs have shapes, with a check of the
+// graph after each.
 func (c *compiler) passes(g *model.Graph) (*model.Graph, error) {
-	g, err := bindInputs(g, c.options)
-	if err != nil {
-		return nil, err
-	}
-	g.Prune()
 	list := fusing
 	if c.options.Observe != nil {
 		list = observing

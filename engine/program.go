@@ -19,6 +19,7 @@ type Program struct {
 	in, out         []Port
 	observe         func(string, *model.Tensor)
 	observed        map[string]bool // values that the graph names
+	then            *continuation   // what is compiled in a run; nil: nothing
 }
 
 // Port is an input or output. For integers that stand for real numbers,
@@ -54,17 +55,29 @@ func (p *Program) Exact() bool { return p.exact }
 // Inputs returns the inputs, in the order of the graph.
 func (p *Program) Inputs() []Port { return p.in }
 
-// Outputs returns the outputs, in the order of the graph.
+// Outputs returns the outputs, in the order of the graph. Where shapes depend
+// on values, only the names are known.
 func (p *Program) Outputs() []Port { return p.out }
 
-// Memory returns what the program takes; it is known before any run.
-func (p *Program) Memory() Memory { return p.memory }
+// Memory returns what the program takes; it is known before any run. Where
+// shapes depend on values, it is that of the first stage, and of the program
+// of the decisions compiled last.
+func (p *Program) Memory() Memory {
+	m := p.memory
+	if p.then != nil && p.then.last() != nil {
+		last := p.then.last().Memory()
+		m.Arena, m.Weights = m.Arena+last.Arena, m.Weights+last.Weights
+	}
+	return m
+}
 
-// Steps returns the plan, in the order of the run.
+// Steps returns the plan, in the order of the run. Where shapes depend on
+// values, the steps that the decisions compiled last led to stand behind
+// those of the first stage.
 func (p *Program) Steps() []Step {
 	list := make([]Step, 0, len(p.steps))
 	for _, s := range p.steps {
-		out := p.slots[s.out[0]]
+		out := p.slots[s.first()]
 		n, _ := out.shape.Elements()
 		line := Step{
 			Name: s.node.Name, Kernel: s.kernel.name + " " + s.kernel.tier.String(), Precision: p.precision(s),
@@ -75,13 +88,26 @@ func (p *Program) Steps() []Step {
 		}
 		list = append(list, line)
 	}
+	if p.then != nil && p.then.last() != nil {
+		list = append(list, p.then.last().Steps()...)
+	}
 	return list
+}
+
+// first returns the slot of the first output that is wanted.
+func (s step) first() int {
+	for _, o := range s.out {
+		if o >= 0 {
+			return o
+		}
+	}
+	return 0
 }
 
 // precision names the type that a step computes in: that of its first input,
 // but for the borders between float and integers, where it is the integer.
 func (p *Program) precision(s step) string {
-	out := p.slots[s.out[0]].dtype
+	out := p.slots[s.first()].dtype
 	if s.in == nil || s.in[0] < 0 {
 		return out.String()
 	}

@@ -12,6 +12,7 @@ type Session struct {
 	program *Program
 	tensors []*model.Tensor // by slot
 	runs    []run
+	sequel  *sequel // what follows, where shapes depend on values
 }
 
 // run is a step bound to the session's memory.
@@ -46,6 +47,9 @@ func (p *Program) NewSession() *Session {
 		}
 		s.runs = append(s.runs, run{f: step.kernel.bind(s.pick(step.in), s.pick(step.out), scratch), step: step})
 	}
+	if p.then != nil {
+		s.sequel = newSequel(s, p.then)
+	}
 	return s
 }
 
@@ -63,12 +67,29 @@ func (s *Session) pick(slots []int) []*model.Tensor {
 // long as the session, and Run leaves it as it is.
 func (s *Session) Input(i int) *model.Tensor { return s.tensors[s.program.inputs[i]] }
 
-// Output returns output i, valid until the next Run.
-func (s *Session) Output(i int) *model.Tensor { return s.tensors[s.program.outputs[i]] }
+// Output returns output i, valid until the next Run. Where shapes depend on
+// values it is nil before the first Run, and another tensor after each.
+func (s *Session) Output(i int) *model.Tensor {
+	if s.sequel != nil {
+		if s.sequel.last == nil {
+			return nil
+		}
+		return s.sequel.last.Output(i)
+	}
+	return s.tensors[s.program.outputs[i]]
+}
 
 // Run computes the outputs from the inputs. It fails only where the data make
 // a node impossible, which the error names; outputs are then not to be used.
 func (s *Session) Run() error {
+	if err := s.stage(); err != nil || s.sequel == nil {
+		return err
+	}
+	return s.sequel.run(s)
+}
+
+// stage runs the session's own program.
+func (s *Session) stage() error {
 	if s.program.observe != nil {
 		return s.observed()
 	}

@@ -39,15 +39,23 @@ func (e *UnsupportedError) Error() string {
 // constants tell; it lists all of those too.
 func Check(g *model.Graph) error {
 	e := &UnsupportedError{Graph: g.Name}
-	for _, n := range g.Nodes {
-		if why := unsupported(n); why != "" {
-			e.Nodes = append(e.Nodes, Unsupported{Node: n.Name, Op: n.Op, Why: why})
-		}
-	}
+	e.add(g)
 	if e.Nodes != nil {
 		return e
 	}
 	return nil
+}
+
+// add looks at the nodes of g and of the graphs in them.
+func (e *UnsupportedError) add(g *model.Graph) {
+	for _, n := range g.Nodes {
+		if why := unsupported(n); why != "" {
+			e.Nodes = append(e.Nodes, Unsupported{Node: n.Name, Op: n.Op, Why: why})
+		}
+		for _, sub := range subgraphs(n) {
+			e.add(sub)
+		}
+	}
 }
 
 // ownDomain begins the names of operators that passes make.
@@ -58,7 +66,7 @@ func unsupported(n *model.Node) string {
 	if !ok || strings.HasPrefix(n.Op, ownDomain) {
 		return "no such operator"
 	}
-	if len(n.In) < op.minIn || len(n.Out) < 1 || n.Out[0] == "" {
+	if len(n.In) < op.minIn || len(n.Out) < 1 || (n.Out[0] == "" && !op.anyOut) {
 		return fmt.Sprintf("%d inputs and %d outputs are too few", len(n.In), len(n.Out))
 	}
 	for i, name := range n.In {
@@ -66,8 +74,8 @@ func unsupported(n *model.Node) string {
 			return fmt.Sprintf("input %d is left out", i)
 		}
 	}
-	for _, o := range n.Out[1:] {
-		if o != "" {
+	for i, o := range n.Out {
+		if o != "" && i >= max(op.outs, 1) {
 			return fmt.Sprintf("output %s is not supported", o)
 		}
 	}

@@ -11,6 +11,7 @@ import "fmt"
 // 256 inputs have 256 products, so p and q come from tables.
 type AddInt8 struct {
 	p, q    [256]float32
+	za, zb  int8
 	out     Requant
 	lo, hi  float32
 	variant variant[addInt8Func]
@@ -19,14 +20,12 @@ type AddInt8 struct {
 type addInt8Func func(s *AddInt8, out, a, b []int8)
 
 // addInt8Variants is the table of AddInt8.
-var addInt8Variants = []variant[addInt8Func]{
-	{Generic, true, addInt8Generic},
-}
+var addInt8Variants = append(addInt8Native, variant[addInt8Func]{Generic, true, addInt8Generic})
 
 // PackAddInt8 returns the sum of a, with multiplier ma = s_a/s_y and zero
 // point za, and b. out.Scale is not looked at.
 func PackAddInt8(t Target, ma float32, za int8, mb float32, zb int8, out Requant) (*AddInt8, error) {
-	s := &AddInt8{out: out, variant: pick(t, addInt8Variants)}
+	s := &AddInt8{za: za, zb: zb, out: out, variant: pick(t, addInt8Variants)}
 	s.out.Scale = []float32{ma, mb}
 	if err := s.out.Check(2); err != nil {
 		return nil, fmt.Errorf("int8 sum: %w", err)

@@ -17,7 +17,14 @@ type AveragePool struct {
 	multipliers []float32 // int8: s_x/(s_y*n) for each count n, index n
 	inZero      int8
 	out         Requant
+	int8        variant[averagePoolInt8Func]
+	lists       *tapLists // where the tier wants them
 }
+
+type averagePoolInt8Func func(p *AveragePool, out, in []int8, scratch []byte)
+
+// averagePoolInt8Variants is the table of AveragePool.Int8.
+var averagePoolInt8Variants = append(averagePoolInt8Native, variant[averagePoolInt8Func]{Generic, true, averagePoolInt8Generic})
 
 // NewAveragePool checks g and returns the pool. endH and endW are the padding
 // below and to the right: with countPad, what a window reads beyond it (which
@@ -27,8 +34,21 @@ func NewAveragePool(g Geometry, countPad bool, endH, endW int) (*AveragePool, er
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	return &AveragePool{Geometry: g, countPad: countPad, padH: g.H + endH, padW: g.W + endW, win: g.window()}, nil
+	p := &AveragePool{Geometry: g, countPad: countPad, padH: g.H + endH, padW: g.W + endW, win: g.window()}
+	p.Use(Target{})
+	return p, nil
 }
+
+// Use makes Int8 run as t computes it; a new pool's is Generic.
+func (p *AveragePool) Use(t Target) {
+	p.int8 = pick(t, averagePoolInt8Variants)
+	if p.int8.tier != Generic {
+		p.lists = newTapLists(&p.Geometry)
+	}
+}
+
+// Tier returns the tier that was chosen for Int8.
+func (p *AveragePool) Tier() Tier { return p.int8.tier }
 
 // Quantise prepares the pool for Int8: the input has scale inScale and zero
 // point inZero, the output outScale and the zero point and bounds of out,
@@ -89,6 +109,11 @@ func (p *AveragePool) F32(out, in []float32) {
 
 // Int8 runs the pool over int8 values. Quantise came first.
 func (p *AveragePool) Int8(out, in []int8, scratch []byte) {
+	p.int8.run(p, out[:p.N*p.OH*p.OW*p.C], in[:p.N*p.H*p.W*p.C], scratch)
+}
+
+// averagePoolInt8Generic is the definition of AveragePool.Int8.
+func averagePoolInt8Generic(p *AveragePool, out, in []int8, scratch []byte) {
 	sums := int32s(scratch, p.C)
 	lo, hi := p.out.bounds()
 	for n := range p.N {

@@ -123,3 +123,84 @@ func BenchmarkDepthwiseInt8(b *testing.B) {
 		})
 	}
 }
+
+func benchF32(n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(i%31) - 15
+	}
+	return s
+}
+
+func BenchmarkGEMMF32(b *testing.B) {
+	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}, {784, 256, 256}, {3136, 64, 64}, {12544, 32, 27}} {
+		m, n, k := s[0], s[1], s[2]
+		benchVariants(b, gemmF32Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+			g, err := PackGEMMF32(t, n, k, WeightsF32{W: benchF32(n * k), Clamp: NoClamp})
+			if err != nil {
+				b.Fatal(err)
+			}
+			a, out, scratch := benchF32(m*k), make([]float32, m*n), make([]byte, g.Scratch())
+			return func() { g.Run(out, a, m, scratch) }
+		})
+	}
+}
+
+func BenchmarkGEMMF16(b *testing.B) {
+	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}} {
+		m, n, k := s[0], s[1], s[2]
+		benchVariants(b, gemmF16Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+			g, err := PackGEMMF32(t, n, k, WeightsF32{Half: slices.Repeat([]uint16{0x3c00}, n*k), Clamp: NoClamp})
+			if err != nil {
+				b.Fatal(err)
+			}
+			a, out, scratch := benchF32(m*k), make([]float32, m*n), make([]byte, g.Scratch())
+			return func() { g.Run(out, a, m, scratch) }
+		})
+	}
+}
+
+func BenchmarkConvF32(b *testing.B) {
+	for _, g := range []Geometry{
+		square(224, 3, 32, 3, 2, 1), square(56, 64, 64, 3, 1, 1), square(14, 256, 256, 3, 1, 1), square(7, 512, 512, 3, 1, 1),
+	} {
+		benchVariants(b, convF32Variants, PeakF32, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+			c, err := PackConvF32(t, g, WeightsF32{W: benchF32(g.OC * g.taps() * g.C / g.Groups), Clamp: NoClamp})
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchF32(g.H*g.W*g.C), make([]float32, g.OH*g.OW*g.OC), make([]byte, c.Scratch())
+			return func() { c.Run(out, in, scratch) }
+		})
+	}
+}
+
+func BenchmarkDepthwiseF32(b *testing.B) {
+	for _, g := range []Geometry{
+		square(112, 32, 32, 3, 1, 32), square(56, 128, 128, 3, 1, 128), square(14, 512, 512, 3, 1, 512), square(28, 192, 192, 3, 2, 192),
+	} {
+		benchVariants(b, depthwiseF32Variants, PeakF32, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+			d, err := PackDepthwiseF32(t, g, WeightsF32{W: benchF32(g.C * g.taps()), Clamp: NoClamp})
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchF32(g.H*g.W*g.C), make([]float32, g.OH*g.OW*g.OC), make([]byte, d.Scratch())
+			return func() { d.Run(out, in, scratch) }
+		})
+	}
+}
+
+// BenchmarkPackInt8 is what a large layer costs at load.
+func BenchmarkPackInt8(b *testing.B) {
+	w := benchWeights(512, 4608)
+	for _, tier := range hostTiers() {
+		b.Run(tier.String(), func(b *testing.B) {
+			b.SetBytes(int64(len(w.W)))
+			for b.Loop() {
+				if _, err := PackGEMMInt8(Target{Tier: tier}, 512, 4608, w); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

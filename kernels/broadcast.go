@@ -63,7 +63,7 @@ func NewBroadcast(a, b []int) (*Broadcast, error) {
 
 // Number is what the elementwise operations compute with.
 type Number interface {
-	float32 | float64 | int32 | int64
+	float32 | float64 | int8 | uint8 | int16 | uint16 | int32 | uint32 | int64 | uint64
 }
 
 // Binary is an elementwise operation of two rows of len(out) elements. The

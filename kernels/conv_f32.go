@@ -17,15 +17,19 @@ type ConvF32 struct {
 	groups  []panelsF32
 	win     window
 	pad     []float32 // C/Groups zeros: what taps outside the picture read
-	variant variant[convF32Func]
+	variant variant[convF32Tier]
 }
 
-type convF32Func func(c *ConvF32, out, in []float32, scratch []byte)
+// convF32Tier is a way to compute a convolution: see gemmF32Tier.
+type convF32Tier struct {
+	layout  layoutF32
+	scratch func(c *ConvF32) int // nil: none
+	run     func(c *ConvF32, out, in []float32, scratch []byte)
+}
 
 // convF32Variants is the table of ConvF32.
-var convF32Variants = []variant[convF32Func]{
-	{Generic, true, convF32Generic},
-}
+var convF32Variants = append(convF32Native,
+	variant[convF32Tier]{Generic, true, convF32Tier{layout: layoutGenericF32, run: convF32Generic}})
 
 // PackConvF32 lays w, [OC, KH, KW, C/Groups], out for t. It fails where
 // lengths do not fit the geometry.
@@ -34,6 +38,7 @@ func PackConvF32(t Target, g Geometry, w WeightsF32) (*ConvF32, error) {
 		return nil, err
 	}
 	depth := g.taps() * (g.C / g.Groups)
+	w = w.widened()
 	if len(w.W) != g.OC*depth || (w.Bias != nil && len(w.Bias) != g.OC) {
 		return nil, fmt.Errorf("float convolution: %d weights and %d biases for [%d, %d, %d, %d]",
 			len(w.W), len(w.Bias), g.OC, g.KH, g.KW, g.C/g.Groups)
@@ -46,10 +51,11 @@ func PackConvF32(t Target, g Geometry, w WeightsF32) (*ConvF32, error) {
 		if w.Bias != nil {
 			part.Bias = w.Bias[i*n : (i+1)*n]
 		}
-		p, err := packPanelsF32(n, depth, part)
+		p, err := packPanelsF32(c.variant.run.layout, n, depth, part)
 		if err != nil {
 			return nil, fmt.Errorf("float convolution: %w", err)
 		}
+		p.segments, _ = g.segments()
 		c.groups = append(c.groups, p)
 	}
 	return c, nil
@@ -67,12 +73,17 @@ func (c *ConvF32) Bytes() int {
 	return n
 }
 
-// Scratch returns the bytes of scratch that Run needs.
-func (c *ConvF32) Scratch() int { return 0 }
+// Scratch returns the bytes of scratch that Run needs, aligned to 8.
+func (c *ConvF32) Scratch() int {
+	if c.variant.run.scratch == nil {
+		return 0
+	}
+	return c.variant.run.scratch(c)
+}
 
 // Run writes the convolution of in to out.
 func (c *ConvF32) Run(out, in []float32, scratch []byte) {
-	c.variant.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], scratch)
+	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], scratch)
 }
 
 // convF32Generic is the definition of ConvF32. Two output pixels of a row are

@@ -26,7 +26,9 @@ type depthwisePacked struct {
 	w     []int8
 	bias  []int32
 	scale []float32
-	taps  int // that a pixel reads, with those that only fill up
+	order []int // the taps as they are read, -1 for what fills up
+	terms int   // how many weights make one
+	form  int   // which of the tier's functions reads them
 }
 
 // depthwiseInt8Tier is a way to compute a depthwise convolution: what it does

@@ -20,9 +20,11 @@
 // Lengths that do not fit are a caller's mistake and panic; what comes from a
 // file is checked where the kernel is made (PackX returns an error).
 //
-// To add a tier to an operation x: write x_<tier>.go (and .s) with the loop
-// and, if it needs another weight layout, its packing; add one row to the
-// table named xVariants. The tests, which loop over the tables, then cover it.
+// To add a tier to an operation x: write its loop and, if it needs another
+// weight layout, its packing; add one row to xNative in native_<arch>.go, from
+// where it comes into the table named xVariants. Dispatch, tests over odd
+// shapes and benchmarks loop over the tables. The assembly of amd64 is written
+// by a program in _gen ("go generate ./kernels").
 //
 // The package knows no graph, no tensor and no file.
 package kernels

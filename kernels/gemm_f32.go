@@ -34,64 +34,119 @@ func (c Clamp) of(v float32) float32 {
 type GEMMF32 struct {
 	K, N    int
 	weights panelsF32
-	variant variant[gemmF32Func]
+	variant variant[gemmF32Tier]
 }
 
 // WeightsF32 are the constants of a float convolution or product, in the
 // order of the operation's own comment.
 type WeightsF32 struct {
 	W    []float32
+	Half []uint16  // in place of W: IEEE 754 binary16, each standing for the float32 it equals
 	Bias []float32 // or nil: all 0
 	Clamp
 }
 
-// panelsF32 are the weights of one group of output channels as the generic
-// tier wants them, [n/panel][k][panel].
+// count returns how many weights there are.
+func (w *WeightsF32) count() int { return len(w.W) + len(w.Half) }
+
+// widened returns w without Half.
+func (w WeightsF32) widened() WeightsF32 {
+	for _, v := range w.Half {
+		w.W = append(w.W, Float16(v))
+	}
+	w.Half = nil
+	return w
+}
+
+// panelsF32 are the weights of one group of output channels in panels of width
+// channels, [n/width][depth][width], the last as narrow as a multiple of lanes
+// allows.
 type panelsF32 struct {
-	w, bias  []float32 // bias for a multiple of panel channels
+	layoutF32
+	w, bias  []float32 // bias for a multiple of lanes channels
+	half     []uint16  // instead of w, where the layout has them so
 	n, depth int
+	segments int // runs of the depth that lie side by side in the input
 	clamp    Clamp
 }
 
-// gemmF32Func computes m rows of a product.
-type gemmF32Func func(p *panelsF32, out, a []float32, m int)
+type layoutF32 struct {
+	width, lanes int
+	half         bool // weights that come as binary16 stay so
+}
+
+// layoutGenericF32 is that of the generic tier.
+var layoutGenericF32 = layoutF32{width: panel, lanes: panel}
+
+// gemmF32Tier is a way to compute a product: the layout it wants, the bytes of
+// scratch it needs, and the loop over m rows.
+type gemmF32Tier struct {
+	layout  layoutF32
+	scratch func(p *panelsF32) int // nil: none
+	run     func(p *panelsF32, out, a []float32, m int, scratch []byte)
+}
 
 // gemmF32Variants is the table of GEMMF32.
-var gemmF32Variants = []variant[gemmF32Func]{
-	{Generic, true, gemmF32Generic},
-}
+var gemmF32Variants = append(gemmF32Native,
+	variant[gemmF32Tier]{Generic, true, gemmF32Tier{layout: layoutGenericF32, run: gemmF32Generic}})
+
+// gemmF16Variants is the table of GEMMF32 with weights in binary16: that of
+// float32, which widens them when it packs them, but for the tiers that
+// multiply them as they are.
+var gemmF16Variants = instead(gemmF16Native, gemmF32Variants)
 
 // PackGEMMF32 lays w, [N, K], out for t. It fails where lengths do not fit.
 func PackGEMMF32(t Target, n, k int, w WeightsF32) (*GEMMF32, error) {
-	if n < 1 || k < 1 || len(w.W) != n*k {
-		return nil, fmt.Errorf("float product: %d weights for [%d, %d]", len(w.W), n, k)
+	if n < 1 || k < 1 || w.count() != n*k || (len(w.W) > 0 && len(w.Half) > 0) {
+		return nil, fmt.Errorf("float product: %d weights for [%d, %d]", w.count(), n, k)
 	}
-	p, err := packPanelsF32(n, k, w)
+	v := pick(t, gemmF32Variants)
+	if w.Half != nil {
+		v = pick(t, gemmF16Variants)
+	}
+	p, err := packPanelsF32(v.run.layout, n, k, w)
 	if err != nil {
 		return nil, fmt.Errorf("float product: %w", err)
 	}
-	return &GEMMF32{K: k, N: n, weights: p, variant: pick(t, gemmF32Variants)}, nil
+	p.segments = 1
+	return &GEMMF32{K: k, N: n, weights: p, variant: v}, nil
 }
 
-func packPanelsF32(n, depth int, w WeightsF32) (panelsF32, error) {
+func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 	if w.Bias != nil && len(w.Bias) != n {
 		return panelsF32{}, fmt.Errorf("%d biases for %d channels", len(w.Bias), n)
 	}
-	p := panelsF32{
-		n: n, depth: depth, clamp: w.Clamp,
-		w: make([]float32, roundUp(n, panel)*depth), bias: make([]float32, roundUp(n, panel)),
-	}
+	p := panelsF32{layoutF32: l, n: n, depth: depth, clamp: w.Clamp, bias: make([]float32, roundUp(n, l.lanes))}
 	copy(p.bias, w.Bias)
-	for j := range n {
-		dst := p.w[j/panel*panel*depth+j%panel:]
-		for k, v := range w.W[j*depth : (j+1)*depth] {
-			dst[k*panel] = v
-		}
+	switch {
+	case w.Half == nil:
+		p.w = pack(&p, w.W, func(v float32) float32 { return v })
+	case l.half:
+		p.half = pack(&p, w.Half, func(v uint16) uint16 { return v })
+	default:
+		p.w = pack(&p, w.Half, Float16)
 	}
 	return p, nil
 }
 
-func (p *panelsF32) bytes() int { return 4 * (len(p.w) + len(p.bias)) }
+// pack lays w, [n, depth], out in panels.
+func pack[From, To any](p *panelsF32, w []From, convert func(From) To) []To {
+	to := make([]To, roundUp(p.n, p.lanes)*p.depth)
+	for j := range p.n {
+		first := j / p.width * p.width
+		width := p.panelWidth(first)
+		dst := to[first*p.depth+j-first:]
+		for k, v := range w[j*p.depth : (j+1)*p.depth] {
+			dst[k*width] = convert(v)
+		}
+	}
+	return to
+}
+
+// panelWidth returns how many channels lie in the panel that begins at j.
+func (p *panelsF32) panelWidth(j int) int { return min(p.width, roundUp(p.n-j, p.lanes)) }
+
+func (p *panelsF32) bytes() int { return 4*(len(p.w)+len(p.bias)) + 2*len(p.half) }
 
 // Tier returns the tier that was chosen.
 func (g *GEMMF32) Tier() Tier { return g.variant.tier }
@@ -99,16 +154,21 @@ func (g *GEMMF32) Tier() Tier { return g.variant.tier }
 // Bytes returns the memory that the packed weights take.
 func (g *GEMMF32) Bytes() int { return g.weights.bytes() }
 
-// Scratch returns the bytes of scratch that Run needs.
-func (g *GEMMF32) Scratch() int { return 0 }
+// Scratch returns the bytes of scratch that Run needs, aligned to 8.
+func (g *GEMMF32) Scratch() int {
+	if g.variant.run.scratch == nil {
+		return 0
+	}
+	return g.variant.run.scratch(&g.weights)
+}
 
 // Run writes the product of a [m, K] to out [m, N].
 func (g *GEMMF32) Run(out, a []float32, m int, scratch []byte) {
-	g.variant.run(&g.weights, out[:m*g.N], a[:m*g.K], m)
+	g.variant.run.run(&g.weights, out[:m*g.N], a[:m*g.K], m, scratch)
 }
 
 // gemmF32Generic is the definition of GEMMF32.
-func gemmF32Generic(p *panelsF32, out, a []float32, m int) {
+func gemmF32Generic(p *panelsF32, out, a []float32, m int, _ []byte) {
 	k := p.depth
 	for i := 0; i < m; i += rowTile {
 		rows := min(rowTile, m-i)

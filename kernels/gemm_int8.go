@@ -45,9 +45,11 @@ type panels struct {
 	n, depth int
 	inZero   int8
 	lo, hi   float32
-	terms    int // how many stored weights make one: above 1 where 8 bits are too few
-	segments int // runs of the depth that lie side by side in the input
-	steps    int // in a segment
+	zeros    []int8 // a panel of the weights' common zero point, where they have not taken it in
+	terms    int    // how many stored weights make one: above 1 where 8 bits are too few
+	floor    int32  // the smallest that is stored
+	segments int    // runs of the depth that lie side by side in the input
+	steps    int    // in a segment
 }
 
 // gemmInt8Tier is a way to compute a product: the layout it wants, the bytes
@@ -90,7 +92,9 @@ func (g *GEMMInt8) Tier() Tier { return g.variant.tier }
 // Bytes returns the memory that the packed weights take.
 func (g *GEMMInt8) Bytes() int { return g.weights.bytes() }
 
-func (p *panels) bytes() int { return len(p.w) + 4*(len(p.bias)+len(p.wzero)+len(p.out.Scale)) }
+func (p *panels) bytes() int {
+	return len(p.w) + len(p.zeros) + 4*(len(p.bias)+len(p.wzero)+len(p.out.Scale))
+}
 
 // Scratch returns the bytes of scratch that Run needs, aligned to 8.
 func (g *GEMMInt8) Scratch() int {

@@ -10,8 +10,8 @@ import (
 // lengths are tails around the widths of vector registers.
 var lengths = []int{1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65}
 
-// product is a matrix product as a convolution of m pixels.
-func product(m, n, k int) Geometry {
+// productShape is a matrix product as a convolution of m pixels.
+func productShape(m, n, k int) Geometry {
 	return Geometry{
 		N: 1, H: 1, W: m, C: k, OH: 1, OW: m, OC: n, KH: 1, KW: 1, StrideH: 1, StrideW: 1,
 		DilationH: 1, DilationW: 1, Groups: 1,
@@ -24,7 +24,7 @@ func TestGEMMInt8(t *testing.T) {
 		for i, k := range lengths {
 			for _, n := range lengths {
 				m, end := 1+r.IntN(6), i%2 == 0
-				g := product(m, n, k)
+				g := productShape(m, n, k)
 				w, a := randomWeights(t, r, g), randomInt8(t, r, m*k, end)
 				kernel, err := PackGEMMInt8(target, n, k, w)
 				if err != nil {
@@ -56,6 +56,30 @@ func TestGEMMInt8(t *testing.T) {
 	})
 }
 
+// More rows than are computed at once, and panels of every width.
+func TestGEMMInt8Large(t *testing.T) {
+	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
+		r := seeded(8)
+		for _, s := range [][3]int{{1601, 5, 3}, {61, 130, 4099}, {100, 176, 31}} {
+			m, n, k := s[0], s[1], s[2]
+			g := productShape(m, n, k)
+			w, a := randomWeights(t, r, g), randomInt8(t, r, m*k, true)
+			out, want := guard.Of[int8](t, m*n, true), make([]int8, m*n)
+			for _, c := range []struct {
+				t   Target
+				out []int8
+			}{{target, out}, {Target{Tier: Generic}, want}} {
+				kernel, err := PackGEMMInt8(c.t, n, k, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kernel.Run(c.out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+			}
+			same(t, fmt.Sprint(s), out, want)
+		}
+	})
+}
+
 func TestGEMMF32(t *testing.T) {
 	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
 		r := seeded(4)
@@ -69,7 +93,30 @@ func TestGEMMF32(t *testing.T) {
 					t.Fatal(err)
 				}
 				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
-				same(t, fmt.Sprintf("%dx%dx%d", m, n, k), out, naiveF32(product(m, n, k), a, w))
+				sameF32(t, target, fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k), a, w, out)
+			}
+		}
+	})
+}
+
+// Weights in binary16 give what the float32 they stand for give.
+func TestGEMMF16(t *testing.T) {
+	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) {
+		r := seeded(9)
+		for i, k := range lengths {
+			for _, n := range lengths {
+				m, end := 1+r.IntN(7), i%2 == 0
+				w := WeightsF32{Half: guard.Of[uint16](t, n*k, end), Bias: randomF32(t, r, n, end), Clamp: NoClamp}
+				for j := range w.Half {
+					w.Half[j] = uint16(r.IntN(0x4400) | r.IntN(2)<<15) // up to 4, subnormal ones too
+				}
+				a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
+				kernel, err := PackGEMMF32(target, n, k, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+				sameF32(t, target, fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k), a, w.widened(), out)
 			}
 		}
 	})
@@ -89,7 +136,7 @@ func TestMatMulF32(t *testing.T) {
 		}
 		out := guard.Of[float32](t, m*n, true)
 		MatMulF32(out, a, b, m, k, n)
-		same(t, "product", out, naiveF32(product(m, n, k), a, WeightsF32{W: w, Clamp: NoClamp}))
+		same(t, "product", out, naiveF32(productShape(m, n, k), a, WeightsF32{W: w, Clamp: NoClamp}))
 	}
 }
 

@@ -24,8 +24,10 @@ type cellInt8 uint8
 
 const (
 	cellPlain  cellInt8 = iota // int8 as given; zero points are taken off at the end
-	cellBiased                 // int8 less its zero point; activations come with 128 added, as uint8
+	cellBiased                 // int8 less its zero point (or see panels.zeros); activations come with 128 added, as uint8
 	cellWide                   // int16 less its zero point
+	cellSigned                 // as cellBiased; activations come as they are
+	cellPaired                 // cellSigned, for tiles that add the products of two steps in 16 bits
 )
 
 // layoutGeneric is that of the generic tier.
@@ -51,8 +53,8 @@ func packPanels(l layoutInt8, n, segments, length int, w WeightsInt8) (panels, e
 		p.out = w.Out.widened(n, l.lanes)
 		p.lo, p.hi = p.out.bounds()
 	}
-	if l.cell == cellBiased {
-		p.terms = termsInt8(w.W, w.WZero, depth)
+	if l.cell != cellPlain && l.cell != cellWide {
+		p.split(length, w)
 	}
 	p.w = make([]int8, roundUp(n, l.lanes)*p.channelBytes())
 	for j := range n {
@@ -86,32 +88,21 @@ func (p *panels) channel(j, length int, w WeightsInt8) {
 		p.wzero[j] = zero
 	}
 	first := j / p.width * p.width
-	dst := p.w[first*p.channelBytes():]
-	width, sum := p.panelWidth(first), int32(0)
-	put := func(term, k int, v int32) {
-		at := (term*p.segments+k/length)*p.steps + k%length/p.step
-		at = (at*width+j-first)*p.step + k%length%p.step
-		if p.cell == cellWide {
-			dst[2*at], dst[2*at+1] = int8(v), int8(v>>8)
-			return
-		}
-		dst[at] = int8(v)
-	}
-	for k, v := range w.W[j*p.depth : (j+1)*p.depth] {
-		v, less := int32(v), int32(v)-zero
-		sum += less
-		switch p.cell {
-		case cellPlain:
-			put(0, k, v)
-		case cellWide:
-			put(0, k, less)
-		case cellBiased:
-			for term := range p.terms {
-				part := min(max(less, math.MinInt8), math.MaxInt8)
-				put(term, k, part)
-				less -= part
+	dst, width := p.w[first*p.channelBytes():], p.panelWidth(first)
+	row, sum := w.W[j*p.depth:(j+1)*p.depth], int32(0)
+	for term := range p.terms {
+		for s := range p.segments {
+			at := ((term*p.segments+s)*p.steps*width + j - first) * p.step
+			for k := 0; k < length; k += p.step {
+				for i, v := range row[s*length:][k:min(k+p.step, length)] {
+					p.put(dst, at+i, term, int32(v), zero)
+				}
+				at += width * p.step
 			}
 		}
+	}
+	for _, v := range row {
+		sum += int32(v) - zero
 	}
 	if w.Bias != nil {
 		p.bias[j] = w.Bias[j]
@@ -123,15 +114,95 @@ func (p *panels) channel(j, length int, w WeightsInt8) {
 	p.bias[j] -= zeroIn * sum
 }
 
+// put stores a term of weight v with its zero point as cell at of a panel.
+func (p *panels) put(dst []int8, at, term int, v, zero int32) {
+	switch {
+	case p.cell == cellPlain, p.zeros != nil:
+		dst[at] = int8(v)
+	case p.cell == cellWide:
+		dst[2*at], dst[2*at+1] = int8(v-zero), int8((v-zero)>>8)
+	default:
+		v -= zero
+		for range term { // what earlier terms hold
+			v -= min(max(v, p.floor), math.MaxInt8)
+		}
+		dst[at] = int8(min(max(v, p.floor), math.MaxInt8))
+	}
+}
+
+// split decides how the weights become int8: as they are less their zero
+// points, or as they were given, with a panel of the common zero point, or in
+// several terms.
+func (p *panels) split(length int, w WeightsInt8) {
+	p.floor = p.fitPairs(length, w.W, w.WZero)
+	p.terms = termsInt8(w.W, w.WZero, p.depth, int(p.floor))
+	if p.terms == 1 || w.WZero == nil || !uniform(w.WZero) {
+		return
+	}
+	if p.cell == cellPaired && (w.WZero[0] == math.MinInt8 || p.fitPairs(length, w.W, nil) != math.MinInt8) {
+		return
+	}
+	p.terms, p.floor = 1, math.MinInt8
+	p.packZeros(length, w.WZero[0])
+}
+
+// fitPairs returns the smallest int8 that may be stored. Where tiles add the
+// products of two steps in 16 bits, -128 twice, times -128 twice, would not
+// fit.
+func (p *panels) fitPairs(length int, w, zeros []int8) int32 {
+	if p.cell != cellPaired {
+		return math.MinInt8
+	}
+	for j := range p.n {
+		zero := 0
+		if zeros != nil {
+			zero = int(zeros[j])
+		}
+		for s := range p.segments {
+			run := w[j*p.depth+s*length:][:length]
+			for k := p.step; k < length; k++ {
+				if int(run[k-p.step])-zero <= math.MinInt8 && int(run[k])-zero <= math.MinInt8 {
+					return -math.MaxInt8
+				}
+			}
+		}
+	}
+	return math.MinInt8
+}
+
+// packZeros lays out a panel of lanes channels whose weights are all zero: its
+// product with a row is what the zero point brings into each sum of the row.
+func (p *panels) packZeros(length int, zero int8) {
+	p.zeros = make([]int8, p.lanes*p.channelBytes())
+	for at := range p.zeros {
+		if k := at/(p.lanes*p.step)%p.steps*p.step + at%p.step; k < length {
+			p.zeros[at] = zero
+		}
+	}
+}
+
+func uniform(s []int8) bool {
+	for _, v := range s {
+		if v != s[0] {
+			return false
+		}
+	}
+	return true
+}
+
 // termsInt8 returns how many int8 numbers must be added up to give each weight
-// less its zero point: 1, but for asymmetric weights.
-func termsInt8(w, zeros []int8, depth int) int {
+// less its zero point: 1, but for asymmetric weights, or where floor, the
+// smallest of them, is not the smallest int8.
+func termsInt8(w, zeros []int8, depth, floor int) int {
 	lo, hi := 0, 0
+	if zeros == nil {
+		lo = math.MinInt8
+	}
 	for j, zero := range zeros {
 		for _, v := range w[j*depth : (j+1)*depth] {
 			d := int(v) - int(zero)
 			lo, hi = min(lo, d), max(hi, d)
 		}
 	}
-	return max(1, (hi+126)/127, (127-lo)/128)
+	return max(1, (hi+126)/127, (-lo-floor-1)/-floor)
 }

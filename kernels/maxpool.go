@@ -11,8 +11,15 @@ import "math"
 //	out  [N, OH, OW, C]
 type MaxPool struct {
 	Geometry
-	win window
+	win   window
+	int8  variant[maxPoolInt8Func]
+	lists *tapLists // where the tier wants them
 }
+
+type maxPoolInt8Func func(p *MaxPool, out, in []int8)
+
+// maxPoolInt8Variants is the table of MaxPool.Int8.
+var maxPoolInt8Variants = append(maxPoolInt8Native, variant[maxPoolInt8Func]{Generic, true, maxPoolInt8Generic})
 
 // NewMaxPool checks g and returns the pool.
 func NewMaxPool(g Geometry) (*MaxPool, error) {
@@ -20,11 +27,27 @@ func NewMaxPool(g Geometry) (*MaxPool, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	return &MaxPool{Geometry: g, win: g.window()}, nil
+	p := &MaxPool{Geometry: g, win: g.window()}
+	p.Use(Target{})
+	return p, nil
 }
 
+// Use makes Int8 run as t computes it; a new pool's is Generic.
+func (p *MaxPool) Use(t Target) {
+	p.int8 = pick(t, maxPoolInt8Variants)
+	if p.int8.tier != Generic {
+		p.lists = newTapLists(&p.Geometry)
+	}
+}
+
+// Tier returns the tier that was chosen for Int8.
+func (p *MaxPool) Tier() Tier { return p.int8.tier }
+
 // Int8 runs the pool over int8 values.
-func (p *MaxPool) Int8(out, in []int8) { maxPool(p, out, in, math.MinInt8) }
+func (p *MaxPool) Int8(out, in []int8) { p.int8.run(p, out[:p.N*p.OH*p.OW*p.C], in[:p.N*p.H*p.W*p.C]) }
+
+// maxPoolInt8Generic is the definition of MaxPool.Int8.
+func maxPoolInt8Generic(p *MaxPool, out, in []int8) { maxPool(p, out, in, math.MinInt8) }
 
 // F32 runs the pool over float32 values.
 func (p *MaxPool) F32(out, in []float32) { maxPool(p, out, in, float32(math.Inf(-1))) }

@@ -1,12 +1,23 @@
-//go:build purego || !amd64
+//go:build purego || !(amd64 || arm64)
 
 package kernels
 
 // No tier but Generic.
 var (
-	gemmInt8Native      []variant[gemmInt8Tier]
-	convInt8Native      []variant[convInt8Tier]
-	depthwiseInt8Native []variant[depthwiseInt8Tier]
-	peakInt8Native      []variant[peakLoop]
-	peakF32Native       []variant[peakLoop]
+	gemmInt8Native        []variant[gemmInt8Tier]
+	convInt8Native        []variant[convInt8Tier]
+	depthwiseInt8Native   []variant[depthwiseInt8Tier]
+	gemmF32Native         []variant[gemmF32Tier]
+	gemmF16Native         []variant[gemmF32Tier]
+	convF32Native         []variant[convF32Tier]
+	depthwiseF32Native    []variant[depthwiseF32Tier]
+	addInt8Native         []variant[addInt8Func]
+	quantizeInt8Native    []variant[quantizeTier[int8]]
+	quantizeUint8Native   []variant[quantizeTier[uint8]]
+	dequantizeInt8Native  []variant[dequantizeTier[int8]]
+	dequantizeUint8Native []variant[dequantizeTier[uint8]]
+	maxPoolInt8Native     []variant[maxPoolInt8Func]
+	averagePoolInt8Native []variant[averagePoolInt8Func]
+	peakInt8Native        []variant[peakLoop]
+	peakF32Native         []variant[peakLoop]
 )

@@ -35,6 +35,39 @@ func Dequantize[T int8 | uint8 | int32](out []float32, in []T, scale float32, ze
 	}
 }
 
+// quantizeTier and dequantizeTier are what the tables of the two hold.
+type (
+	quantizeTier[T int8 | uint8]           func(out []T, in []float32, scale float32, zero T)
+	dequantizeTier[T int8 | uint8 | int32] func(out []float32, in []T, scale float32, zero T)
+)
+
+// The tables of Quantize and Dequantize.
+var (
+	quantizeInt8Variants    = append(quantizeInt8Native, variant[quantizeTier[int8]]{Generic, true, Quantize[int8]})
+	quantizeUint8Variants   = append(quantizeUint8Native, variant[quantizeTier[uint8]]{Generic, true, Quantize[uint8]})
+	dequantizeInt8Variants  = append(dequantizeInt8Native, variant[dequantizeTier[int8]]{Generic, true, Dequantize[int8]})
+	dequantizeUint8Variants = append(dequantizeUint8Native, variant[dequantizeTier[uint8]]{Generic, true, Dequantize[uint8]})
+)
+
+// Quantizer returns Quantize as t computes it.
+func Quantizer[T int8 | uint8](t Target) func(out []T, in []float32, scale float32, zero T) {
+	if f, ok := any(pick(t, quantizeInt8Variants).run).(quantizeTier[T]); ok {
+		return f
+	}
+	return any(pick(t, quantizeUint8Variants).run).(quantizeTier[T])
+}
+
+// Dequantizer returns Dequantize as t computes it.
+func Dequantizer[T int8 | uint8 | int32](t Target) func(out []float32, in []T, scale float32, zero T) {
+	if f, ok := any(pick(t, dequantizeInt8Variants).run).(dequantizeTier[T]); ok {
+		return f
+	}
+	if f, ok := any(pick(t, dequantizeUint8Variants).run).(dequantizeTier[T]); ok {
+		return f
+	}
+	return Dequantize[T]
+}
+
 // FlipSign changes int8 with an offset of 128 into uint8 and back: it writes
 // in XOR 0x80 to out, of the length of in, which may be out.
 func FlipSign(out, in []byte) {

@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -16,9 +17,12 @@ const (
 	AVX2                // amd64: AVX2, FMA and F16C
 	AVXVNNI             // amd64: AVX2 and dot products of bytes, for CPUs without AVX-512
 	AVX512              // amd64: AVX-512 with VNNI
+	NEON                // arm64: what every ARMv8 CPU has
+	DotProd             // arm64: dot products of bytes (SDOT)
+	I8MM                // arm64: matrix products of bytes (SMMLA)
 )
 
-var tierNames = [...]string{Generic: "generic", AVX2: "avx2", AVXVNNI: "avxvnni", AVX512: "avx512"}
+var tierNames = [...]string{Generic: "generic", AVX2: "avx2", AVXVNNI: "avxvnni", AVX512: "avx512", NEON: "neon", DotProd: "dotprod", I8MM: "i8mm"}
 
 // String returns the name used in DUNLIN_KERNELS and in plans.
 func (t Tier) String() string {
@@ -89,4 +93,16 @@ func pick[F any](t Target, rows []variant[F]) variant[F] {
 		}
 	}
 	return rows[best]
+}
+
+// instead returns rows with those of better in place of their equals in tier
+// and exactness.
+func instead[F any](better, rows []variant[F]) []variant[F] {
+	list := slices.Clone(better)
+	for _, r := range rows {
+		if !slices.ContainsFunc(better, func(b variant[F]) bool { return b.tier == r.tier && b.exact == r.exact }) {
+			list = append(list, r)
+		}
+	}
+	return list
 }

@@ -1,0 +1,1 @@
+blocks_amd64.go

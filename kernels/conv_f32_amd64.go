@@ -1,0 +1,46 @@
+//go:build !purego
+
+package kernels
+
+import "runtime"
+
+func (v *tileF32) conv() convF32Tier {
+	return convF32Tier{layout: v.layout, scratch: v.convScratch, run: v.runConv}
+}
+
+func (v *tileF32) convScratch(c *ConvF32) int {
+	r := ringOf(&c.Geometry, 4, convPixels)
+	return tileScratchBytes + 8*c.groups[0].segments*r.outRows*c.OW + r.bytes()
+}
+
+// zeroF32 is the padding of float rows.
+var zeroF32 = []byte{0, 0, 0, 0}
+
+// copyF32 stages n float32 as they are.
+func copyF32(to, from uintptr, n int) { copyBytes(to, from, 4*n) }
+
+// runConv is convF32Generic with tiles: see tileInt8.runConv.
+func (v *tileF32) runConv(c *ConvF32, out, in []float32, scratch []byte) {
+	r := ringRun{ring: ringOf(&c.Geometry, 4, convPixels), g: &c.Geometry, stage: copyF32, size: 4, padding: zeroF32}
+	t := tileSpace(scratch)
+	segments := c.groups[0].segments
+	list := view[uintptr](scratch[tileScratchBytes:][:8*segments*r.outRows*c.OW])
+	r.memory = scratch[tileScratchBytes+8*len(list):][:r.bytes()]
+	for n := range c.N {
+		r.picture(addressOf(in[n*c.H*c.W*c.C:]))
+		for oy := 0; oy < c.OH; oy += r.outRows {
+			rows := min(r.outRows, c.OH-oy)
+			r.advance(oy, rows)
+			addresses := list[:segments*rows*c.OW]
+			for g := range c.groups {
+				r.list(addresses, oy, rows, 4*g*(c.C/c.Groups))
+				p := &c.groups[g]
+				at := (n*c.OH+oy)*c.OW*c.OC + g*p.n
+				v.panels(t, p, addressOf(out[at:]), c.OC, addresses)
+			}
+		}
+	}
+	runtime.KeepAlive(scratch)
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(out)
+}

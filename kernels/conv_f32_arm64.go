@@ -1,0 +1,1 @@
+conv_f32_amd64.go

@@ -1,0 +1,1 @@
+conv_int8_amd64.go

@@ -1,0 +1,157 @@
+package kernels
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// encoding is a macro of neon_arm64.h: an instruction as a word computed from
+// register numbers and other parameters.
+type encoding struct {
+	name       string
+	parameters []string
+	syntax     string // as Arm spells it, parameters in braces
+	word       string // the expression
+}
+
+var macro = regexp.MustCompile(`^#define (\w+)\(([\w, ]+)\) WORD \$\((.*)\)$`)
+
+// encodings reads neon_arm64.h.
+func encodings(t *testing.T) []encoding {
+	t.Helper()
+	text, err := os.ReadFile("neon_arm64.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []encoding
+	above := ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#define") {
+			m := macro.FindStringSubmatch(line)
+			syntax, ok := strings.CutPrefix(above, "// ")
+			if m == nil || !ok {
+				t.Fatalf("%q: not an instruction with its syntax in the line above", line)
+			}
+			list = append(list, encoding{m[1], strings.Split(m[2], ", "), syntax, m[3]})
+		}
+		above = line
+	}
+	return list
+}
+
+// sample returns values for the parameters: registers from one end of the
+// range to the other, lanes and offsets from their first to their last.
+func (e *encoding) sample(k int) map[string]int {
+	s := map[string]int{}
+	for i, p := range e.parameters {
+		switch p {
+		case "i":
+			s[p] = k % 4
+		case "o":
+			s[p] = 16 * (k * k * 31 % 256)
+		default:
+			s[p] = [...]int{0, 31, 10, 21, 30, 7}[(i+k)%6]
+		}
+	}
+	return s
+}
+
+// of returns the instruction as text and as the macro's word.
+func (e *encoding) of(t *testing.T, values map[string]int) (string, uint32) {
+	t.Helper()
+	text, word := e.syntax, e.word
+	for _, p := range e.parameters {
+		number := fmt.Sprint(values[p])
+		if p == "n" && strings.Contains(text, "[x{n}") && values[p] == 31 {
+			text = strings.ReplaceAll(text, "x{n}", "sp")
+		}
+		if p == "m" && strings.Contains(text, "x{m}") && values[p] == 31 {
+			text = strings.ReplaceAll(text, "x{m}", "xzr")
+		}
+		text = strings.ReplaceAll(text, "{"+p+"}", number)
+		word = regexp.MustCompile(`\b`+p+`\b`).ReplaceAllString(word, number)
+	}
+	v, err := types.Eval(token.NewFileSet(), nil, token.NoPos, word)
+	if err != nil {
+		t.Fatalf("%s: %v", e.name, err)
+	}
+	n, exact := constant.Uint64Val(v.Value)
+	if !exact || n>>32 != 0 {
+		t.Fatalf("%s: %v is no word", e.name, v.Value)
+	}
+	return text, uint32(n)
+}
+
+// Each macro of neon_arm64.h is the instruction in the line above it, as GNU as
+// sees it.
+func TestEncodings(t *testing.T) {
+	as, err := exec.LookPath("aarch64-linux-gnu-as")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("the assembler for arm64 is absent (Debian: binutils-aarch64-linux-gnu): %v", err)
+		}
+		t.Skip("skipped: no aarch64-linux-gnu-as (Debian: binutils-aarch64-linux-gnu)")
+	}
+	var source bytes.Buffer
+	var names []string
+	var words []uint32
+	for _, e := range encodings(t) {
+		for k := range 12 {
+			text, word := e.of(t, e.sample(k))
+			fmt.Fprintln(&source, text)
+			names, words = append(names, e.name+": "+text), append(words, word)
+		}
+	}
+	object := filepath.Join(t.TempDir(), "encodings.o")
+	assemble := exec.Command(as, "-march=armv8.6-a", "-o", object, "-")
+	assemble.Stdin = &source
+	if out, err := assemble.CombinedOutput(); err != nil {
+		t.Fatalf("assemble: %v\n%s", err, out)
+	}
+	f, err := elf.Open(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	code, err := f.Section(".text").Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(code) != 4*len(words) || len(words) == 0 {
+		t.Fatalf("%d bytes of code for %d instructions", len(code), len(words))
+	}
+	for i, word := range words {
+		if want := binary.LittleEndian.Uint32(code[4*i:]); word != want {
+			t.Errorf("%s is %08x, the macro says %08x", names[i], want, word)
+		}
+	}
+}
+
+// Loops name their instructions: words are in neon_arm64.h alone.
+func TestNoBareWords(t *testing.T) {
+	files, err := filepath.Glob("*_arm64.*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "neon_arm64.h" && strings.HasSuffix(name, ".s") && bytes.Contains(text, []byte("WORD $")) {
+			t.Errorf("%s has a bare WORD", name)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+//go:build !purego
+
+package kernels
+
+import "runtime"
+
+// tileInt8 is an integer tier of amd64: its tiles, and how it wants the rows
+// of activations to look, which it brings into scratch first. There each may
+// be read a few bytes beyond its end.
+type tileInt8 struct {
+	*tileSet
+	layout layoutInt8
+	stage  func(to, from uintptr, n int) // copies n values
+	size   int                           // bytes of a staged value
+}
+
+// AVX-512 and AVX-VNNI multiply uint8 by int8: rows get 128 added to each
+// value, and biases less what that brings in. AVX2 has no exact product of
+// bytes (VPMADDUBSW saturates), so that both become int16.
+var (
+	tileInt8AVX512  = &tileInt8{&tilesInt8AVX512, layoutInt8{64, 16, 4, cellBiased}, flipAVX512, 1}
+	tileInt8AVXVNNI = &tileInt8{&tilesInt8AVXVNNI, layoutInt8{16, 8, 4, cellBiased}, flipAVXVNNI, 1}
+	tileInt8AVX2    = &tileInt8{&tilesInt8AVX2, layoutInt8{16, 8, 2, cellWide}, widenAVX2, 2}
+)
+
+// stagedBytes is how much of a large product's rows is staged at once: it
+// stays in the second cache while all weights pass.
+const stagedBytes = 128 << 10
+
+// beyond is how many bytes after a staged row may be read.
+const beyond = 128
+
+// stagedInt8 returns a value of size bytes as staging leaves it.
+func stagedInt8(v int8, size int) [2]byte {
+	if size == 1 {
+		return [2]byte{byte(v) ^ 0x80}
+	}
+	return [2]byte{byte(v), byte(v >> 7)}
+}
+
+func (v *tileInt8) gemm() gemmInt8Tier {
+	return gemmInt8Tier{layout: v.layout, scratch: v.gemmScratch, run: v.runGEMM}
+}
+
+// block returns how many rows are staged at once.
+func (v *tileInt8) block(p *panels) int {
+	return min(max(stagedBytes/(p.depth*v.size), 24), 768) / 6 * 6
+}
+
+func (v *tileInt8) gemmScratch(p *panels) int {
+	m := v.block(p)
+	return tileScratchBytes + 8*m*p.terms + p.lessBytes(m) + roundUp(m*p.depth*v.size+beyond, 8)
+}
+
+// runGEMM is gemmInt8Generic with tiles.
+func (v *tileInt8) runGEMM(p *panels, out resultInt8, a []int8, m int, scratch []byte) {
+	block := v.block(p)
+	t := tileSpace(scratch)
+	clear(t.none[:])
+	list := view[uintptr](scratch[tileScratchBytes:][:8*block*p.terms])
+	less := view[int32](scratch[tileScratchBytes+8*len(list):][:p.lessBytes(block)])
+	staged := addressOf(scratch[tileScratchBytes+8*len(list)+4*len(less):])
+	for term := range p.terms {
+		at := staged
+		for i := range block {
+			list[term*block+i] = at
+			at += uintptr(p.depth * v.size)
+		}
+	}
+	t.args.rowStep = uintptr(8 * block)
+	for i := 0; i < m; i += block {
+		rows := min(block, m-i)
+		v.stage(staged, addressOf(a[i*p.depth:]), rows*p.depth)
+		v.panels(t, p, &out, i*out.ld, addressOf(list), rows, less)
+	}
+	runtime.KeepAlive(scratch)
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(out)
+}
+
+// lessBytes is the scratch for what tiles take off m rows.
+func (p *panels) lessBytes(m int) int {
+	if p.zeros == nil {
+		return 0
+	}
+	return roundUp(4*m, 8)
+}
+
+// panels runs all panels of p over m staged rows; the result's first is
+// element at of out. less has a value for each row, or none.
+func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, rows uintptr, m int, less []int32) {
+	x := &t.args
+	x.segments, x.steps = uintptr(p.terms*p.segments), uintptr(p.steps)
+	x.hi, x.zero, x.least = p.hi, p.out.Zero, int32(p.out.Min)
+	r := tileResult{size: 4}
+	if p.zeros != nil {
+		x.weights, x.bias, x.mode = addressOf(p.zeros), addressOf(t.none[:]), modeInt32
+		v.panel(t, tileResult{at: addressOf(less), ld: 4, size: 4, length: 1}, rows, m, p.lanes)
+		r.less = addressOf(less)
+	}
+	var base, scale uintptr
+	switch {
+	case out.i8 != nil:
+		x.mode, r.size, base, scale = modeInt8, 1, addressOf(out.i8), addressOf(p.out.Scale)
+	case out.f32 != nil:
+		x.mode, base, scale = modeF32, addressOf(out.f32), addressOf(out.scale)
+	default:
+		x.mode, base = modeInt32, addressOf(out.i32)
+	}
+	r.ld = uintptr(out.ld * r.size)
+	weights, bias := addressOf(p.w), addressOf(p.bias)
+	for j := 0; j < p.n; j += p.width {
+		columns := p.panelWidth(j)
+		x.weights, x.bias = weights+uintptr(j*p.channelBytes()), bias+uintptr(4*j)
+		r.at = base + uintptr((at+j)*r.size)
+		r.length = min(columns, p.n-j)
+		if scale != 0 {
+			r.scale = scale + uintptr(4*j)
+		}
+		v.panel(t, r, rows, m, columns)
+	}
+	runtime.KeepAlive(p)
+}

@@ -1,0 +1,90 @@
+//go:build !purego
+
+package kernels
+
+//go:generate go run -C _gen .
+
+// What amd64 adds to each operation's table.
+var (
+	gemmInt8Native = []variant[gemmInt8Tier]{
+		{AVX512, true, tileInt8AVX512.gemm()},
+		{AVXVNNI, true, tileInt8AVXVNNI.gemm()},
+		{AVX2, true, tileInt8AVX2.gemm()},
+	}
+	convInt8Native = []variant[convInt8Tier]{
+		{AVX512, true, tileInt8AVX512.conv()},
+		{AVXVNNI, true, tileInt8AVXVNNI.conv()},
+		{AVX2, true, tileInt8AVX2.conv()},
+	}
+	depthwiseInt8Native = []variant[depthwiseInt8Tier]{
+		{AVX512, true, depthwiseAVX512.tier()},
+		{AVXVNNI, true, depthwiseAVXVNNI.tier()},
+		{AVX2, true, depthwiseAVX2.tier()},
+	}
+
+	addInt8Native = []variant[addInt8Func]{
+		{AVX512, true, addInt8Tier(16)},
+		{AVX2, true, addInt8Tier(8)},
+	}
+	quantizeInt8Native = []variant[quantizeTier[int8]]{
+		{AVX512, true, quantizeWith[int8](16, true)},
+		{AVX2, true, quantizeWith[int8](8, true)},
+	}
+	quantizeUint8Native = []variant[quantizeTier[uint8]]{
+		{AVX512, true, quantizeWith[uint8](16, false)},
+		{AVX2, true, quantizeWith[uint8](8, false)},
+	}
+	dequantizeInt8Native = []variant[dequantizeTier[int8]]{
+		{AVX512, true, dequantizeWith[int8](16, true)},
+		{AVX2, true, dequantizeWith[int8](8, true)},
+	}
+	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{
+		{AVX512, true, dequantizeWith[uint8](16, false)},
+		{AVX2, true, dequantizeWith[uint8](8, false)},
+	}
+	maxPoolInt8Native = []variant[maxPoolInt8Func]{
+		{AVX512, true, maxPoolInt8Tier(16)},
+		{AVX2, true, maxPoolInt8Tier(8)},
+	}
+	averagePoolInt8Native = []variant[averagePoolInt8Func]{
+		{AVX512, true, averagePoolInt8Tier(16)},
+		{AVX2, true, averagePoolInt8Tier(8)},
+	}
+
+	// Of a tier, the fast one first: pick takes the first that will do.
+	gemmF32Native = []variant[gemmF32Tier]{
+		{AVX512, false, tileF32AVX512.gemm()},
+		{AVX512, true, tileExactF32AVX512.gemm()},
+		{AVX2, false, tileF32AVX2.gemm()},
+		{AVX2, true, tileExactF32AVX2.gemm()},
+	}
+	gemmF16Native = []variant[gemmF32Tier]{
+		{AVX512, false, tileF16AVX512.gemm()},
+		{AVX2, false, tileF16AVX2.gemm()},
+	}
+	convF32Native = []variant[convF32Tier]{
+		{AVX512, false, tileF32AVX512.conv()},
+		{AVX512, true, tileExactF32AVX512.conv()},
+		{AVX2, false, tileF32AVX2.conv()},
+		{AVX2, true, tileExactF32AVX2.conv()},
+	}
+	depthwiseF32Native = []variant[depthwiseF32Tier]{
+		{AVX512, false, depthwiseRealAVX512.tier()},
+		{AVX512, true, depthwiseExactAVX512.tier()},
+		{AVX2, false, depthwiseRealAVX2.tier()},
+		{AVX2, true, depthwiseExactAVX2.tier()},
+	}
+)
+
+// Loops that measure.
+var (
+	peakInt8Native = []variant[peakLoop]{
+		{AVX512, true, peakLoop{peakInt8AVX512, peakInt8AVX512MACs}},
+		{AVXVNNI, true, peakLoop{peakInt8AVXVNNI, peakInt8AVXVNNIMACs}},
+		{AVX2, true, peakLoop{peakInt8AVX2, peakInt8AVX2MACs}},
+	}
+	peakF32Native = []variant[peakLoop]{
+		{AVX512, false, peakLoop{peakF32AVX512, peakF32AVX512MACs}},
+		{AVX2, false, peakLoop{peakF32AVX2, peakF32AVX2MACs}},
+	}
+)

@@ -1,0 +1,126 @@
+// Instructions that the Go 1.26 assembler for arm64 cannot spell, or not over
+// register numbers, which is what macros count in. Each is one macro, named as
+// Arm names the instruction (an arrangement is added where there are several)
+// with its operands in Arm's order: the destination first. The line above a
+// macro is the instruction; encodings_test.go assembles it with GNU as
+// and compares.
+// Reference: Arm Architecture Reference Manual for A-profile, DDI 0487, C7.2.
+
+// Products of bytes.
+
+// sdot v{d}.4s, v{n}.16b, v{m}.4b[{i}]
+#define SDOT_LANE(d, n, m, i) WORD $(0x4f80e000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d))
+// sdot v{d}.4s, v{n}.16b, v{m}.16b
+#define SDOT(d, n, m) WORD $(0x4e809400 | (m)<<16 | (n)<<5 | (d))
+// smmla v{d}.4s, v{n}.16b, v{m}.16b
+#define SMMLA(d, n, m) WORD $(0x4e80a400 | (m)<<16 | (n)<<5 | (d))
+// smull v{d}.8h, v{n}.8b, v{m}.8b
+#define SMULL(d, n, m) WORD $(0x0e20c000 | (m)<<16 | (n)<<5 | (d))
+// smull2 v{d}.8h, v{n}.16b, v{m}.16b
+#define SMULL2(d, n, m) WORD $(0x4e20c000 | (m)<<16 | (n)<<5 | (d))
+// smlal v{d}.8h, v{n}.8b, v{m}.8b
+#define SMLAL(d, n, m) WORD $(0x0e208000 | (m)<<16 | (n)<<5 | (d))
+// smlal2 v{d}.8h, v{n}.16b, v{m}.16b
+#define SMLAL2(d, n, m) WORD $(0x4e208000 | (m)<<16 | (n)<<5 | (d))
+
+// Sums of what is narrower.
+
+// sadalp v{d}.4s, v{n}.8h
+#define SADALP(d, n) WORD $(0x4e606800 | (n)<<5 | (d))
+// saddw v{d}.4s, v{n}.4s, v{m}.4h
+#define SADDW(d, n, m) WORD $(0x0e601000 | (m)<<16 | (n)<<5 | (d))
+// saddw2 v{d}.4s, v{n}.4s, v{m}.8h
+#define SADDW2(d, n, m) WORD $(0x4e601000 | (m)<<16 | (n)<<5 | (d))
+// addp v{d}.4s, v{n}.4s, v{m}.4s
+#define ADDP(d, n, m) WORD $(0x4ea0bc00 | (m)<<16 | (n)<<5 | (d))
+// add v{d}.4s, v{n}.4s, v{m}.4s
+#define ADD_S(d, n, m) WORD $(0x4ea08400 | (m)<<16 | (n)<<5 | (d))
+// sub v{d}.4s, v{n}.4s, v{m}.4s
+#define SUB_S(d, n, m) WORD $(0x6ea08400 | (m)<<16 | (n)<<5 | (d))
+// ssubl v{d}.8h, v{n}.8b, v{m}.8b
+#define SSUBL(d, n, m) WORD $(0x0e202000 | (m)<<16 | (n)<<5 | (d))
+// ssubl2 v{d}.8h, v{n}.16b, v{m}.16b
+#define SSUBL2(d, n, m) WORD $(0x4e202000 | (m)<<16 | (n)<<5 | (d))
+// usubl v{d}.8h, v{n}.8b, v{m}.8b
+#define USUBL(d, n, m) WORD $(0x2e202000 | (m)<<16 | (n)<<5 | (d))
+// usubl2 v{d}.8h, v{n}.16b, v{m}.16b
+#define USUBL2(d, n, m) WORD $(0x6e202000 | (m)<<16 | (n)<<5 | (d))
+// sxtl v{d}.8h, v{n}.8b
+#define SXTL_H(d, n) WORD $(0x0f08a400 | (n)<<5 | (d))
+// sxtl2 v{d}.8h, v{n}.16b
+#define SXTL2_H(d, n) WORD $(0x4f08a400 | (n)<<5 | (d))
+// sxtl v{d}.4s, v{n}.4h
+#define SXTL_S(d, n) WORD $(0x0f10a400 | (n)<<5 | (d))
+// sxtl2 v{d}.4s, v{n}.8h
+#define SXTL2_S(d, n) WORD $(0x4f10a400 | (n)<<5 | (d))
+
+// Products and sums of float32.
+
+// fmla v{d}.4s, v{n}.4s, v{m}.s[{i}]
+#define FMLA_LANE(d, n, m, i) WORD $(0x4f801000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d))
+// fmla v{d}.4s, v{n}.4s, v{m}.4s
+#define FMLA(d, n, m) WORD $(0x4e20cc00 | (m)<<16 | (n)<<5 | (d))
+// fmul v{d}.4s, v{n}.4s, v{m}.s[{i}]
+#define FMUL_LANE(d, n, m, i) WORD $(0x4f809000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d))
+// fmul v{d}.4s, v{n}.4s, v{m}.4s
+#define FMUL(d, n, m) WORD $(0x6e20dc00 | (m)<<16 | (n)<<5 | (d))
+// fadd v{d}.4s, v{n}.4s, v{m}.4s
+#define FADD(d, n, m) WORD $(0x4e20d400 | (m)<<16 | (n)<<5 | (d))
+// fdiv v{d}.4s, v{n}.4s, v{m}.4s
+#define FDIV(d, n, m) WORD $(0x6e20fc00 | (m)<<16 | (n)<<5 | (d))
+// fcmgt v{d}.4s, v{n}.4s, v{m}.4s
+#define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
+// bit v{d}.16b, v{n}.16b, v{m}.16b
+#define BIT(d, n, m) WORD $(0x6ea01c00 | (m)<<16 | (n)<<5 | (d))
+
+// Changes of form. FCVTNS rounds half to even and saturates.
+
+// scvtf v{d}.4s, v{n}.4s
+#define SCVTF(d, n) WORD $(0x4e21d800 | (n)<<5 | (d))
+// fcvtns v{d}.4s, v{n}.4s
+#define FCVTNS(d, n) WORD $(0x4e21a800 | (n)<<5 | (d))
+// fcvtl v{d}.4s, v{n}.4h
+#define FCVTL(d, n) WORD $(0x0e217800 | (n)<<5 | (d))
+// fcvtl2 v{d}.4s, v{n}.8h
+#define FCVTL2(d, n) WORD $(0x4e217800 | (n)<<5 | (d))
+// sqxtn v{d}.4h, v{n}.4s
+#define SQXTN_H(d, n) WORD $(0x0e614800 | (n)<<5 | (d))
+// sqxtn2 v{d}.8h, v{n}.4s
+#define SQXTN2_H(d, n) WORD $(0x4e614800 | (n)<<5 | (d))
+// sqxtn v{d}.8b, v{n}.8h
+#define SQXTN_B(d, n) WORD $(0x0e214800 | (n)<<5 | (d))
+// sqxtn2 v{d}.16b, v{n}.8h
+#define SQXTN2_B(d, n) WORD $(0x4e214800 | (n)<<5 | (d))
+// sqxtun v{d}.8b, v{n}.8h
+#define SQXTUN_B(d, n) WORD $(0x2e212800 | (n)<<5 | (d))
+// sqxtun2 v{d}.16b, v{n}.8h
+#define SQXTUN2_B(d, n) WORD $(0x6e212800 | (n)<<5 | (d))
+// sqadd v{d}.8h, v{n}.8h, v{m}.8h
+#define SQADD(d, n, m) WORD $(0x4e600c00 | (m)<<16 | (n)<<5 | (d))
+// smax v{d}.16b, v{n}.16b, v{m}.16b
+#define SMAX(d, n, m) WORD $(0x4e206400 | (m)<<16 | (n)<<5 | (d))
+// smin v{d}.16b, v{n}.16b, v{m}.16b
+#define SMIN(d, n, m) WORD $(0x4e206c00 | (m)<<16 | (n)<<5 | (d))
+// zip1 v{d}.16b, v{n}.16b, v{m}.16b
+#define ZIP1_B(d, n, m) WORD $(0x4e003800 | (m)<<16 | (n)<<5 | (d))
+// zip2 v{d}.16b, v{n}.16b, v{m}.16b
+#define ZIP2_B(d, n, m) WORD $(0x4e007800 | (m)<<16 | (n)<<5 | (d))
+// zip1 v{d}.8h, v{n}.8h, v{m}.8h
+#define ZIP1_H(d, n, m) WORD $(0x4e403800 | (m)<<16 | (n)<<5 | (d))
+// zip2 v{d}.8h, v{n}.8h, v{m}.8h
+#define ZIP2_H(d, n, m) WORD $(0x4e407800 | (m)<<16 | (n)<<5 | (d))
+// zip1 v{d}.2d, v{n}.2d, v{m}.2d
+#define ZIP1_D(d, n, m) WORD $(0x4ec03800 | (m)<<16 | (n)<<5 | (d))
+// zip2 v{d}.2d, v{n}.2d, v{m}.2d
+#define ZIP2_D(d, n, m) WORD $(0x4ec07800 | (m)<<16 | (n)<<5 | (d))
+
+// Loads and stores; offsets are multiples of the size.
+
+// ldr q{t}, [x{n}, #{o}]
+#define LDR_Q(t, n, o) WORD $(0x3dc00000 | ((o)/16)<<10 | (n)<<5 | (t))
+// ldr q{t}, [x{n}, x{m}]
+#define LDR_QX(t, n, m) WORD $(0x3ce06800 | (m)<<16 | (n)<<5 | (t))
+// str q{t}, [x{n}, #{o}]
+#define STR_Q(t, n, o) WORD $(0x3d800000 | ((o)/16)<<10 | (n)<<5 | (t))
+// str d{t}, [x{n}, #{o}]
+#define STR_D(t, n, o) WORD $(0xfd000000 | ((o)/8)<<10 | (n)<<5 | (t))

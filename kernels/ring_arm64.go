@@ -1,0 +1,1 @@
+ring_amd64.go

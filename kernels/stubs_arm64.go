@@ -1,0 +1,260 @@
+//go:build !purego
+
+package kernels
+
+// tileArgs is what a tile function reads. It lies in scratch and holds
+// addresses as integers: the garbage collector does not look at them, so that
+// one may point past an end, and the driver keeps what they point to alive.
+type tileArgs struct {
+	rows     uintptr // list of the addresses of rows: [segments][rowStep/8]
+	rowStep  uintptr // bytes from one segment's list to the next
+	segments uintptr // how many
+	steps    uintptr // in a segment
+	weights  uintptr // [segments][steps][columns][step]
+	bias     uintptr // a value for each column
+	less     uintptr // an int32 for each row, taken off its sums, or 0: none
+	scale    uintptr // float32 for each column, for modeF32 and modeInt8
+	out      uintptr // first row of the result
+	ld       uintptr // bytes from one row of the result to the next
+	tiles    uintptr // how many, at least 1
+	mask     uint64  // not looked at: no tier of arm64 has masks
+	mode     uint64  // modeInt32, modeF32 or modeInt8
+	lo       float32 // lower bound of a float result
+	hi       float32 // upper bound, of a requantised value before zero is added
+	zero     int32   // zero point of the result
+	least    int32   // lower bound of a requantised value
+}
+
+// depthwiseArgs is what a depthwise function reads. See tileArgs.
+type depthwiseArgs struct {
+	taps    uintptr // addresses of the taps of the first pixel, or of rows
+	groups  uintptr // how many, or groups of four
+	terms   uintptr // how many weights of a tap are added up to one
+	weights uintptr // [blocks][groups][terms][16 channels][taps of a group]
+	bias    uintptr // [blocks][16]
+	scale   uintptr // [blocks][16], float32
+	out     uintptr // first pixel of the result
+	outStep uintptr // bytes from one pixel of the result to the next
+	inStep  uintptr // bytes from a pixel's tap to that of the next
+	pixels  uintptr // how many
+	blocks  uintptr // of 16 channels of int8, 8 of float32
+	mask    uint64  // not looked at: no tier of arm64 has masks
+	lo      float32 // lower bound of a float result
+	hi      float32 // upper bound, of a requantised value before zero is added
+	zero    int32   // zero point of the result
+	least   int32   // lower bound of a requantised value
+}
+
+// loopArgs is what the loops over neighbouring elements read: see tileArgs.
+type loopArgs struct {
+	out    uintptr // result
+	a      uintptr // first input
+	b      uintptr // second input
+	blocks uintptr // of 16, at least 1
+	scaleA float32 // of the first input
+	scaleB float32 // of the second
+	zeroA  int32   // zero point of the first input
+	zeroB  int32   // of the second
+	zero   int32   // zero point of the result
+	least  int32   // lower bound of the result
+	most   int32   // upper bound
+}
+
+// poolArgs is what the pools read: see tileArgs.
+type poolArgs struct {
+	in      uintptr // where the window of the first pixel begins
+	taps    uintptr // list of the distances of taps from there
+	count   uintptr // how many taps
+	out     uintptr // first pixel of the result
+	outStep uintptr // bytes from one pixel of the result to the next
+	inStep  uintptr // bytes from a pixel's tap to that of the next
+	pixels  uintptr // how many
+	blocks  uintptr // of 16 channels
+	scale   float32 // of a sum
+	start   int32   // what sums begin with
+	zero    int32   // zero point of the result
+	least   int32   // lower bound of the result
+	most    int32   // upper bound
+}
+
+// The tiles of a tier, by columns and by the rows of tileRows.
+var (
+	tilesInt8NEON = tileSet{lanes: 8, functions: []tileColumn{
+		{2: tileInt8_2x8_NEON, 3: tileInt8_1x8_NEON},
+	}}
+	tilesInt8DotProd = tileSet{lanes: 8, functions: []tileColumn{
+		{1: tileInt8_4x8_DOTPROD, 2: tileInt8_2x8_DOTPROD, 3: tileInt8_1x8_DOTPROD},
+		{1: tileInt8_4x16_DOTPROD, 2: tileInt8_2x16_DOTPROD, 3: tileInt8_1x16_DOTPROD},
+	}}
+	tilesInt8I8MM = tileSet{lanes: 8, functions: []tileColumn{
+		{1: tileInt8_4x8_I8MM, 2: tileInt8_2x8_I8MM, 3: tileInt8_1x8_I8MM},
+		{1: tileInt8_4x16_I8MM, 2: tileInt8_2x16_I8MM, 3: tileInt8_1x16_I8MM},
+	}}
+	tilesF32NEON = tileSet{lanes: 8, functions: []tileColumn{
+		{1: tileF32_4x8_NEON, 2: tileF32_2x8_NEON, 3: tileF32_1x8_NEON},
+		{1: tileF32_4x16_NEON, 2: tileF32_2x16_NEON, 3: tileF32_1x16_NEON},
+	}}
+	tilesF16NEON = tileSet{lanes: 8, functions: []tileColumn{
+		{1: tileF16_4x8_NEON, 2: tileF16_2x8_NEON, 3: tileF16_1x8_NEON},
+		{1: tileF16_4x16_NEON, 2: tileF16_2x16_NEON, 3: tileF16_1x16_NEON},
+	}}
+	tilesExactF32NEON = tileSet{lanes: 8, functions: []tileColumn{
+		{1: tileExactF32_4x8_NEON, 2: tileExactF32_2x8_NEON, 3: tileExactF32_1x8_NEON},
+		{1: tileExactF32_4x16_NEON, 2: tileExactF32_2x16_NEON, 3: tileExactF32_1x16_NEON},
+	}}
+)
+
+//go:noescape
+func tileInt8_2x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileInt8_1x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileInt8_4x16_DOTPROD(args *tileArgs)
+
+//go:noescape
+func tileInt8_2x16_DOTPROD(args *tileArgs)
+
+//go:noescape
+func tileInt8_1x16_DOTPROD(args *tileArgs)
+
+//go:noescape
+func tileInt8_4x8_DOTPROD(args *tileArgs)
+
+//go:noescape
+func tileInt8_2x8_DOTPROD(args *tileArgs)
+
+//go:noescape
+func tileInt8_1x8_DOTPROD(args *tileArgs)
+
+//go:noescape
+func depthwiseInt8_NEON(args *depthwiseArgs)
+
+//go:noescape
+func tileF32_4x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF32_2x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF32_1x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF32_4x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileF32_2x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileF32_1x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_4x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_2x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_1x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_4x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_2x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileExactF32_1x8_NEON(args *tileArgs)
+
+//go:noescape
+func depthwiseF32_NEON(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseExactF32_NEON(args *depthwiseArgs)
+
+//go:noescape
+func addInt8_NEON(args *loopArgs)
+
+//go:noescape
+func quantizeInt8_NEON(args *loopArgs)
+
+//go:noescape
+func quantizeUint8_NEON(args *loopArgs)
+
+//go:noescape
+func dequantizeInt8_NEON(args *loopArgs)
+
+//go:noescape
+func dequantizeUint8_NEON(args *loopArgs)
+
+//go:noescape
+func maxPoolInt8_NEON(args *poolArgs)
+
+//go:noescape
+func sumPoolInt8_NEON(args *poolArgs)
+
+//go:noescape
+func depthwiseInt8_3x3s1_DOTPROD(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseInt8_3x3s2_DOTPROD(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseInt8_5x5s1_DOTPROD(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseInt8_5x5s2_DOTPROD(args *depthwiseArgs)
+
+//go:noescape
+func tileInt8_4x16_I8MM(args *tileArgs)
+
+//go:noescape
+func tileInt8_2x16_I8MM(args *tileArgs)
+
+//go:noescape
+func tileInt8_1x16_I8MM(args *tileArgs)
+
+//go:noescape
+func tileInt8_4x8_I8MM(args *tileArgs)
+
+//go:noescape
+func tileInt8_2x8_I8MM(args *tileArgs)
+
+//go:noescape
+func tileInt8_1x8_I8MM(args *tileArgs)
+
+//go:noescape
+func tileF16_4x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF16_2x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF16_1x16_NEON(args *tileArgs)
+
+//go:noescape
+func tileF16_4x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileF16_2x8_NEON(args *tileArgs)
+
+//go:noescape
+func tileF16_1x8_NEON(args *tileArgs)
+
+// The peak functions run n turns of nothing but products, and what one turn
+// multiplies.
+const (
+	peakInt8NEONMACs    = 128
+	peakInt8DotProdMACs = 256
+	peakInt8I8MMMACs    = 512
+	peakF32NEONMACs     = 64
+)
+
+func peakInt8_NEON(n int)
+
+func peakInt8_DOTPROD(n int)
+
+func peakInt8_I8MM(n int)
+
+func peakF32_NEON(n int)

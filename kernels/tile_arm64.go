@@ -1,0 +1,1 @@
+tile_amd64.go
