@@ -47,15 +47,15 @@ var (
 	branch      = regexp.MustCompile(`^(?:b(?:\.\w+)?|cbn?z \w+,) ([0-9a-f]+)\b`)
 )
 
-// TestModels prints, for each loop of products of each arm64 function, the
+// BenchmarkModels prints, for each loop of products of each arm64 function, the
 // products a cycle that llvm-mca models: no caches, no branches mispredicted,
 // the loop alone. They are models, not measurements. It needs
 // aarch64-linux-gnu-objdump and the llvm-mca that -models names:
 //
-//	go test ./kernels -run TestModels -v -models llvm-mca-19
-func TestModels(t *testing.T) {
+//	go test ./kernels -run xxx -bench Models -models llvm-mca-19
+func BenchmarkModels(t *testing.B) {
 	if *models == "" {
-		t.Skip("skipped: -models names no llvm-mca")
+		t.Skip("-models names no llvm-mca")
 	}
 	binary := filepath.Join(t.TempDir(), "kernels.test")
 	build := exec.Command("go", "test", "-c", "-o", binary, ".")
@@ -158,7 +158,7 @@ func productsOf(loop []line) int {
 }
 
 // cycles returns what llvm-mca says one turn of a loop takes.
-func cycles(t *testing.T, cpu string, loop []line) float64 {
+func cycles(t testing.TB, cpu string, loop []line) float64 {
 	t.Helper()
 	var source strings.Builder
 	for _, l := range loop {
