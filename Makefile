@@ -8,8 +8,8 @@ TOOL    := $(GO) tool -modfile=tools.mod
 STATIC  := CGO_ENABLED=0
 FLAGS   := -trimpath -ldflags "-s -w"
 PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
-# What computes: tested without assembly, and on other CPUs.
-NUMERIC := ./kernels ./engine ./quant ./model/...
+# What computes: tested without assembly too.
+NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-all test-purego test-race test-arm fresh bench build size screenshot generate clean
