@@ -185,6 +185,9 @@ func (h *testHub) handle(m link.Message) {
 			h.t.Error(err)
 		}
 		h.hellos = append(h.hellos, hello)
+		if hello.Gen < h.gen { // as the real hub does: a retained message can cross a subscription
+			_ = h.l.Publish(h.t.Context(), link.Message{Topic: wire.Topic(h.device, wire.DownWanted), Payload: h.desired, QoS: 1, Retain: true})
+		}
 	case wire.UpReported:
 		if h.reported, err = wire.Decode[wire.Reported](m.Payload); err != nil {
 			h.t.Error(err)

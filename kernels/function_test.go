@@ -6,7 +6,8 @@ import (
 )
 
 // Functions agree with package math, whose results are within one unit in the
-// last place: the bound leaves four.
+// last place: the bound leaves four. Acos is held to an absolute error: near 1
+// math.Acos itself loses digits, and other ones where its products are fused.
 func TestFunctionsAgreeWithMath(t *testing.T) {
 	const ulp = 1.0 / (1 << 52)
 	for name, c := range map[string]struct {
@@ -17,7 +18,7 @@ func TestFunctionsAgreeWithMath(t *testing.T) {
 	}{
 		"Exp": {math.Exp, -700, 700, 4, 0}, "Log": {math.Log, 1e-300, 1e6, 4, 0.1},
 		"Sin": {math.Sin, -1e4, 1e4, 4, 1e-3}, "Cos": {math.Cos, -1e4, 1e4, 4, 1e-3}, "Tan": {math.Tan, -1.5, 1.5, 8, 1e-3},
-		"Asin": {math.Asin, -1, 1, 4, 0}, "Acos": {math.Acos, -1, 1, 4, 0.1}, "Atan": {math.Atan, -50, 50, 4, 0},
+		"Asin": {math.Asin, -1, 1, 4, 0}, "Acos": {math.Acos, -1, 1, 16, 1}, "Atan": {math.Atan, -50, 50, 4, 0},
 		"Sinh": {math.Sinh, -20, 20, 12, 0}, "Cosh": {math.Cosh, -20, 20, 12, 0}, "Tanh": {math.Tanh, -25, 25, 12, 0},
 		"Asinh": {math.Asinh, -1e3, 1e3, 12, 0}, "Acosh": {math.Acosh, 1.01, 1e3, 12, 0}, "Atanh": {math.Atanh, -0.99, 0.99, 12, 0},
 	} {
