@@ -55,6 +55,7 @@ HEAVY := Golden|Accuracy|Light|Stories|Speech|Garments|ResNet|DSCNN|MobileNet|Ne
 test-arm: ## the kernels and the engine as arm64 and armv7, under qemu
 	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a53" ./kernels ./engine ./model ./model/prep
 	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a76" ./kernels ./engine
+	GOARCH=arm64 $(GO) test -short -timeout 20m -exec "qemu-aarch64-static -cpu max,pauth-impdef=on" ./kernels
 	GOARCH=arm GOARM=7 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-arm-static -cpu max" ./kernels ./engine
 
 generate: ## make again what is made by a program

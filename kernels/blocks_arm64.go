@@ -1,1 +1,0 @@
-blocks_amd64.go

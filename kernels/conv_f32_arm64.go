@@ -1,1 +1,0 @@
-conv_f32_amd64.go

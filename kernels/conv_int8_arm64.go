@@ -1,1 +1,0 @@
-conv_int8_amd64.go

@@ -1,1 +1,0 @@
-ring_amd64.go

@@ -1,1 +1,0 @@
-tile_amd64.go
