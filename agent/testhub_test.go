@@ -256,7 +256,13 @@ func (h *testHub) want(model, facts *wire.Offer) {
 	}
 	h.desired = d
 	h.mu.Unlock()
-	_ = h.l.Publish(h.t.Context(), link.Message{Topic: wire.Topic(h.device, wire.DownWanted), Payload: d, QoS: 1, Retain: true})
+	h.publish(link.Message{Topic: wire.Topic(h.device, wire.DownWanted), Payload: d, QoS: 1, Retain: true})
+}
+
+// publish says m as soon as the hub's own link is up.
+func (h *testHub) publish(m link.Message) {
+	h.t.Helper()
+	wait(h.t, "the hub's link", func() bool { return h.l.Publish(h.t.Context(), m) == nil })
 }
 
 // order sends a command and returns how it ended.
@@ -272,9 +278,7 @@ func (h *testHub) order(c wire.Cmd) wire.CmdAck {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := h.l.Publish(h.t.Context(), link.Message{Topic: wire.Topic(h.device, wire.DownCmd), Payload: doc, QoS: 1}); err != nil {
-		h.t.Fatal(err)
-	}
+	h.publish(link.Message{Topic: wire.Topic(h.device, wire.DownCmd), Payload: doc, QoS: 1})
 	var ack wire.CmdAck
 	h.until("outcome of "+string(c.Name), func() bool {
 		for _, p := range []wire.CmdPhase{wire.CmdDone, wire.CmdRejected, wire.CmdExpired} {
