@@ -73,7 +73,7 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
-	"internal/cli": "hub hub/page examples/garments facts/cache engine model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
+	"internal/cli": "hub hub/page examples/garments facts/cache engine kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
 		"internal/oci internal/sign internal/durable sync/wire",
 }
 

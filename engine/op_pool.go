@@ -101,7 +101,9 @@ func lowerMaxPool(c *call) (*kernel, error) {
 		return nil, err
 	}
 	if t == model.I8 {
+		p.Use(c.target)
 		k := named("maxpool-int8")
+		k.tier = p.Tier()
 		k.bind = int8s(func(out, in []int8, _ []byte) { p.Int8(out, in) })
 		return k, nil
 	}
@@ -180,8 +182,9 @@ func lowerAveragePool(c *call) (*kernel, error) {
 	if err := p.Quantise(q.xScale, int8(q.xZero), q.yScale, q.requant()); err != nil {
 		return nil, err
 	}
+	p.Use(c.target)
 	k := named("averagepool-int8")
-	k.scratch = p.Scratch()
+	k.tier, k.scratch = p.Tier(), p.Scratch()
 	k.bind = int8s(p.Int8)
 	return k, nil
 }

@@ -135,21 +135,26 @@ func lowerQuantize(c *call) (*kernel, error) {
 	}
 	k := named("quantize")
 	if c.out[0].Type == model.I8 {
-		k.bind = quantizer(n, block, (*model.Tensor).I8)
+		k.tier, k.bind = quantizer(c.target, n, block, (*model.Tensor).I8)
 	} else {
-		k.bind = quantizer(n, block, (*model.Tensor).U8)
+		k.tier, k.bind = quantizer(c.target, n, block, (*model.Tensor).U8)
 	}
 	return k, nil
 }
 
-func quantizer[T int8 | uint8](scales, block int, view func(*model.Tensor) []T) func(in, out []*model.Tensor, _ []byte) func() error {
+func quantizer[T int8 | uint8](target kernels.Target, scales, block int, view func(*model.Tensor) []T) (kernels.Tier, binder) {
+	tier, quantize := kernels.Quantizer[T](target)
+	return tier, quantizing(quantize, scales, block, view)
+}
+
+func quantizing[T int8 | uint8](quantize func(out []T, in []float32, scale float32, zero T), scales, block int, view func(*model.Tensor) []T) binder {
 	return func(in, out []*model.Tensor, _ []byte) func() error {
 		x, scale, y := in[0].F32(), in[1].F32(), view(out[0])
 		zero := make([]T, scales)
 		if len(in) > 2 && in[2] != nil {
 			zero = view(in[2])
 		}
-		part := func(ch, from, to int) { kernels.Quantize(y[from:to], x[from:to], scale[ch], zero[ch]) }
+		part := func(ch, from, to int) { quantize(y[from:to], x[from:to], scale[ch], zero[ch]) }
 		return func() error { channels(len(x), scales, block, part); return nil }
 	}
 }
@@ -163,23 +168,28 @@ func lowerDequantize(c *call) (*kernel, error) {
 	k := named("dequantize")
 	switch c.in[0].Type {
 	case model.I8:
-		k.bind = dequantizer(n, block, (*model.Tensor).I8)
+		k.tier, k.bind = dequantizer(c.target, n, block, (*model.Tensor).I8)
 	case model.U8:
-		k.bind = dequantizer(n, block, (*model.Tensor).U8)
+		k.tier, k.bind = dequantizer(c.target, n, block, (*model.Tensor).U8)
 	default:
-		k.bind = dequantizer(n, block, (*model.Tensor).I32)
+		k.tier, k.bind = dequantizer(c.target, n, block, (*model.Tensor).I32)
 	}
 	return k, nil
 }
 
-func dequantizer[T int8 | uint8 | int32](scales, block int, view func(*model.Tensor) []T) func(in, out []*model.Tensor, _ []byte) func() error {
+func dequantizer[T int8 | uint8 | int32](target kernels.Target, scales, block int, view func(*model.Tensor) []T) (kernels.Tier, binder) {
+	tier, dequantize := kernels.Dequantizer[T](target)
+	return tier, dequantizing(dequantize, scales, block, view)
+}
+
+func dequantizing[T int8 | uint8 | int32](dequantize func(out []float32, in []T, scale float32, zero T), scales, block int, view func(*model.Tensor) []T) binder {
 	return func(in, out []*model.Tensor, _ []byte) func() error {
 		x, scale, y := view(in[0]), in[1].F32(), out[0].F32()
 		zero := make([]T, scales)
 		if len(in) > 2 && in[2] != nil {
 			zero = view(in[2])
 		}
-		part := func(ch, from, to int) { kernels.Dequantize(y[from:to], x[from:to], scale[ch], zero[ch]) }
+		part := func(ch, from, to int) { dequantize(y[from:to], x[from:to], scale[ch], zero[ch]) }
 		return func() error { channels(len(x), scales, block, part); return nil }
 	}
 }

@@ -37,6 +37,7 @@ type Port struct {
 type Step struct {
 	Name      string      // the node's
 	Kernel    string      // operation and tier: "conv-int8 generic"
+	Tier      string      // the instructions it uses: see kernels.Tier
 	Precision string      // "int8", "float32", ...: the type it computes in
 	Why       string      // why it is float in a quantised graph, "" elsewhere
 	Out       model.Shape // of the first output
@@ -80,7 +81,7 @@ func (p *Program) Steps() []Step {
 		out := p.slots[s.first()]
 		n, _ := out.shape.Elements()
 		line := Step{
-			Name: s.node.Name, Kernel: s.kernel.name + " " + s.kernel.tier.String(), Precision: p.precision(s),
+			Name: s.node.Name, Kernel: s.kernel.name + " " + s.kernel.tier.String(), Tier: s.kernel.tier.String(), Precision: p.precision(s),
 			Why: s.node.Str(whyFloat, ""), Out: out.shape, Offset: out.buffer.offset, Bytes: n * out.dtype.Size(), MACs: s.kernel.macs,
 		}
 		if s.kernel.alias {

@@ -8,7 +8,7 @@ import (
 
 // sequel is what a session holds for what follows its program's first stage.
 type sequel struct {
-	next     *continuation
+	what     *continuation
 	key      []byte
 	sessions recent[*Session]
 	eager    []eagerRun
@@ -24,7 +24,7 @@ type eagerRun struct {
 }
 
 func newSequel(s *Session, next *continuation) *sequel {
-	t := &sequel{next: next, sessions: recent[*Session]{limit: keptSessions}}
+	t := &sequel{what: next, sessions: recent[*Session]{limit: keptSessions}}
 	for _, n := range next.eager {
 		r := eagerRun{node: n, in: make([]*model.Tensor, len(n.In))}
 		for i, name := range n.In {
@@ -41,9 +41,10 @@ func newSequel(s *Session, next *continuation) *sequel {
 	return t
 }
 
-// run goes on where the first stage, which has run, ended.
-func (t *sequel) run(s *Session) error {
-	k := t.next
+// next returns the session that goes on where the first stage, which has run,
+// ended, with its inputs written.
+func (t *sequel) next(s *Session) (*Session, error) {
+	k := t.what
 	t.key = t.key[:0]
 	for _, name := range k.decides {
 		v := s.tensors[k.slots[name]]
@@ -53,7 +54,7 @@ func (t *sequel) run(s *Session) error {
 		r := &t.eager[i]
 		var err error
 		if r.out, err = r.run(r.in); err != nil {
-			return fmt.Errorf("run %s: node %s (%s): %w", s.program.name, r.node.Name, r.node.Op, err)
+			return nil, fmt.Errorf("run %s: node %s (%s): %w", s.program.name, r.node.Name, r.node.Op, err)
 		}
 		for j, o := range r.node.Out {
 			if o != "" {
@@ -65,7 +66,7 @@ func (t *sequel) run(s *Session) error {
 	if !ok {
 		var err error
 		if next, err = t.session(s); err != nil {
-			return fmt.Errorf("run %s: %w", s.program.name, err)
+			return nil, fmt.Errorf("run %s: %w", s.program.name, err)
 		}
 		t.sessions.put(t.key, next)
 	}
@@ -82,14 +83,14 @@ func (t *sequel) run(s *Session) error {
 		}
 	}
 	t.last = next
-	return next.Run()
+	return next, nil
 }
 
 // session returns a new session for what the run has decided.
 func (t *sequel) session(s *Session) (*Session, error) {
 	decided, made := map[string]*model.Tensor{}, map[string]*model.Tensor{}
-	for _, name := range t.next.decides {
-		decided[name] = s.tensors[t.next.slots[name]]
+	for _, name := range t.what.decides {
+		decided[name] = s.tensors[t.what.slots[name]]
 	}
 	for _, r := range t.eager {
 		for j, o := range r.node.Out {
@@ -98,7 +99,7 @@ func (t *sequel) session(s *Session) (*Session, error) {
 			}
 		}
 	}
-	p, err := t.next.program(t.key, decided, made)
+	p, err := t.what.program(t.key, decided, made)
 	if err != nil {
 		return nil, err
 	}

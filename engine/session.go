@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"dunlin/model"
 )
@@ -85,7 +86,11 @@ func (s *Session) Run() error {
 	if err := s.stage(); err != nil || s.sequel == nil {
 		return err
 	}
-	return s.sequel.run(s)
+	next, err := s.sequel.next(s)
+	if err != nil {
+		return err
+	}
+	return next.Run()
 }
 
 // stage runs the session's own program.
@@ -128,6 +133,33 @@ func (s *Session) observed() error {
 		}
 	}
 	return nil
+}
+
+// RunProfiled is Run with a clock: it adds the time of step i to times[i], in
+// the order of Program.Steps, and returns times, lengthened where there are
+// more steps. What goes on between two stages is not in it.
+func (s *Session) RunProfiled(times []time.Duration) ([]time.Duration, error) {
+	for len(times) < len(s.runs) {
+		times = append(times, 0)
+	}
+	for i := range s.runs {
+		if f := s.runs[i].f; f != nil {
+			start := time.Now()
+			if err := f(); err != nil {
+				return times, s.failed(i, err)
+			}
+			times[i] += time.Since(start)
+		}
+	}
+	if s.sequel == nil {
+		return times, nil
+	}
+	next, err := s.sequel.next(s)
+	if err != nil {
+		return times, err
+	}
+	rest, err := next.RunProfiled(times[len(s.runs):])
+	return append(times[:len(s.runs)], rest...), err
 }
 
 func (s *Session) failed(i int, err error) error {

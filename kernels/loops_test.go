@@ -60,12 +60,17 @@ func testQuantize[T int8 | uint8](t *testing.T, target Target) {
 		r, end := seeded(uint64(n)), i%2 == 0
 		in, scale, zero := wildF32(t, r, n, end), r.Float32()+0.01, T(r.Uint32())
 		out, want := guard.Of[T](t, n, end), make([]T, n)
-		Quantizer[T](target)(out, in, scale, zero)
+		tier, quantize := Quantizer[T](target)
+		if tier != target.Tier {
+			t.Fatalf("tier %v", tier)
+		}
+		quantize(out, in, scale, zero)
 		Quantize(want, in, scale, zero)
 		same(t, fmt.Sprint(n), out, want)
 
 		back, wantBack := guard.Of[float32](t, n, !end), make([]float32, n)
-		Dequantizer[T](target)(back, out, scale, zero)
+		_, dequantize := Dequantizer[T](target)
+		dequantize(back, out, scale, zero)
 		Dequantize(wantBack, out, scale, zero)
 		same(t, fmt.Sprint(n), back, wantBack)
 	}
@@ -139,7 +144,7 @@ func TestRunsAllocateNothing(t *testing.T) {
 			}
 		}
 		pool.Use(target)
-		quantize := Quantizer[int8](target)
+		_, quantize := Quantizer[int8](target)
 		scratch := make([]byte, max(conv.Scratch(), gemm.Scratch(), depth.Scratch(), convF.Scratch(), gemmF.Scratch(), depthF.Scratch()))
 		if n := testing.AllocsPerRun(3, func() {
 			conv.Run(out, in, scratch)

@@ -49,23 +49,25 @@ var (
 	dequantizeUint8Variants = append(dequantizeUint8Native, variant[dequantizeTier[uint8]]{Generic, true, Dequantize[uint8]})
 )
 
-// Quantizer returns Quantize as t computes it.
-func Quantizer[T int8 | uint8](t Target) func(out []T, in []float32, scale float32, zero T) {
-	if f, ok := any(pick(t, quantizeInt8Variants).run).(quantizeTier[T]); ok {
-		return f
+// Quantizer returns Quantize as t computes it, and the tier that does.
+func Quantizer[T int8 | uint8](t Target) (Tier, func(out []T, in []float32, scale float32, zero T)) {
+	signed, unsigned := pick(t, quantizeInt8Variants), pick(t, quantizeUint8Variants)
+	if f, ok := any(signed.run).(quantizeTier[T]); ok {
+		return signed.tier, f
 	}
-	return any(pick(t, quantizeUint8Variants).run).(quantizeTier[T])
+	return unsigned.tier, any(unsigned.run).(quantizeTier[T])
 }
 
-// Dequantizer returns Dequantize as t computes it.
-func Dequantizer[T int8 | uint8 | int32](t Target) func(out []float32, in []T, scale float32, zero T) {
-	if f, ok := any(pick(t, dequantizeInt8Variants).run).(dequantizeTier[T]); ok {
-		return f
+// Dequantizer returns Dequantize as t computes it, and the tier that does.
+func Dequantizer[T int8 | uint8 | int32](t Target) (Tier, func(out []float32, in []T, scale float32, zero T)) {
+	signed, unsigned := pick(t, dequantizeInt8Variants), pick(t, dequantizeUint8Variants)
+	if f, ok := any(signed.run).(dequantizeTier[T]); ok {
+		return signed.tier, f
 	}
-	if f, ok := any(pick(t, dequantizeUint8Variants).run).(dequantizeTier[T]); ok {
-		return f
+	if f, ok := any(unsigned.run).(dequantizeTier[T]); ok {
+		return unsigned.tier, f
 	}
-	return Dequantize[T]
+	return Generic, Dequantize[T]
 }
 
 // FlipSign changes int8 with an offset of 128 into uint8 and back: it writes

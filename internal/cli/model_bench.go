@@ -23,6 +23,8 @@ type benchLine struct {
 	LoadMS   float64 `json:"load_ms"`
 	ArenaKiB int     `json:"arena_kib"`
 	Error    string  `json:"error,omitempty"`
+
+	Profile []profileRow `json:"profile,omitempty"`
 }
 
 func modelBenchCommand() *cobra.Command {
@@ -31,6 +33,7 @@ func modelBenchCommand() *cobra.Command {
 		threads int
 		seconds float64
 		kernels string
+		steps   bool
 		asJSON  bool
 	)
 	c := &cobra.Command{
@@ -38,15 +41,19 @@ func modelBenchCommand() *cobra.Command {
 		Short: "Measure how long one inference takes here",
 		Long: `Bench runs each MODEL over and over for --seconds and prints the median and the
 fastest run. Without --input it makes deterministic pseudo-random inputs; axes that
-the model leaves open are then 1. Loading and the first run are not counted.`,
+the model leaves open are then 1. Loading and the first run are not counted.
+
+With --profile, runs with a clock follow: a row a step of the plan, then one a kernel,
+with the products a second and their share of the most that this CPU can do.`,
 		Example: `  dunlin model bench net.onnx
+  dunlin model bench --profile net.onnx
   dunlin model bench --threads 1 --seconds 5 --json a.onnx b.onnx`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			rows := [][]string{{"MODEL", "MEDIAN", "FASTEST", "RUNS", "LOAD", "ARENA"}}
 			var failed error
 			for _, path := range args {
-				line, err := benchModel(path, in, engine.Options{Threads: threads, Kernels: kernels}, time.Duration(seconds*float64(time.Second)))
+				line, err := benchModel(path, in, engine.Options{Threads: threads, Kernels: kernels}, time.Duration(seconds*float64(time.Second)), steps)
 				if err != nil {
 					line = benchLine{Model: filepath.Base(path), Threads: threads, Error: err.Error()}
 					failed = fmt.Errorf("bench %s: %w", path, err)
@@ -55,6 +62,11 @@ the model leaves open are then 1. Loading and the first run are not counted.`,
 					if err := json.NewEncoder(c.OutOrStdout()).Encode(line); err != nil {
 						return err
 					}
+				}
+				if !asJSON && line.Profile != nil {
+					fmt.Fprintln(c.OutOrStdout(), line.Model)
+					printProfile(c.OutOrStdout(), line.Profile)
+					fmt.Fprintln(c.OutOrStdout())
 				}
 				rows = append(rows, []string{
 					line.Model, fmt.Sprintf("%.3f ms", line.MedianMS), fmt.Sprintf("%.3f ms", line.MinMS),
@@ -71,11 +83,12 @@ the model leaves open are then 1. Loading and the first run are not counted.`,
 	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
 	c.Flags().Float64Var(&seconds, "seconds", 1, "how long to measure each model")
 	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
+	c.Flags().BoolVar(&steps, "profile", false, "a row a step: time, products a second, share of this CPU's peak")
 	jsonFlag(c, &asJSON)
 	return c
 }
 
-func benchModel(path string, in inputFlags, o engine.Options, d time.Duration) (benchLine, error) {
+func benchModel(path string, in inputFlags, o engine.Options, d time.Duration, steps bool) (benchLine, error) {
 	begin := time.Now()
 	m, err := load(path)
 	if err != nil {
@@ -100,8 +113,15 @@ func benchModel(path string, in inputFlags, o engine.Options, d time.Duration) (
 	if err != nil {
 		return benchLine{}, err
 	}
+	var rows []profileRow
+	if steps {
+		if rows, err = profile(p, s, d); err != nil {
+			return benchLine{}, err
+		}
+	}
 	return benchLine{
-		Model: filepath.Base(path), Threads: max(1, o.Threads), MedianMS: millis(times[len(times)/2]), MinMS: millis(times[0]),
+		Profile: rows,
+		Model:   filepath.Base(path), Threads: max(1, o.Threads), MedianMS: millis(times[len(times)/2]), MinMS: millis(times[0]),
 		Runs: len(times), LoadMS: millis(load), ArenaKiB: p.Memory().Arena >> 10,
 	}, nil
 }
