@@ -34,8 +34,23 @@ func inferNumbers(c *call) error {
 
 // fastUnary are the functions that kernels has in float32.
 var fastUnary = map[string]kernels.Unary{
-	"Relu": kernels.Clamp{Min: 0, Max: kernels.NoClamp.Max}.Clip, "HardSwish": kernels.HardSwish, "Sigmoid": kernels.Sigmoid,
-	"Tanh": kernels.Tanh, "Exp": kernels.Exp, "Sqrt": kernels.Sqrt, "Neg": kernels.Neg, "Abs": kernels.Abs, "Erf": kernels.Erf,
+	"Relu": kernels.Clamp{Min: 0, Max: kernels.NoClamp.Max}.Clip, "HardSwish": kernels.HardSwish,
+	"Sqrt": kernels.Sqrt, "Neg": kernels.Neg, "Abs": kernels.Abs,
+}
+
+// smooth are the functions that each tier has.
+var smooth = map[string]kernels.Smooth{
+	"Exp": kernels.SmoothExp, "Sigmoid": kernels.SmoothSigmoid, "Tanh": kernels.SmoothTanh, "Erf": kernels.SmoothErf,
+	"Gelu": kernels.SmoothGelu,
+}
+
+// smoothOf returns the smooth function that n is, and whether it is one.
+func smoothOf(n *model.Node) (kernels.Smooth, bool) {
+	s, ok := smooth[n.Op]
+	if n.Op == "Gelu" && n.Str("approximate", "none") == "tanh" {
+		s = kernels.SmoothGeluTanh
+	}
+	return s, ok
 }
 
 // functionAttrs are the attributes of parametric functions, and their
@@ -55,6 +70,12 @@ func lowerUnary(c *call) (*kernel, error) {
 	op := c.node.Op
 	k := named(op + "-" + c.in[0].Type.String())
 	if c.in[0].Type == model.F32 {
+		if s, ok := smoothOf(c.node); ok {
+			tier, f := s.For(c.target)
+			k.tier = tier
+			k.bind = floats(func(out, in []float32, _ []byte) { f(out, in) })
+			return k, nil
+		}
 		if f := fastUnaryOf(c.node); f != nil {
 			k.bind = floats(func(out, in []float32, _ []byte) { f(out, in) })
 			return k, nil
@@ -89,11 +110,6 @@ func fastUnaryOf(n *model.Node) kernels.Unary {
 		return kernels.LeakyRelu(n.Float("alpha", 0.01))
 	case "HardSigmoid":
 		return kernels.HardSigmoid(n.Float("alpha", 0.2), n.Float("beta", 0.5))
-	case "Gelu":
-		if n.Str("approximate", "none") == "tanh" {
-			return kernels.GeluTanh
-		}
-		return kernels.Gelu
 	}
 	return fastUnary[n.Op]
 }

@@ -74,6 +74,8 @@ var (
 		{AVX2, false, depthwiseRealAVX2.tier()},
 		{AVX2, true, depthwiseExactAVX2.tier()},
 	}
+
+	smoothNative = []variant[smoothTier]{{AVX512, true, smoothAVX512}, {AVX2, true, smoothAVX2}}
 )
 
 // Loops that measure.

@@ -69,6 +69,8 @@ var (
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
+
+	smoothNative = []variant[smoothTier]{{NEON, true, smoothNEON}}
 )
 
 // Loops that measure.

@@ -18,6 +18,7 @@ var (
 	dequantizeUint8Native []variant[dequantizeTier[uint8]]
 	maxPoolInt8Native     []variant[maxPoolInt8Func]
 	averagePoolInt8Native []variant[averagePoolInt8Func]
+	smoothNative          []variant[smoothTier]
 	peakInt8Native        []variant[peakLoop]
 	peakF32Native         []variant[peakLoop]
 )

@@ -68,10 +68,27 @@
 #define FADD(d, n, m) WORD $(0x4e20d400 | (m)<<16 | (n)<<5 | (d))
 // fdiv v{d}.4s, v{n}.4s, v{m}.4s
 #define FDIV(d, n, m) WORD $(0x6e20fc00 | (m)<<16 | (n)<<5 | (d))
+// fsub v{d}.4s, v{n}.4s, v{m}.4s
+#define FSUB(d, n, m) WORD $(0x4ea0d400 | (m)<<16 | (n)<<5 | (d))
+// fmax v{d}.4s, v{n}.4s, v{m}.4s
+#define FMAX(d, n, m) WORD $(0x4e20f400 | (m)<<16 | (n)<<5 | (d))
+// fmin v{d}.4s, v{n}.4s, v{m}.4s
+#define FMIN(d, n, m) WORD $(0x4ea0f400 | (m)<<16 | (n)<<5 | (d))
+// fneg v{d}.4s, v{n}.4s
+#define FNEG(d, n) WORD $(0x6ea0f800 | (n)<<5 | (d))
 // fcmgt v{d}.4s, v{n}.4s, v{m}.4s
 #define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
 // bit v{d}.16b, v{n}.16b, v{m}.16b
 #define BIT(d, n, m) WORD $(0x6ea01c00 | (m)<<16 | (n)<<5 | (d))
+
+// Bits.
+
+// mov v{d}.16b, v{n}.16b
+#define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16 | (n)<<5 | (d))
+// ushr v{d}.4s, v{n}.4s, #1
+#define USHR_1(d, n) WORD $(0x6f3f0400 | (n)<<5 | (d))
+// shl v{d}.4s, v{n}.4s, #23
+#define SHL_23(d, n) WORD $(0x4f375400 | (n)<<5 | (d))
 
 // Changes of form. FCVTNS rounds half to even and saturates.
 

@@ -845,6 +845,48 @@ func maxPoolInt8AVX2(args *poolArgs)
 //go:noescape
 func sumPoolInt8AVX2(args *poolArgs)
 
+// expAVX512 computes Exp of n values. Reference: Exp.
+func expAVX512(to, from uintptr, n int)
+
+// sigmoidAVX512 computes Sigmoid of n values. Reference: Sigmoid.
+func sigmoidAVX512(to, from uintptr, n int)
+
+// tanhAVX512 computes Tanh of n values. Reference: Tanh.
+func tanhAVX512(to, from uintptr, n int)
+
+// erfAVX512 computes Erf of n values. Reference: Erf.
+func erfAVX512(to, from uintptr, n int)
+
+// geluAVX512 computes Gelu of n values. Reference: Gelu.
+func geluAVX512(to, from uintptr, n int)
+
+// geluTanhAVX512 computes GeluTanh of n values. Reference: GeluTanh.
+func geluTanhAVX512(to, from uintptr, n int)
+
+// siluAVX512 computes Silu of n values. Reference: Silu.
+func siluAVX512(to, from uintptr, n int)
+
+// expAVX2 computes Exp of n values. Reference: Exp.
+func expAVX2(to, from uintptr, n int)
+
+// sigmoidAVX2 computes Sigmoid of n values. Reference: Sigmoid.
+func sigmoidAVX2(to, from uintptr, n int)
+
+// tanhAVX2 computes Tanh of n values. Reference: Tanh.
+func tanhAVX2(to, from uintptr, n int)
+
+// erfAVX2 computes Erf of n values. Reference: Erf.
+func erfAVX2(to, from uintptr, n int)
+
+// geluAVX2 computes Gelu of n values. Reference: Gelu.
+func geluAVX2(to, from uintptr, n int)
+
+// geluTanhAVX2 computes GeluTanh of n values. Reference: GeluTanh.
+func geluTanhAVX2(to, from uintptr, n int)
+
+// siluAVX2 computes Silu of n values. Reference: Silu.
+func siluAVX2(to, from uintptr, n int)
+
 // peakInt8AVX512 does 1536 products n times.
 func peakInt8AVX512(n int)
 

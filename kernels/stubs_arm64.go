@@ -258,3 +258,38 @@ func peakInt8_DOTPROD(n int)
 func peakInt8_I8MM(n int)
 
 func peakF32_NEON(n int)
+
+// exp_NEON computes Exp of blocks of 16 values, at least one. Reference: Exp.
+//
+//go:noescape
+func exp_NEON(to, from *float32, blocks int)
+
+// sigmoid_NEON computes Sigmoid of blocks of 16 values, at least one. Reference: Sigmoid.
+//
+//go:noescape
+func sigmoid_NEON(to, from *float32, blocks int)
+
+// tanh_NEON computes Tanh of blocks of 16 values, at least one. Reference: Tanh.
+//
+//go:noescape
+func tanh_NEON(to, from *float32, blocks int)
+
+// erf_NEON computes Erf of blocks of 16 values, at least one. Reference: Erf.
+//
+//go:noescape
+func erf_NEON(to, from *float32, blocks int)
+
+// gelu_NEON computes Gelu of blocks of 16 values, at least one. Reference: Gelu.
+//
+//go:noescape
+func gelu_NEON(to, from *float32, blocks int)
+
+// geluTanh_NEON computes GeluTanh of blocks of 16 values, at least one. Reference: GeluTanh.
+//
+//go:noescape
+func geluTanh_NEON(to, from *float32, blocks int)
+
+// silu_NEON computes Silu of blocks of 16 values, at least one. Reference: Silu.
+//
+//go:noescape
+func silu_NEON(to, from *float32, blocks int)

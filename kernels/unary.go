@@ -6,10 +6,7 @@ import "math"
 // dst may be src; len(dst) >= len(src). All are exact.
 type Unary func(dst, src []float32)
 
-// Exp, Sigmoid and Tanh are polynomials (exp.go); Sqrt is rounded correctly.
-func Exp(dst, src []float32)     { each(dst, src, exp) }
-func Sigmoid(dst, src []float32) { each(dst, src, sigmoid) }
-func Tanh(dst, src []float32)    { each(dst, src, tanh) }
+// Sqrt is rounded correctly.
 func Sqrt(dst, src []float32) {
 	each(dst, src, func(x float32) float32 { return float32(math.Sqrt(float64(x))) })
 }

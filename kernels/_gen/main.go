@@ -43,6 +43,7 @@ func main() {
 		{"tile_f16", tilesF16},
 		{"depthwise_f32", depthwiseF32},
 		{"loops_int8", loopsInt8},
+		{"smooth", smooth},
 		{"peak", peaks},
 	} {
 		out := &file{Context: build.NewContext(), stubs: s, constants: map[string]operand.Mem{}, maps: map[string][]registers{}}
