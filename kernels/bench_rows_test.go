@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -28,4 +29,39 @@ func BenchmarkSmooth(b *testing.B) {
 			return func() { f(out, in) }
 		})
 	}
+}
+
+func BenchmarkSoftmax(b *testing.B) {
+	for _, s := range [][2]int{{128, 128}, {128, 49}, {1000, 10}, {1, 1000}} {
+		rows, n := s[0], s[1]
+		in, out := benchF32(rows*n), make([]float32, rows*n)
+		benchElements(b, softmaxVariants, fmt.Sprintf("%dx%d", rows, n), rows*n, func(t Target) func() {
+			_, f := Softmaxer(t)
+			return func() { f(out, in, n) }
+		})
+	}
+}
+
+func BenchmarkStandardize(b *testing.B) {
+	for _, s := range [][2]int{{128, 256}, {128, 384}, {1, 3136}} {
+		rows, n := s[0], s[1]
+		in, out, scale := benchF32(rows*n), make([]float32, rows*n), benchF32(n)
+		benchElements(b, standardizeVariants, fmt.Sprintf("%dx%d", rows, n), rows*n, func(t Target) func() {
+			_, f := Standardizer(t)
+			return func() {
+				for at := 0; at < len(in); at += n {
+					f(out[at:], in[at:at+n], scale, scale, 1, 1e-5)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDynamicQuantize(b *testing.B) {
+	const n = 128 * 256
+	in, out := benchF32(n), make([]uint8, n)
+	benchElements(b, spanVariants, "128x256", n, func(t Target) func() {
+		_, f := DynamicQuantizer(t)
+		return func() { f(out, in) }
+	})
 }

@@ -75,7 +75,16 @@ var (
 		{AVX2, true, depthwiseExactAVX2.tier()},
 	}
 
-	smoothNative = []variant[smoothTier]{{AVX512, true, smoothAVX512}, {AVX2, true, smoothAVX2}}
+	smoothNative  = []variant[smoothTier]{{AVX512, true, smoothAVX512}, {AVX2, true, smoothAVX2}}
+	softmaxNative = []variant[softmaxFunc]{
+		{AVX512, true, softmaxWith(softmaxAVX512)},
+		{AVX2, true, softmaxWith(softmaxAVX2)},
+	}
+	standardizeNative = []variant[standardizeTier]{{AVX512, true, standardizeWithAVX512}, {AVX2, true, standardizeWithAVX2}}
+	spanNative        = []variant[spanFunc]{
+		{AVX512, true, func(x []float32) (lo, hi float32) { return spanAVX512(addressOf(x), len(x)) }},
+		{AVX2, true, func(x []float32) (lo, hi float32) { return spanAVX2(addressOf(x), len(x)) }},
+	}
 )
 
 // Loops that measure.

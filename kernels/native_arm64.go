@@ -70,7 +70,10 @@ var (
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
 
-	smoothNative = []variant[smoothTier]{{NEON, true, smoothNEON}}
+	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}
+	softmaxNative     = []variant[softmaxFunc]{{NEON, true, softmaxNEON}}
+	standardizeNative = []variant[standardizeTier]{{NEON, true, standardizeTier{sumNEON, deviationsNEON, scaleRowNEON, scalePlaneNEON}}}
+	spanNative        = []variant[spanFunc]{{NEON, true, spanNEON}}
 )
 
 // Loops that measure.

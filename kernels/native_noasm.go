@@ -19,6 +19,9 @@ var (
 	maxPoolInt8Native     []variant[maxPoolInt8Func]
 	averagePoolInt8Native []variant[averagePoolInt8Func]
 	smoothNative          []variant[smoothTier]
+	softmaxNative         []variant[softmaxFunc]
+	standardizeNative     []variant[standardizeTier]
+	spanNative            []variant[spanFunc]
 	peakInt8Native        []variant[peakLoop]
 	peakF32Native         []variant[peakLoop]
 )

@@ -2,6 +2,7 @@
 
 #include "textflag.h"
 #include "neon_arm64.h"
+#include "norm_arm64.h"
 
 // The functions of exp.go, step by step, 16 values a turn.
 //
@@ -120,23 +121,10 @@ DATA numbers<>+552(SB)/8, $0xbc69b6a7bc69b6a7
 GLOBL numbers<>(SB), RODATA|NOPTR, $560
 
 
-// FOUR is op on four registers each, NUMBER with a number as the last operand.
-#define FOUR(op, d, n, m) \
-	op(d, n, m)       \
-	op(d+1, n+1, m+1) \
-	op(d+2, n+2, m+2) \
-	op(d+3, n+3, m+3)
-#define FOUR_OF_ONE(op, d, n) \
-	op(d, n)     \
-	op(d+1, n+1) \
-	op(d+2, n+2) \
-	op(d+3, n+3)
+// NUMBER is op on four registers, with a number as the last operand.
 #define NUMBER(op, d, n, number) \
 	LDR_Q(31, 5, number) \
-	op(d, n, 31)     \
-	op(d+1, n+1, 31) \
-	op(d+2, n+2, 31) \
-	op(d+3, n+3, 31)
+	FOUR_BY(op, d, n, 31)
 
 // TERM is a step of a polynomial of x in p: p = p*x + number.
 #define TERM(p, x, number) \
@@ -286,3 +274,28 @@ TEXT ·geluTanh_NEON(SB), NOSPLIT, $0-24
 // Reference: Silu.
 TEXT ·silu_NEON(SB), NOSPLIT, $0-24
 	SMOOTH(SILU)
+
+// func expSum_NEON(sums *laneSums, to, from *float32, blocks int, top float32)
+// Reference: Softmax.
+//
+//	R0  sums    R1  to    R2  from    R3  blocks left    R5  numbers
+//	V20-V23  sums    V24  top
+TEXT ·expSum_NEON(SB), NOSPLIT, $0-36
+	MOVD  sums+0(FP), R0
+	MOVD  to+8(FP), R1
+	MOVD  from+16(FP), R2
+	MOVD  blocks+24(FP), R3
+	FMOVS top+32(FP), F24
+	VDUP  V24.S[0], V24.S4
+	MOVD  $numbers<>(SB), R5
+	VLD1  (R0), [V20.S4, V21.S4, V22.S4, V23.S4]
+block:
+	VLD1.P 64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]
+	FOUR_BY(FSUB, 0, 0, 24)
+	EXP
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R1)
+	FOUR(FADD, 20, 20, 0)
+	SUBS   $1, R3, R3
+	BNE    block
+	VST1   [V20.S4, V21.S4, V22.S4, V23.S4], (R0)
+	RET

@@ -887,6 +887,42 @@ func geluTanhAVX2(to, from uintptr, n int)
 // siluAVX2 computes Silu of n values. Reference: Silu.
 func siluAVX2(to, from uintptr, n int)
 
+// softmaxAVX512 computes rows of n values each, neither 0. Reference: Softmax.
+func softmaxAVX512(to, from uintptr, n, rows int)
+
+// sumAVX512 adds n values up. Reference: Sum.
+func sumAVX512(x uintptr, n int) (sum float32)
+
+// deviationsAVX512 adds up what n values are above mean, and the squares of it. Reference: deviations.
+func deviationsAVX512(x uintptr, n int, mean float32) (sum, squares float32)
+
+// standardizeAVX512 writes (x-mean)*inverse*scale + shift of n values. Reference: scaleRow.
+func standardizeAVX512(to, from, scale, shift uintptr, n int, mean, inverse float32)
+
+// standardizePlaneAVX512 writes (x-mean)*inverse*scale + shift of n values. Reference: scalePlane.
+func standardizePlaneAVX512(to, from uintptr, n int, mean, inverse, scale, shift float32)
+
+// spanAVX512 finds the least and the largest of 0 and n values. Reference: span.
+func spanAVX512(x uintptr, n int) (lo, hi float32)
+
+// softmaxAVX2 computes rows of n values each, neither 0. Reference: Softmax.
+func softmaxAVX2(to, from uintptr, n, rows int)
+
+// sumAVX2 adds n values up. Reference: Sum.
+func sumAVX2(x uintptr, n int) (sum float32)
+
+// deviationsAVX2 adds up what n values are above mean, and the squares of it. Reference: deviations.
+func deviationsAVX2(x uintptr, n int, mean float32) (sum, squares float32)
+
+// standardizeAVX2 writes (x-mean)*inverse*scale + shift of n values. Reference: scaleRow.
+func standardizeAVX2(to, from, scale, shift uintptr, n int, mean, inverse float32)
+
+// standardizePlaneAVX2 writes (x-mean)*inverse*scale + shift of n values. Reference: scalePlane.
+func standardizePlaneAVX2(to, from uintptr, n int, mean, inverse, scale, shift float32)
+
+// spanAVX2 finds the least and the largest of 0 and n values. Reference: span.
+func spanAVX2(x uintptr, n int) (lo, hi float32)
+
 // peakInt8AVX512 does 1536 products n times.
 func peakInt8AVX512(n int)
 

@@ -293,3 +293,38 @@ func geluTanh_NEON(to, from *float32, blocks int)
 //
 //go:noescape
 func silu_NEON(to, from *float32, blocks int)
+
+// expSum_NEON writes e^(x-top) of blocks of 16 values, at least one, and adds
+// them to sums. Reference: Softmax.
+//
+//go:noescape
+func expSum_NEON(sums *laneSums, to, from *float32, blocks int, top float32)
+
+// sum_NEON adds blocks of 16 values, at least one, to sums. Reference: laneSums.add.
+//
+//go:noescape
+func sum_NEON(sums *laneSums, x *float32, blocks int)
+
+// deviations_NEON adds x-mean and its square of blocks of 16 values, at least
+// one, to sums and squares. Reference: addDeviations.
+//
+//go:noescape
+func deviations_NEON(sums, squares *laneSums, x *float32, blocks int, mean float32)
+
+// standardize_NEON writes (x-mean)*inverse*scale + shift of blocks of 16
+// values, at least one. Reference: scaleRow.
+//
+//go:noescape
+func standardize_NEON(to, from, scale, shift *float32, blocks int, mean, inverse float32)
+
+// standardizePlane_NEON writes (x-mean)*inverse*scale + shift of blocks of 16
+// values, at least one. Reference: scalePlane.
+//
+//go:noescape
+func standardizePlane_NEON(to, from *float32, blocks int, mean, inverse, scale, shift float32)
+
+// span_NEON lowers least to the least of blocks of 16 values, at least one,
+// and raises most to the largest, lane by lane. Reference: span.
+//
+//go:noescape
+func span_NEON(least, most *laneSums, x *float32, blocks int)

@@ -41,7 +41,7 @@ var smoothFunctions = []struct {
 func smooth(f *file) {
 	for _, s := range []isa{plain512, plain256} {
 		for _, fn := range smoothFunctions {
-			r := f.rowFunction(fn.name, "to, from uintptr, n int", "computes "+fn.reference+" of n values. Reference: "+fn.reference+".", s)
+			r := f.rowFunction(fn.name, "(to, from uintptr, n int)", "computes "+fn.reference+" of n values. Reference: "+fn.reference+".", s)
 			to, from := r.param("to"), r.param("from")
 			r.n = r.param("n")
 			r.hold(fn.held...)

@@ -29,9 +29,9 @@ type block []reg.VecVirtual
 // value is a block, or a float32 that stands for a block of it.
 type value any
 
-// rowFunction begins a function whose parameters are these.
-func (file *file) rowFunction(name, parameters, doc string, s isa) *row {
-	file.plainFunction(name+s.name, parameters, doc)
+// rowFunction begins a function of a signature.
+func (file *file) rowFunction(name, signature, doc string, s isa) *row {
+	file.signed(name+s.name, signature, doc)
 	return &row{function: &function{file: file, isa: s}, held: map[float32]block{}}
 }
 
@@ -94,6 +94,19 @@ func (f *file) number(c float32) Mem {
 
 // fresh returns a new block.
 func (r *row) fresh() block { return block(r.vecs(r.registers())) }
+
+// set returns a block of a constant that lives through a loop.
+func (r *row) set(c float32) block {
+	b := r.fresh()
+	for _, v := range b {
+		if c == 0 {
+			r.clear(v)
+		} else {
+			r.VBROADCASTSS(r.number(c), v)
+		}
+	}
+	return b
+}
 
 // each emits one instruction a register: plain takes the operand b, bcst the
 // memory of a constant where the tier reads one value for all lanes.
@@ -219,11 +232,39 @@ func (r *row) only(x, other block) block {
 	return out
 }
 
-// copyTo overwrites the registers of to, which lives through a loop.
-func (r *row) copyTo(from, to block) {
-	for i := range to {
-		r.VMOVUPS(from[i], to[i])
+// update overwrites a block that lives through a loop.
+func (r *row) update(b, from block) {
+	for i := range b {
+		r.VMOVAPS(from[i], b[i])
 	}
+}
+
+// folded combines the lanes of a block in pairs, as laneSums does, and returns
+// a register whose first lane is the result.
+func (r *row) folded(b block, op func(ops ...Op)) reg.VecVirtual {
+	half, quarter, other := r.YMM(), r.XMM(), r.XMM()
+	if r.zmm() {
+		high := r.YMM()
+		r.VEXTRACTF64X4(Imm(1), b[0], high)
+		op(high, b[0].AsY(), half)
+		r.VEXTRACTF32X4(Imm(1), half, other)
+	} else {
+		op(b[1], b[0], half)
+		r.VEXTRACTF128(Imm(1), half, other)
+	}
+	op(other, half.AsX(), quarter)
+	r.VMOVHLPS(quarter, quarter, other)
+	op(other, quarter, quarter)
+	r.VMOVSHDUP(quarter, other)
+	op(other, quarter, quarter)
+	return quarter
+}
+
+// all is a block of a register's first lane.
+func (r *row) all(x reg.VecVirtual) block {
+	v := r.vec()
+	r.VBROADCASTSS(x, v)
+	return r.repeated(v)
 }
 
 // tail makes the mask of the n values left, 0 < n < rowBlock.
@@ -268,8 +309,9 @@ func (f *file) masks() Mem {
 	return m
 }
 
-// blocks emits a loop over n values: body gets whole blocks, and what is left
-// over as a masked one, and moves its addresses on itself (advance).
+// blocks emits a loop over the values that are left: body gets whole blocks,
+// and what is left over as a masked one, and moves its addresses on itself
+// (advance).
 func (r *row) blocks(label string, body func(masked bool)) {
 	r.SUBQ(Imm(rowBlock), r.n)
 	r.JL(LabelRef(label + "Tail"))
