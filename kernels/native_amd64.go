@@ -51,6 +51,11 @@ var (
 		{AVX2, true, averagePoolInt8Tier(8)},
 	}
 
+	rowsF32Native = []variant[rowsF32Func]{
+		{AVX512, true, rowsF32Tier(16)},
+		{AVX2, true, rowsF32Tier(8)},
+	}
+
 	// Of a tier, the fast one first: pick takes the first that will do.
 	gemmF32Native = []variant[gemmF32Tier]{
 		{AVX512, false, tileF32AVX512.gemm()},

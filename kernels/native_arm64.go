@@ -68,6 +68,7 @@ var (
 	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeNEON[int8](true)}}
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
+	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
 
 	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}

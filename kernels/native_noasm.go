@@ -22,6 +22,7 @@ var (
 	softmaxNative         []variant[softmaxFunc]
 	standardizeNative     []variant[standardizeTier]
 	spanNative            []variant[spanFunc]
+	rowsF32Native         []variant[rowsF32Func]
 	peakInt8Native        []variant[peakLoop]
 	peakF32Native         []variant[peakLoop]
 )

@@ -76,6 +76,16 @@
 #define FMIN(d, n, m) WORD $(0x4ea0f400 | (m)<<16 | (n)<<5 | (d))
 // fneg v{d}.4s, v{n}.4s
 #define FNEG(d, n) WORD $(0x6ea0f800 | (n)<<5 | (d))
+// fabs v{d}.4s, v{n}.4s
+#define FABS(d, n) WORD $(0x4ea0f800 | (n)<<5 | (d))
+// fsqrt v{d}.4s, v{n}.4s
+#define FSQRT(d, n) WORD $(0x6ea1f800 | (n)<<5 | (d))
+// frintm v{d}.4s, v{n}.4s
+#define FRINTM(d, n) WORD $(0x4e219800 | (n)<<5 | (d))
+// frintp v{d}.4s, v{n}.4s
+#define FRINTP(d, n) WORD $(0x4ea18800 | (n)<<5 | (d))
+// frintn v{d}.4s, v{n}.4s
+#define FRINTN(d, n) WORD $(0x4e218800 | (n)<<5 | (d))
 // fcmgt v{d}.4s, v{n}.4s, v{m}.4s
 #define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
 // bit v{d}.16b, v{n}.16b, v{m}.16b

@@ -82,6 +82,25 @@ type poolArgs struct {
 	least   int32   // lower bound of the result
 }
 
+// rowArgs is what the elementwise loops over rows of float32 read: see tileArgs.
+// A row that repeats its first value has 0 for the bytes of a register.
+type rowArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of the first input
+	b       uintptr // first row of the second, where there is one
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	mask    uint64  // a bit for each of these, where the tier has masks
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	aEach   uintptr // bytes of a register, or 0
+	bEach   uintptr // likewise of b
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
 // tilesInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
 var tilesInt8AVX512 = tileSet{lanes: 16, functions: []tileColumn{
 	{tileInt8_6x16_AVX512, tileInt8_4x16_AVX512, tileInt8_2x16_AVX512, tileInt8_1x16_AVX512},
@@ -155,6 +174,86 @@ var tilesF16AVX2 = tileSet{lanes: 8, functions: []tileColumn{
 	{tileF16_6x8_AVX2, tileF16_4x8_AVX2, tileF16_2x8_AVX2, tileF16_1x8_AVX2},
 	{tileF16_6x16_AVX2, tileF16_4x16_AVX2, tileF16_2x16_AVX2, tileF16_1x16_AVX2},
 }}
+
+// rowsF32AVX512 runs the loop of op.
+func rowsF32AVX512(op OpF32, args *rowArgs) {
+	switch op {
+	case OpAdd:
+		addF32AVX512(args)
+	case OpSub:
+		subF32AVX512(args)
+	case OpMul:
+		mulF32AVX512(args)
+	case OpDiv:
+		divF32AVX512(args)
+	case OpMin:
+		minF32AVX512(args)
+	case OpMax:
+		maxF32AVX512(args)
+	case OpPrelu:
+		preluF32AVX512(args)
+	case OpClip:
+		clipF32AVX512(args)
+	case OpHardSigmoid:
+		hardSigmoidF32AVX512(args)
+	case OpHardSwish:
+		hardSwishF32AVX512(args)
+	case OpAbs:
+		absF32AVX512(args)
+	case OpNeg:
+		negF32AVX512(args)
+	case OpSqrt:
+		sqrtF32AVX512(args)
+	case OpReciprocal:
+		reciprocalF32AVX512(args)
+	case OpFloor:
+		floorF32AVX512(args)
+	case OpCeil:
+		ceilF32AVX512(args)
+	case OpRound:
+		roundF32AVX512(args)
+	}
+}
+
+// rowsF32AVX2 runs the loop of op.
+func rowsF32AVX2(op OpF32, args *rowArgs) {
+	switch op {
+	case OpAdd:
+		addF32AVX2(args)
+	case OpSub:
+		subF32AVX2(args)
+	case OpMul:
+		mulF32AVX2(args)
+	case OpDiv:
+		divF32AVX2(args)
+	case OpMin:
+		minF32AVX2(args)
+	case OpMax:
+		maxF32AVX2(args)
+	case OpPrelu:
+		preluF32AVX2(args)
+	case OpClip:
+		clipF32AVX2(args)
+	case OpHardSigmoid:
+		hardSigmoidF32AVX2(args)
+	case OpHardSwish:
+		hardSwishF32AVX2(args)
+	case OpAbs:
+		absF32AVX2(args)
+	case OpNeg:
+		negF32AVX2(args)
+	case OpSqrt:
+		sqrtF32AVX2(args)
+	case OpReciprocal:
+		reciprocalF32AVX2(args)
+	case OpFloor:
+		floorF32AVX2(args)
+	case OpCeil:
+		ceilF32AVX2(args)
+	case OpRound:
+		roundF32AVX2(args)
+	}
+}
 
 // peakInt8AVX512MACs is what one turn of peakInt8AVX512 multiplies.
 const peakInt8AVX512MACs = 1536
@@ -922,6 +1021,176 @@ func standardizePlaneAVX2(to, from uintptr, n int, mean, inverse, scale, shift f
 
 // spanAVX2 finds the least and the largest of 0 and n values. Reference: span.
 func spanAVX2(x uintptr, n int) (lo, hi float32)
+
+// addF32AVX512 is add of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func addF32AVX512(args *rowArgs)
+
+// subF32AVX512 is sub of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func subF32AVX512(args *rowArgs)
+
+// mulF32AVX512 is mul of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func mulF32AVX512(args *rowArgs)
+
+// divF32AVX512 is div of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func divF32AVX512(args *rowArgs)
+
+// minF32AVX512 is min of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func minF32AVX512(args *rowArgs)
+
+// maxF32AVX512 is max of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func maxF32AVX512(args *rowArgs)
+
+// preluF32AVX512 is prelu of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func preluF32AVX512(args *rowArgs)
+
+// clipF32AVX512 is clip of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func clipF32AVX512(args *rowArgs)
+
+// hardSigmoidF32AVX512 is hardSigmoid of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSigmoidF32AVX512(args *rowArgs)
+
+// hardSwishF32AVX512 is hardSwish of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSwishF32AVX512(args *rowArgs)
+
+// absF32AVX512 is abs of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func absF32AVX512(args *rowArgs)
+
+// negF32AVX512 is neg of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func negF32AVX512(args *rowArgs)
+
+// sqrtF32AVX512 is sqrt of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func sqrtF32AVX512(args *rowArgs)
+
+// reciprocalF32AVX512 is reciprocal of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func reciprocalF32AVX512(args *rowArgs)
+
+// floorF32AVX512 is floor of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func floorF32AVX512(args *rowArgs)
+
+// ceilF32AVX512 is ceil of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func ceilF32AVX512(args *rowArgs)
+
+// roundF32AVX512 is round of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func roundF32AVX512(args *rowArgs)
+
+// addF32AVX2 is add of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func addF32AVX2(args *rowArgs)
+
+// subF32AVX2 is sub of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func subF32AVX2(args *rowArgs)
+
+// mulF32AVX2 is mul of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func mulF32AVX2(args *rowArgs)
+
+// divF32AVX2 is div of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func divF32AVX2(args *rowArgs)
+
+// minF32AVX2 is min of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func minF32AVX2(args *rowArgs)
+
+// maxF32AVX2 is max of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func maxF32AVX2(args *rowArgs)
+
+// preluF32AVX2 is prelu of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func preluF32AVX2(args *rowArgs)
+
+// clipF32AVX2 is clip of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func clipF32AVX2(args *rowArgs)
+
+// hardSigmoidF32AVX2 is hardSigmoid of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSigmoidF32AVX2(args *rowArgs)
+
+// hardSwishF32AVX2 is hardSwish of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSwishF32AVX2(args *rowArgs)
+
+// absF32AVX2 is abs of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func absF32AVX2(args *rowArgs)
+
+// negF32AVX2 is neg of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func negF32AVX2(args *rowArgs)
+
+// sqrtF32AVX2 is sqrt of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func sqrtF32AVX2(args *rowArgs)
+
+// reciprocalF32AVX2 is reciprocal of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func reciprocalF32AVX2(args *rowArgs)
+
+// floorF32AVX2 is floor of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func floorF32AVX2(args *rowArgs)
+
+// ceilF32AVX2 is ceil of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func ceilF32AVX2(args *rowArgs)
+
+// roundF32AVX2 is round of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func roundF32AVX2(args *rowArgs)
 
 // peakInt8AVX512 does 1536 products n times.
 func peakInt8AVX512(n int)

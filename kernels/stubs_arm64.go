@@ -60,6 +60,25 @@ type loopArgs struct {
 	most   int32   // upper bound
 }
 
+// rowArgs is what the elementwise loops over rows of float32 read: see
+// tileArgs. A row that repeats its first value has 0 for the bytes from one
+// register, or value, to the next.
+type rowArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of the first input
+	b       uintptr // first row of the second, where there is one
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	aEach   uintptr // bytes of a value, or 0
+	bEach   uintptr // likewise of b
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
 // poolArgs is what the pools read: see tileArgs.
 type poolArgs struct {
 	in      uintptr // where the window of the first pixel begins
@@ -328,3 +347,56 @@ func standardizePlane_NEON(to, from *float32, blocks int, mean, inverse, scale, 
 //
 //go:noescape
 func span_NEON(least, most *laneSums, x *float32, blocks int)
+
+// Elementwise loops over rows: see rows_f32.go.
+
+//go:noescape
+func addF32_NEON(args *rowArgs)
+
+//go:noescape
+func subF32_NEON(args *rowArgs)
+
+//go:noescape
+func mulF32_NEON(args *rowArgs)
+
+//go:noescape
+func divF32_NEON(args *rowArgs)
+
+//go:noescape
+func minF32_NEON(args *rowArgs)
+
+//go:noescape
+func maxF32_NEON(args *rowArgs)
+
+//go:noescape
+func preluF32_NEON(args *rowArgs)
+
+//go:noescape
+func clipF32_NEON(args *rowArgs)
+
+//go:noescape
+func hardSigmoidF32_NEON(args *rowArgs)
+
+//go:noescape
+func hardSwishF32_NEON(args *rowArgs)
+
+//go:noescape
+func absF32_NEON(args *rowArgs)
+
+//go:noescape
+func negF32_NEON(args *rowArgs)
+
+//go:noescape
+func sqrtF32_NEON(args *rowArgs)
+
+//go:noescape
+func reciprocalF32_NEON(args *rowArgs)
+
+//go:noescape
+func floorF32_NEON(args *rowArgs)
+
+//go:noescape
+func ceilF32_NEON(args *rowArgs)
+
+//go:noescape
+func roundF32_NEON(args *rowArgs)

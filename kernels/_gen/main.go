@@ -45,6 +45,7 @@ func main() {
 		{"loops_int8", loopsInt8},
 		{"smooth", smooth},
 		{"norm_f32", normsF32},
+		{"rows_f32", rowsF32},
 		{"peak", peaks},
 	} {
 		out := &file{Context: build.NewContext(), stubs: s, constants: map[string]operand.Mem{}, maps: map[string][]registers{}}
