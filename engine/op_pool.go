@@ -100,14 +100,15 @@ func lowerMaxPool(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Use(c.target)
 	if t == model.I8 {
-		p.Use(c.target)
 		k := named("maxpool-int8")
 		k.tier = p.Tier()
 		k.bind = int8s(func(out, in []int8, _ []byte) { p.Int8(out, in) })
 		return k, nil
 	}
 	k := named("maxpool-f32")
+	k.tier = p.Tier()
 	k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
 	return k, nil
 }
@@ -174,7 +175,9 @@ func lowerAveragePool(c *call) (*kernel, error) {
 		return nil, err
 	}
 	if c.in[0].Type == model.F32 {
+		p.Use(c.target)
 		k := named("averagepool-f32")
+		k.tier = p.Tier()
 		k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
 		return k, nil
 	}

@@ -443,6 +443,98 @@ tap:
 	VZEROUPPER
 	RET
 
+// func maxPoolF32AVX512(args *poolArgs)
+// Requires: AVX, AVX512BW, AVX512F, CMOV
+TEXT ·maxPoolF32AVX512(SB), NOSPLIT, $0-8
+	// a register of channels passes over the taps.
+	// 	AX args   Z0 -Inf   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Z1 largest
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	MOVL         $0xff800000, CX
+	VPBROADCASTD CX, Z0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ    $-1, BX
+	CMPQ    CX, $0x01
+	CMOVQEQ poolArgs_mask(AX), BX
+	KMOVQ   BX, K1
+	MOVQ    poolArgs_in(AX), BX
+	ADDQ    DX, BX
+	MOVQ    poolArgs_out(AX), DI
+	ADDQ    DX, DI
+	MOVQ    poolArgs_pixels(AX), SI
+
+pixel:
+	VMOVUPS Z0, Z1
+	MOVQ    poolArgs_taps(AX), R8
+	MOVQ    poolArgs_count(AX), R9
+
+tap:
+	MOVQ      (R8), R10
+	VMOVUPS.Z (BX)(R10*4), K1, Z2
+	VMAXPS    Z1, Z2, Z1
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       tap
+	VMOVUPS   Z1, K1, (DI)
+	ADDQ      poolArgs_inStep(AX), BX
+	ADDQ      poolArgs_outStep(AX), DI
+	DECQ      SI
+	JNZ       pixel
+	ADDQ      $0x40, DX
+	DECQ      CX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+// func sumPoolF32AVX512(args *poolArgs)
+// Requires: AVX, AVX512BW, AVX512F, CMOV
+TEXT ·sumPoolF32AVX512(SB), NOSPLIT, $0-8
+	// a register of sums passes over the taps.
+	// 	AX args   Z0 scale   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Z1 sums
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	VBROADCASTSS poolArgs_scale(AX), Z0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ    $-1, BX
+	CMPQ    CX, $0x01
+	CMOVQEQ poolArgs_mask(AX), BX
+	KMOVQ   BX, K1
+	MOVQ    poolArgs_in(AX), BX
+	ADDQ    DX, BX
+	MOVQ    poolArgs_out(AX), DI
+	ADDQ    DX, DI
+	MOVQ    poolArgs_pixels(AX), SI
+
+pixel:
+	VPXORD Z1, Z1, Z1
+	MOVQ   poolArgs_taps(AX), R8
+	MOVQ   poolArgs_count(AX), R9
+
+tap:
+	MOVQ      (R8), R10
+	VMOVUPS.Z (BX)(R10*4), K1, Z2
+	VADDPS    Z2, Z1, Z1
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       tap
+	VDIVPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (DI)
+	ADDQ      poolArgs_inStep(AX), BX
+	ADDQ      poolArgs_outStep(AX), DI
+	DECQ      SI
+	JNZ       pixel
+	ADDQ      $0x40, DX
+	DECQ      CX
+	JNZ       block
+	VZEROUPPER
+	RET
+
 // func addInt8AVX2(args *loopArgs)
 // Requires: AVX, AVX2
 TEXT ·addInt8AVX2(SB), NOSPLIT, $0-8
@@ -859,5 +951,90 @@ tap:
 	ADDQ      $0x20, DX
 	DECQ      CX
 	JNZ       block
+	VZEROUPPER
+	RET
+
+// func maxPoolF32AVX2(args *poolArgs)
+// Requires: AVX, AVX2
+TEXT ·maxPoolF32AVX2(SB), NOSPLIT, $0-8
+	// a register of channels passes over the taps.
+	// 	AX args   Y0 -Inf   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Y1 largest
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	MOVL         $0xff800000, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ poolArgs_in(AX), BX
+	ADDQ DX, BX
+	MOVQ poolArgs_out(AX), DI
+	ADDQ DX, DI
+	MOVQ poolArgs_pixels(AX), SI
+
+pixel:
+	VMOVUPS Y0, Y1
+	MOVQ    poolArgs_taps(AX), R8
+	MOVQ    poolArgs_count(AX), R9
+
+tap:
+	MOVQ    (R8), R10
+	VMOVUPS (BX)(R10*4), Y2
+	VMAXPS  Y1, Y2, Y1
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     tap
+	VMOVUPS Y1, (DI)
+	ADDQ    poolArgs_inStep(AX), BX
+	ADDQ    poolArgs_outStep(AX), DI
+	DECQ    SI
+	JNZ     pixel
+	ADDQ    $0x20, DX
+	DECQ    CX
+	JNZ     block
+	VZEROUPPER
+	RET
+
+// func sumPoolF32AVX2(args *poolArgs)
+// Requires: AVX, AVX2
+TEXT ·sumPoolF32AVX2(SB), NOSPLIT, $0-8
+	// a register of sums passes over the taps.
+	// 	AX args   Y0 scale   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Y1 sums
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	VBROADCASTSS poolArgs_scale(AX), Y0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ poolArgs_in(AX), BX
+	ADDQ DX, BX
+	MOVQ poolArgs_out(AX), DI
+	ADDQ DX, DI
+	MOVQ poolArgs_pixels(AX), SI
+
+pixel:
+	VPXOR Y1, Y1, Y1
+	MOVQ  poolArgs_taps(AX), R8
+	MOVQ  poolArgs_count(AX), R9
+
+tap:
+	MOVQ    (R8), R10
+	VMOVUPS (BX)(R10*4), Y2
+	VADDPS  Y2, Y1, Y1
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     tap
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (DI)
+	ADDQ    poolArgs_inStep(AX), BX
+	ADDQ    poolArgs_outStep(AX), DI
+	DECQ    SI
+	JNZ     pixel
+	ADDQ    $0x20, DX
+	DECQ    CX
+	JNZ     block
 	VZEROUPPER
 	RET

@@ -122,6 +122,42 @@ func TestAveragePoolInt8Tiers(t *testing.T) {
 	})
 }
 
+func TestMaxPoolF32Tiers(t *testing.T) {
+	forVariants(t, maxPoolF32Variants, func(t *testing.T, target Target) {
+		for i, g := range append(pools(), paddedPool) {
+			p, err := NewMaxPool(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, end := seeded(uint64(i)), i%2 == 0
+			in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
+			p.F32(want, in)
+			p.Use(target)
+			p.F32(out, in)
+			sameBits(t, fmt.Sprintf("%+v", g), out, want)
+		}
+	})
+}
+
+func TestAveragePoolF32Tiers(t *testing.T) {
+	forVariants(t, averagePoolF32Variants, func(t *testing.T, target Target) {
+		for i, g := range append(pools(), paddedPool) {
+			for _, countPad := range []bool{false, true} {
+				p, err := NewAveragePool(g, countPad, g.PadTop, g.PadLeft)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, end := seeded(uint64(i)), i%2 == 0
+				in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
+				p.F32(want, in)
+				p.Use(target)
+				p.F32(out, in)
+				sameBits(t, fmt.Sprintf("%+v", g), out, want)
+			}
+		}
+	})
+}
+
 // What the kernels keep per run is in the caller's scratch: nothing is
 // allocated, whatever the tier.
 func TestRunsAllocateNothing(t *testing.T) {
@@ -145,6 +181,12 @@ func TestRunsAllocateNothing(t *testing.T) {
 		}
 		pool.Use(target)
 		_, quantize := Quantizer[int8](target)
+		rows, err := NewBroadcast([]int{3, 33}, []int{33})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, sum := BinaryF32(target, OpAdd, rows)
+		_, relu := UnaryF32(target, OpClip, 0, 6)
 		scratch := make([]byte, max(conv.Scratch(), gemm.Scratch(), depth.Scratch(), convF.Scratch(), gemmF.Scratch(), depthF.Scratch()))
 		if n := testing.AllocsPerRun(3, func() {
 			conv.Run(out, in, scratch)
@@ -155,6 +197,9 @@ func TestRunsAllocateNothing(t *testing.T) {
 			depthF.Run(realOut, reals, scratch)
 			add.Run(out, in, in)
 			pool.Int8(out, in)
+			pool.F32(realOut, reals)
+			sum(realOut[:99], reals, reals)
+			relu(realOut[:99], reals[:99])
 			quantize(out, reals, 1, 0)
 		}); n != 0 {
 			t.Errorf("%v: %v allocations", tier, n)

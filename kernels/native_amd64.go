@@ -51,6 +51,14 @@ var (
 		{AVX2, true, averagePoolInt8Tier(8)},
 	}
 
+	maxPoolF32Native = []variant[maxPoolF32Func]{
+		{AVX512, true, maxPoolF32Tier(16)},
+		{AVX2, true, maxPoolF32Tier(8)},
+	}
+	averagePoolF32Native = []variant[averagePoolF32Func]{
+		{AVX512, true, averagePoolF32Tier(16)},
+		{AVX2, true, averagePoolF32Tier(8)},
+	}
 	rowsF32Native = []variant[rowsF32Func]{
 		{AVX512, true, rowsF32Tier(16)},
 		{AVX2, true, rowsF32Tier(8)},

@@ -69,6 +69,8 @@ var (
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
 	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
+	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}
+	averagePoolF32Native  = []variant[averagePoolF32Func]{{NEON, true, averagePoolF32Tier(4)}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
 
 	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}

@@ -23,6 +23,8 @@ var (
 	standardizeNative     []variant[standardizeTier]
 	spanNative            []variant[spanFunc]
 	rowsF32Native         []variant[rowsF32Func]
+	maxPoolF32Native      []variant[maxPoolF32Func]
+	averagePoolF32Native  []variant[averagePoolF32Func]
 	peakInt8Native        []variant[peakLoop]
 	peakF32Native         []variant[peakLoop]
 )

@@ -67,15 +67,15 @@ type loopArgs struct {
 // poolArgs is what the pools read: see tileArgs.
 type poolArgs struct {
 	in      uintptr // where the window of the first pixel begins
-	taps    uintptr // list of the distances of taps from there
+	taps    uintptr // list of the distances of taps from there, in elements
 	count   uintptr // how many taps
 	out     uintptr // first pixel of the result
 	outStep uintptr // bytes from one pixel of the result to the next
 	inStep  uintptr // bytes from a pixel's tap to that of the next
 	pixels  uintptr // how many
-	blocks  uintptr // of as many channels as a register has bytes
+	blocks  uintptr // of as many channels as a register holds
 	mask    uint64  // a bit for each channel of the last block, where the tier has masks
-	scale   float32 // of a sum
+	scale   float32 // of a sum; of float32, what it is divided by
 	hi      float32 // upper bound of a value before zero is added
 	start   int32   // what sums begin with
 	zero    int32   // zero point of the result
@@ -909,6 +909,16 @@ func maxPoolInt8AVX512(args *poolArgs)
 //go:noescape
 func sumPoolInt8AVX512(args *poolArgs)
 
+// maxPoolF32AVX512 finds the largest of the taps, 16 channels at once. Reference: maxPool.
+//
+//go:noescape
+func maxPoolF32AVX512(args *poolArgs)
+
+// sumPoolF32AVX512 divides the sum of the taps by scale, 16 channels at once. Reference: averagePoolF32Generic.
+//
+//go:noescape
+func sumPoolF32AVX512(args *poolArgs)
+
 // addInt8AVX2 adds two scaled int8 arrays. Reference: addInt8Generic.
 //
 //go:noescape
@@ -1021,6 +1031,15 @@ func standardizePlaneAVX2(to, from uintptr, n int, mean, inverse, scale, shift f
 
 // spanAVX2 finds the least and the largest of 0 and n values. Reference: span.
 func spanAVX2(x uintptr, n int) (lo, hi float32)
+// maxPoolF32AVX2 finds the largest of the taps, 8 channels at once. Reference: maxPool.
+//
+//go:noescape
+func maxPoolF32AVX2(args *poolArgs)
+
+// sumPoolF32AVX2 divides the sum of the taps by scale, 8 channels at once. Reference: averagePoolF32Generic.
+//
+//go:noescape
+func sumPoolF32AVX2(args *poolArgs)
 
 // addF32AVX512 is add of rows. Reference: rowsF32Generic.
 //

@@ -88,6 +88,7 @@ type poolArgs struct {
 	outStep uintptr // bytes from one pixel of the result to the next
 	inStep  uintptr // bytes from a pixel's tap to that of the next
 	pixels  uintptr // how many
+	mask    uint64  // not looked at: no tier of arm64 has masks
 	blocks  uintptr // of 16 channels
 	scale   float32 // of a sum
 	start   int32   // what sums begin with
@@ -212,6 +213,12 @@ func maxPoolInt8_NEON(args *poolArgs)
 
 //go:noescape
 func sumPoolInt8_NEON(args *poolArgs)
+
+//go:noescape
+func maxPoolF32_NEON(args *poolArgs)
+
+//go:noescape
+func sumPoolF32_NEON(args *poolArgs)
 
 //go:noescape
 func depthwiseInt8_3x3s1_DOTPROD(args *depthwiseArgs)

@@ -36,6 +36,8 @@ func loopsInt8(f *file) {
 		}
 		f.maxPoolInt8(s)
 		f.sumPoolInt8(s)
+		f.maxPoolF32(s)
+		f.sumPoolF32(s)
 	}
 }
 
@@ -171,15 +173,15 @@ var poolArgs = &args{
 	doc:  "is what the pools read: see tileArgs.",
 	fields: []field{
 		{"in", "uintptr", "where the window of the first pixel begins"},
-		{"taps", "uintptr", "list of the distances of taps from there"},
+		{"taps", "uintptr", "list of the distances of taps from there, in elements"},
 		{"count", "uintptr", "how many taps"},
 		{"out", "uintptr", "first pixel of the result"},
 		{"outStep", "uintptr", "bytes from one pixel of the result to the next"},
 		{"inStep", "uintptr", "bytes from a pixel's tap to that of the next"},
 		{"pixels", "uintptr", "how many"},
-		{"blocks", "uintptr", "of as many channels as a register has bytes"},
+		{"blocks", "uintptr", "of as many channels as a register holds"},
 		{"mask", "uint64", "a bit for each channel of the last block, where the tier has masks"},
-		{"scale", "float32", "of a sum"},
+		{"scale", "float32", "of a sum; of float32, what it is divided by"},
 		{"hi", "float32", "upper bound of a value before zero is added"},
 		{"start", "int32", "what sums begin with"},
 		{"zero", "int32", "zero point of the result"},
@@ -263,6 +265,56 @@ func (file *file) maxPoolInt8(s isa) {
 		} else {
 			f.VMOVDQU(most, Mem{Base: out})
 		}
+	})
+}
+
+// tapsF32 emits a loop over taps of float32, which are loaded into v.
+func (f *function) tapsF32(at reg.GPVirtual, mask reg.Register, v reg.VecVirtual, body func()) {
+	f.tapLoop(at, func(tap Mem) {
+		tap.Base, tap.Index, tap.Scale = at, tap.Base, 4
+		if f.zmm() {
+			f.loadMasked(tap, mask, v)
+		} else {
+			f.load(tap, v)
+		}
+		body()
+	})
+}
+
+// storeBlock stores a block of channels.
+func (f *function) storeBlock(v reg.VecVirtual, mask reg.Register, out reg.GPVirtual) {
+	if f.zmm() {
+		f.storeMasked(v, mask, Mem{Base: out})
+	} else {
+		f.VMOVUPS(v, Mem{Base: out})
+	}
+}
+
+func (file *file) maxPoolF32(s isa) {
+	f := file.function("maxPoolF32"+s.name, s, poolArgs, fmt.Sprintf("finds the largest of the taps, %d channels at once. Reference: maxPool.", s.lanes),
+		"a register of channels passes over the taps.")
+	least := f.bits("-Inf", 0xff800000)
+	f.pool(func(at, out reg.GPVirtual, mask reg.Register) {
+		most, v := f.vec(), f.vec()
+		f.usesVecs("largest", most)
+		f.load(least, most)
+		// The second operand is what NaN and equal zeros give.
+		f.tapsF32(at, mask, v, func() { f.VMAXPS(most, v, most) })
+		f.storeBlock(most, mask, out)
+	})
+}
+
+func (file *file) sumPoolF32(s isa) {
+	f := file.function("sumPoolF32"+s.name, s, poolArgs, fmt.Sprintf("divides the sum of the taps by scale, %d channels at once. Reference: averagePoolF32Generic.", s.lanes),
+		"a register of sums passes over the taps.")
+	scale := f.spread("scale")
+	f.pool(func(at, out reg.GPVirtual, mask reg.Register) {
+		sum, v := f.vec(), f.vec()
+		f.usesVecs("sums", sum)
+		f.clear(sum)
+		f.tapsF32(at, mask, v, func() { f.VADDPS(v, sum, sum) })
+		f.VDIVPS(scale, sum, sum)
+		f.storeBlock(sum, mask, out)
 	})
 }
 
