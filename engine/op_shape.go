@@ -187,8 +187,9 @@ func lowerTranspose(c *call) (*kernel, error) {
 	if !t.Moves() {
 		return lowerAlias(c)
 	}
+	t.Use(c.target)
 	k := named("transpose")
-	k.bind = moves(t.Run)
+	k.tier, k.bind = t.Tier(), moves(t.Run)
 	return k, nil
 }
 

@@ -59,6 +59,10 @@ var (
 		{AVX512, true, averagePoolF32Tier(16)},
 		{AVX2, true, averagePoolF32Tier(8)},
 	}
+	transposeNative = []variant[transposeFunc]{
+		{AVX512, true, transposeTiles(16)},
+		{AVX2, true, transposeTiles(8)},
+	}
 	rowsF32Native = []variant[rowsF32Func]{
 		{AVX512, true, rowsF32Tier(16)},
 		{AVX2, true, rowsF32Tier(8)},

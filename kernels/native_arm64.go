@@ -71,6 +71,7 @@ var (
 	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
 	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}
 	averagePoolF32Native  = []variant[averagePoolF32Func]{{NEON, true, averagePoolF32Tier(4)}}
+	transposeNative       = []variant[transposeFunc]{{NEON, true, transposeTiles(4)}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
 
 	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}

@@ -25,6 +25,7 @@ var (
 	rowsF32Native         []variant[rowsF32Func]
 	maxPoolF32Native      []variant[maxPoolF32Func]
 	averagePoolF32Native  []variant[averagePoolF32Func]
+	transposeNative       []variant[transposeFunc]
 	peakInt8Native        []variant[peakLoop]
 	peakF32Native         []variant[peakLoop]
 )

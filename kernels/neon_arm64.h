@@ -136,6 +136,10 @@
 #define ZIP1_H(d, n, m) WORD $(0x4e403800 | (m)<<16 | (n)<<5 | (d))
 // zip2 v{d}.8h, v{n}.8h, v{m}.8h
 #define ZIP2_H(d, n, m) WORD $(0x4e407800 | (m)<<16 | (n)<<5 | (d))
+// zip1 v{d}.4s, v{n}.4s, v{m}.4s
+#define ZIP1_S(d, n, m) WORD $(0x4e803800 | (m)<<16 | (n)<<5 | (d))
+// zip2 v{d}.4s, v{n}.4s, v{m}.4s
+#define ZIP2_S(d, n, m) WORD $(0x4e807800 | (m)<<16 | (n)<<5 | (d))
 // zip1 v{d}.2d, v{n}.2d, v{m}.2d
 #define ZIP1_D(d, n, m) WORD $(0x4ec03800 | (m)<<16 | (n)<<5 | (d))
 // zip2 v{d}.2d, v{n}.2d, v{m}.2d

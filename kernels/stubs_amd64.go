@@ -101,6 +101,17 @@ type rowArgs struct {
 	q       float32 // second parameter
 }
 
+// transposeArgs is what the transposes of square tiles read: see tileArgs. A tile takes
+// as many neighbouring values of as many lines and makes columns of them; the
+// next tile takes what stands behind in the same lines.
+type transposeArgs struct {
+	in      uintptr // first value of the first line
+	inStep  uintptr // bytes from line to line
+	out     uintptr // first row of the result
+	outStep uintptr // bytes from row to row
+	tiles   uintptr // how many, at least 1
+}
+
 // tilesInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
 var tilesInt8AVX512 = tileSet{lanes: 16, functions: []tileColumn{
 	{tileInt8_6x16_AVX512, tileInt8_4x16_AVX512, tileInt8_2x16_AVX512, tileInt8_1x16_AVX512},
@@ -1210,6 +1221,21 @@ func ceilF32AVX2(args *rowArgs)
 //
 //go:noescape
 func roundF32AVX2(args *rowArgs)
+
+// transpose16x16AVX512 turns lines of 32-bit values into columns, 16 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose16x16AVX512(args *transposeArgs)
+
+// transpose8x8AVX2 turns lines of 32-bit values into columns, 8 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose8x8AVX2(args *transposeArgs)
+
+// transpose4x4AVX2 turns lines of 32-bit values into columns, 4 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose4x4AVX2(args *transposeArgs)
 
 // peakInt8AVX512 does 1536 products n times.
 func peakInt8AVX512(n int)

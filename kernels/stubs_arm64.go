@@ -79,6 +79,17 @@ type rowArgs struct {
 	q       float32 // second parameter
 }
 
+// transposeArgs is what the transposes of square tiles read: see tileArgs. A
+// tile takes as many neighbouring values of as many lines and makes columns of
+// them; the next tile takes what stands behind in the same lines.
+type transposeArgs struct {
+	in      uintptr // first value of the first line
+	inStep  uintptr // bytes from line to line
+	out     uintptr // first row of the result
+	outStep uintptr // bytes from row to row
+	tiles   uintptr // how many, at least 1
+}
+
 // poolArgs is what the pools read: see tileArgs.
 type poolArgs struct {
 	in      uintptr // where the window of the first pixel begins
@@ -407,3 +418,6 @@ func ceilF32_NEON(args *rowArgs)
 
 //go:noescape
 func roundF32_NEON(args *rowArgs)
+
+//go:noescape
+func transpose4x4_NEON(args *transposeArgs)

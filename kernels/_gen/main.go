@@ -46,6 +46,7 @@ func main() {
 		{"smooth", smooth},
 		{"norm_f32", normsF32},
 		{"rows_f32", rowsF32},
+		{"transpose", transposes},
 		{"peak", peaks},
 	} {
 		out := &file{Context: build.NewContext(), stubs: s, constants: map[string]operand.Mem{}, maps: map[string][]registers{}}
