@@ -965,6 +965,16 @@ func maxPoolInt8AVX2(args *poolArgs)
 //go:noescape
 func sumPoolInt8AVX2(args *poolArgs)
 
+// maxPoolF32AVX2 finds the largest of the taps, 8 channels at once. Reference: maxPool.
+//
+//go:noescape
+func maxPoolF32AVX2(args *poolArgs)
+
+// sumPoolF32AVX2 divides the sum of the taps by scale, 8 channels at once. Reference: averagePoolF32Generic.
+//
+//go:noescape
+func sumPoolF32AVX2(args *poolArgs)
+
 // expAVX512 computes Exp of n values. Reference: Exp.
 func expAVX512(to, from uintptr, n int)
 
@@ -1042,15 +1052,6 @@ func standardizePlaneAVX2(to, from uintptr, n int, mean, inverse, scale, shift f
 
 // spanAVX2 finds the least and the largest of 0 and n values. Reference: span.
 func spanAVX2(x uintptr, n int) (lo, hi float32)
-// maxPoolF32AVX2 finds the largest of the taps, 8 channels at once. Reference: maxPool.
-//
-//go:noescape
-func maxPoolF32AVX2(args *poolArgs)
-
-// sumPoolF32AVX2 divides the sum of the taps by scale, 8 channels at once. Reference: averagePoolF32Generic.
-//
-//go:noescape
-func sumPoolF32AVX2(args *poolArgs)
 
 // addF32AVX512 is add of rows. Reference: rowsF32Generic.
 //
