@@ -52,6 +52,11 @@ func depthwises() []Geometry {
 	for _, c := range []int{40, 64, 65, 130} { // more than a block of channels, more rows than are computed at once
 		list = append(list, square(19, c, c, 3, 1, c), square(19, c, c, 5, 2, c), square(9, c, c, 3, 2, c))
 	}
+	for _, c := range []int{1, 8, 13, 16, 30, 32} { // a block has room for the channels of 2, 4 or 8 pixels
+		g := square(16, c, c, 3, 1, c)
+		g.N, g.H, g.OH = 2, 9, 9
+		list = append(list, g, square(12, c, c, 3, 1, c), square(10, c, c, 5, 1, c))
+	}
 	return list
 }
 
@@ -252,12 +257,12 @@ func TestDepthwiseInt8(t *testing.T) {
 	forVariants(t, depthwiseInt8Variants, func(t *testing.T, target Target) {
 		for i, g := range depthwises() {
 			r, end := seeded(uint64(i)), i%2 == 0
-			w, in := randomWeights(t, r, g), randomInt8(t, r, g.H*g.W*g.C, end)
+			w, in := randomWeights(t, r, g), randomInt8(t, r, g.N*g.H*g.W*g.C, end)
 			k, err := PackDepthwiseInt8(target, g, w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := guard.Of[int8](t, g.OH*g.OW*g.C, end)
+			out := guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end)
 			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
 			same(t, fmt.Sprintf("%+v", g), out, naiveInt8(g, in, w))
 		}
@@ -268,13 +273,13 @@ func TestDepthwiseF32(t *testing.T) {
 	forVariants(t, depthwiseF32Variants, func(t *testing.T, target Target) {
 		for i, g := range depthwises() {
 			r, end := seeded(uint64(i)), i%2 == 0
-			in := randomF32(t, r, g.H*g.W*g.C, end)
+			in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
 			w := WeightsF32{W: randomF32(t, r, g.C*g.KH*g.KW, end), Bias: randomF32(t, r, g.C, end), Clamp: Clamp{0, 6}}
 			k, err := PackDepthwiseF32(target, g, w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := guard.Of[float32](t, g.OH*g.OW*g.C, end)
+			out := guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end)
 			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
 			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, w, out)
 		}

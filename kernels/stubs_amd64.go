@@ -29,22 +29,25 @@ type tileArgs struct {
 
 // depthwiseArgs is what a depthwise function reads. See tileArgs.
 type depthwiseArgs struct {
-	taps    uintptr // addresses of the taps of the first pixel, or of rows: [groups][4 or 2]
-	groups  uintptr // how many
-	terms   uintptr // how many weights of a tap are added up to one
-	weights uintptr // [blocks][groups][terms][4 registers]
-	bias    uintptr // [blocks][4 registers]
-	scale   uintptr // [blocks][4 registers], float32
-	out     uintptr // first pixel of the result
-	outStep uintptr // bytes from one pixel of the result to the next
-	inStep  uintptr // bytes from a pixel's tap to that of the next
-	pixels  uintptr // how many
-	blocks  uintptr // of 4 registers of channels
-	mask    uint64  // a bit for each channel of the last block, where the tier has masks
-	lo      float32 // lower bound of a float result
-	hi      float32 // upper bound, of a requantised value before zero is added
-	zero    int32   // zero point of the result
-	least   int32   // lower bound of a requantised value, zero added
+	taps     uintptr // addresses of the taps of each row's first pixel: [rows][groups][4 or 2], or of the rows of the kernel: [rows][kernel]
+	groups   uintptr // how many
+	terms    uintptr // how many weights of a tap are added up to one
+	weights  uintptr // [blocks][groups][terms][4 registers]
+	bias     uintptr // [blocks][4 registers]
+	scale    uintptr // [blocks][4 registers], float32
+	out      uintptr // first pixel of the result; rows follow one another
+	outStep  uintptr // bytes from one pixel of the result to the next
+	inStep   uintptr // bytes from a pixel's tap to that of the next, or from column to column
+	pixels   uintptr // how many in a row
+	rows     uintptr // how many, for the integer functions
+	row      uintptr // the taps of the row at hand, and
+	rowsLeft uintptr // how many there are from it on: functions keep both here
+	blocks   uintptr // of 4 registers of channels; counted down
+	mask     uint64  // a bit for each channel of the last block, where the tier has masks
+	lo       float32 // lower bound of a float result
+	hi       float32 // upper bound, of a requantised value before zero is added
+	zero     int32   // zero point of the result
+	least    int32   // lower bound of a requantised value, zero added
 }
 
 // loopArgs is what the loops over neighbouring elements read: see tileArgs. A
@@ -135,12 +138,14 @@ var tilesInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
 // depthwiseColumnsAVX512 are kernels of fixed sizes and strides.
 var depthwiseColumnsAVX512 = []depthwiseColumns{
 	{3, 1, 1, depthwiseInt8_3x3s1t1_AVX512},
-	{3, 1, 2, depthwiseInt8_3x3s1t2_AVX512},
 	{3, 2, 1, depthwiseInt8_3x3s2t1_AVX512},
+	{3, 4, 1, depthwiseInt8_3x3s4t1_AVX512},
+	{3, 8, 1, depthwiseInt8_3x3s8t1_AVX512},
+	{3, 1, 2, depthwiseInt8_3x3s1t2_AVX512},
 	{3, 2, 2, depthwiseInt8_3x3s2t2_AVX512},
 	{5, 1, 1, depthwiseInt8_5x5s1t1_AVX512},
-	{5, 1, 2, depthwiseInt8_5x5s1t2_AVX512},
 	{5, 2, 1, depthwiseInt8_5x5s2t1_AVX512},
+	{5, 1, 2, depthwiseInt8_5x5s1t2_AVX512},
 	{5, 2, 2, depthwiseInt8_5x5s2t2_AVX512},
 }
 
@@ -450,57 +455,67 @@ func flipAVXVNNI(to, from uintptr, n int)
 // widenAVX2 writes n int8 as int16.
 func widenAVX2(to, from uintptr, n int)
 
-// depthwiseInt8_AVX512 computes a row of pixels, 64 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVX512 computes rows of pixels, 64 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_AVXVNNI computes a row of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVXVNNI computes rows of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVXVNNI(args *depthwiseArgs)
 
-// depthwiseInt8_AVX2 computes a row of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVX2 computes rows of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVX2(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s1t1_AVX512 computes a row of pixels with a 3x3 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s1t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s1t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s1t2_AVX512 computes a row of pixels with a 3x3 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
-//
-//go:noescape
-func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
-
-// depthwiseInt8_3x3s2t1_AVX512 computes a row of pixels with a 3x3 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s2t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s2t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s2t2_AVX512 computes a row of pixels with a 3x3 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s4t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 4, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s4t1_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s8t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 8, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s8t1_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s1t2_AVX512 computes rows of pixels with a 3x3 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s2t2_AVX512 computes rows of pixels with a 3x3 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s2t2_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s1t1_AVX512 computes a row of pixels with a 5x5 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s1t1_AVX512 computes rows of pixels with a 5x5 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s1t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s1t2_AVX512 computes a row of pixels with a 5x5 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
-//
-//go:noescape
-func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
-
-// depthwiseInt8_5x5s2t1_AVX512 computes a row of pixels with a 5x5 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s2t1_AVX512 computes rows of pixels with a 5x5 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s2t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s2t2_AVX512 computes a row of pixels with a 5x5 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s1t2_AVX512 computes rows of pixels with a 5x5 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_5x5s2t2_AVX512 computes rows of pixels with a 5x5 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s2t2_AVX512(args *depthwiseArgs)
