@@ -232,6 +232,35 @@ func TestChannelsLastCancels(t *testing.T) {
 	}
 }
 
+// A picture is quantised and brought to NHWC in one step; what others read in
+// between stays.
+func TestPlanes(t *testing.T) {
+	for _, c := range []struct {
+		channels int
+		read     bool
+		want     []string
+	}{
+		{3, false, []string{"dunlin.QuantizePlanes", "MaxPool", "DequantizeLinear", "Transpose"}},
+		{kernels.MaxPlanes + 1, false, []string{"QuantizeLinear", "Transpose", "MaxPool", "DequantizeLinear", "Transpose"}},
+		{3, true, []string{"QuantizeLinear", "Transpose", "MaxPool", "DequantizeLinear", "Transpose"}},
+	} {
+		b := newBuild(1)
+		q := b.node("QuantizeLinear", nil, b.input("x", 2, c.channels, 5, 7), b.scalar(0.5), b.zero(model.I8, 3))
+		y := b.node("MaxPool", attrs{"kernel_shape": []int64{2, 2}}, b.node("DequantizeLinear", nil, q, b.scalar(0.5), b.zero(model.I8, 3)))
+		b.output(y)
+		if c.read {
+			b.output(q)
+		}
+		wantOps(t, apply(t, b.Graph, sinkDequantize, channelsLast, joinPlanes), c.want...)
+		got, want := runOnce(t, compiled(t, b.Graph, Options{}), 1), runOnce(t, plain(t, b.Graph), 1)
+		for i := range want {
+			if !slices.Equal(got[i].Data, want[i].Data) {
+				t.Errorf("%d channels: output %d differs", c.channels, i)
+			}
+		}
+	}
+}
+
 func TestCast(t *testing.T) {
 	inf := float32(math.Inf(1))
 	in := model.Of(model.F32, []float32{1.9, -1.9, inf, -inf, float32(math.NaN()), 3e9}, 6)

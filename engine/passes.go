@@ -30,6 +30,7 @@ var fusing = []pass{
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
 	{"channels-last", channelsLast}, // NHWC, chosen once
 	{"weights", foldWeights},        // constants that stood in the other layout
+	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
 }
 
 // observing are the passes where each value must stay.

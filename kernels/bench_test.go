@@ -124,6 +124,22 @@ func BenchmarkDepthwiseInt8(b *testing.B) {
 	}
 }
 
+// BenchmarkQuantizePlanes is a picture becoming what the first convolution
+// reads.
+func BenchmarkQuantizePlanes(b *testing.B) {
+	in := benchF32(3 * 224 * 224)
+	out := make([]int8, len(in))
+	for _, tier := range hostTiers() {
+		b.Run(tier.String(), func(b *testing.B) {
+			_, quantize := QuantizePlanes(Target{Tier: tier})
+			b.SetBytes(int64(4 * len(in)))
+			for b.Loop() {
+				quantize(out, in, 3, 0.02, 3)
+			}
+		})
+	}
+}
+
 func benchF32(n int) []float32 {
 	s := make([]float32, n)
 	for i := range s {

@@ -34,6 +34,10 @@ var (
 		{AVX512, true, quantizeWith[uint8](16, false)},
 		{AVX2, true, quantizeWith[uint8](8, false)},
 	}
+	quantizePlanesNative = []variant[quantizePlanesFunc]{
+		{AVX512, true, quantizePlanesTier(16)},
+		{AVX2, true, quantizePlanesTier(8)},
+	}
 	dequantizeInt8Native = []variant[dequantizeTier[int8]]{
 		{AVX512, true, dequantizeWith[int8](16, true)},
 		{AVX2, true, dequantizeWith[int8](8, true)},

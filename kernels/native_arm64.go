@@ -65,6 +65,7 @@ var (
 	addInt8Native         = []variant[addInt8Func]{{NEON, true, addInt8NEON}}
 	quantizeInt8Native    = []variant[quantizeTier[int8]]{{NEON, true, quantizeNEON[int8](true)}}
 	quantizeUint8Native   = []variant[quantizeTier[uint8]]{{NEON, true, quantizeNEON[uint8](false)}}
+	quantizePlanesNative  = []variant[quantizePlanesFunc]{{NEON, true, quantizePlanesNEON}}
 	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeNEON[int8](true)}}
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}

@@ -14,6 +14,7 @@ var (
 	addInt8Native         []variant[addInt8Func]
 	quantizeInt8Native    []variant[quantizeTier[int8]]
 	quantizeUint8Native   []variant[quantizeTier[uint8]]
+	quantizePlanesNative  []variant[quantizePlanesFunc]
 	dequantizeInt8Native  []variant[dequantizeTier[int8]]
 	dequantizeUint8Native []variant[dequantizeTier[uint8]]
 	maxPoolInt8Native     []variant[maxPoolInt8Func]

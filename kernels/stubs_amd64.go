@@ -56,6 +56,7 @@ type loopArgs struct {
 	out    uintptr // result
 	a      uintptr // first input
 	b      uintptr // second input
+	plane  uintptr // bytes from one plane of the first input to the next
 	blocks uintptr // at least 1
 	scaleA float32 // of the first input
 	scaleB float32 // of the second
@@ -925,6 +926,21 @@ func quantizeUint8AVX512(args *loopArgs)
 //go:noescape
 func dequantizeUint8AVX512(args *loopArgs)
 
+// quantizePlanes2AVX512 turns 2 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes2AVX512(args *loopArgs)
+
+// quantizePlanes3AVX512 turns 3 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes3AVX512(args *loopArgs)
+
+// quantizePlanes4AVX512 turns 4 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes4AVX512(args *loopArgs)
+
 // maxPoolInt8AVX512 finds the largest of the taps, 64 channels at once. Reference: maxPool.
 //
 //go:noescape
@@ -969,6 +985,21 @@ func quantizeUint8AVX2(args *loopArgs)
 //
 //go:noescape
 func dequantizeUint8AVX2(args *loopArgs)
+
+// quantizePlanes2AVX2 turns 2 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes2AVX2(args *loopArgs)
+
+// quantizePlanes3AVX2 turns 3 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes3AVX2(args *loopArgs)
+
+// quantizePlanes4AVX2 turns 4 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes4AVX2(args *loopArgs)
 
 // maxPoolInt8AVX2 finds the largest of the taps, 32 channels at once. Reference: maxPool.
 //

@@ -50,6 +50,7 @@ type loopArgs struct {
 	out    uintptr // result
 	a      uintptr // first input
 	b      uintptr // second input
+	plane  uintptr // bytes from one plane of the first input to the next
 	blocks uintptr // of 16, at least 1
 	scaleA float32 // of the first input
 	scaleB float32 // of the second
@@ -212,6 +213,15 @@ func quantizeInt8_NEON(args *loopArgs)
 
 //go:noescape
 func quantizeUint8_NEON(args *loopArgs)
+
+//go:noescape
+func quantizePlanes2_NEON(args *loopArgs)
+
+//go:noescape
+func quantizePlanes3_NEON(args *loopArgs)
+
+//go:noescape
+func quantizePlanes4_NEON(args *loopArgs)
 
 //go:noescape
 func dequantizeInt8_NEON(args *loopArgs)

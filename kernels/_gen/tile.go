@@ -436,15 +436,20 @@ func (f *function) storeParts(v reg.VecVirtual, rows, columns int, out, ld, mask
 // order is the permutation that puts the 32-bit parts of four packed registers
 // in order: part i of a lane belongs to register i.
 func (f *function) order() Mem {
-	name := fmt.Sprintf("order%d", f.lanes)
+	parts := f.lanes / 4 // lanes of 128 bits
+	return f.constant("order", func(i int) uint32 { return uint32(i%parts*4 + i/parts) })
+}
+
+// constant is a register's width of constants of 32 bits, kept once a file.
+func (f *function) constant(name string, part func(i int) uint32) Mem {
+	name = fmt.Sprintf("%s%d", name, f.lanes)
 	if m, ok := f.constants[name]; ok {
 		return m
 	}
 	m := f.StaticGlobal(name)
 	f.DataAttributes(attr.RODATA | attr.NOPTR)
 	for i := range f.lanes {
-		parts := f.lanes / 4 // lanes of 128 bits
-		f.AddDatum(4*i, U32(uint32(i%parts*4+i/parts)))
+		f.AddDatum(4*i, U32(part(i)))
 	}
 	f.constants[name] = m
 	return m
