@@ -20,11 +20,12 @@ type tileArgs struct {
 	ld       uintptr // bytes from one row of the result to the next
 	tiles    uintptr // how many, at least 1
 	mask     uint64  // a bit for each column that is stored, where the tier has masks
-	mode     uint64  // modeInt32, modeF32 or modeInt8
+	mode     uint64  // modeInt32, modeF32, modeInt8 or modeInt8Wide
 	lo       float32 // bounds: of the requantised value before zero is added, or of the float result
 	hi       float32 // see lo
 	zero     int32   // zero point of the result
 	least    int32   // lower bound of a requantised value, zero added
+	most     int32   // upper bound
 }
 
 // depthwiseArgs is what a depthwise function reads. See tileArgs.

@@ -30,11 +30,12 @@ var tileArgs = &args{
 		{"ld", "uintptr", "bytes from one row of the result to the next"},
 		{"tiles", "uintptr", "how many, at least 1"},
 		{"mask", "uint64", "a bit for each column that is stored, where the tier has masks"},
-		{"mode", "uint64", "modeInt32, modeF32 or modeInt8"},
+		{"mode", "uint64", "modeInt32, modeF32, modeInt8 or modeInt8Wide"},
 		{"lo", "float32", "bounds: of the requantised value before zero is added, or of the float result"},
 		{"hi", "float32", "see lo"},
 		{"zero", "int32", "zero point of the result"},
 		{"least", "int32", "lower bound of a requantised value, zero added"},
+		{"most", "int32", "upper bound"},
 	},
 }
 
@@ -283,13 +284,24 @@ func (f *function) store(sums [][]reg.VecVirtual, columns int, masks []reg.Regis
 	f.JMP(LabelRef("stored"))
 
 	f.Label("requantise")
-	s, hi := f.vec(), f.vec()
-	f.VBROADCASTSS(f.field("hi"), hi)
+	s := f.vec()
 	for j := range columns {
 		f.load(Mem{Base: scale, Disp: j * f.bytes()}, s)
 		for r := range sums {
-			f.round(sums[r][j], s, hi)
+			f.VCVTDQ2PS(sums[r][j], sums[r][j])
+			f.VMULPS(s, sums[r][j], sums[r][j])
 		}
+	}
+	f.CMPQ(f.field("mode"), Imm(2))
+	f.JEQ(LabelRef("fits"))
+	hi := f.vec()
+	f.VBROADCASTSS(f.field("hi"), hi)
+	for _, v := range slices.Concat(sums...) {
+		f.VMINPS(hi, v, v)
+	}
+	f.Label("fits")
+	for _, v := range slices.Concat(sums...) {
+		f.VCVTPS2DQ(v, v)
 	}
 	f.storeBytes(sums, out, ld)
 	f.Label("stored")
@@ -352,13 +364,14 @@ func (f *function) round(v reg.VecVirtual, scale Op, hi reg.VecVirtual) {
 
 // storeBytes adds the zero point to rows of whole numbers and stores them as
 // bytes. Packing saturates, to 16 and then to 8 bits, which changes nothing
-// above the lower bound. It also mixes the 128-bit lanes of what it packs,
+// between the bounds. It also mixes the 128-bit lanes of what it packs,
 // which are as many registers, of one row or several, as give one of bytes;
 // a permutation puts them in order.
 func (f *function) storeBytes(sums [][]reg.VecVirtual, out, ld reg.Register) {
-	zero, least, order := f.vec(), f.vec(), f.vec()
+	zero, least, most, order := f.vec(), f.vec(), f.vec(), f.vec()
 	f.VPBROADCASTW(f.field("zero"), zero)
 	f.VPBROADCASTB(f.field("least"), least)
+	f.VPBROADCASTB(f.field("most"), most)
 	f.load(f.order(), order)
 	columns := len(sums[0])
 	together := max(1, 4/columns) // rows
@@ -387,6 +400,7 @@ func (f *function) storeBytes(sums [][]reg.VecVirtual, out, ld reg.Register) {
 		}
 		f.VPACKSSWB(high, low, low)
 		f.VPMAXSB(least, low, low)
+		f.VPMINSB(most, low, low)
 		f.VPERMD(low, order, low)
 		f.storeParts(low, len(rows), columns, out, ld, mask)
 	}
