@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -107,7 +108,19 @@ func inferConv(c *call) error {
 	if c.has(2) && (len(c.shape(2)) != 1 || c.shape(2)[0] != s.outputs) {
 		return fmt.Errorf("bias %v for %d channels", c.shape(2), s.outputs)
 	}
-	return c.setPlanes(0, t, s.batch, s.outputs, s.out)
+	if err := c.setPlanes(0, t, s.batch, s.outputs, s.out); err != nil || c.node.Op != "dunlin.Conv" {
+		return err
+	}
+	return c.wantResidual()
+}
+
+// wantResidual fails where input 3, which is added to the result, is there and
+// not of the result's shape.
+func (c *call) wantResidual() error {
+	if c.has(3) && !c.shape(3).Equal(c.out[0].Shape) {
+		return fmt.Errorf("%v is added to %v", c.shape(3), c.out[0].Shape)
+	}
+	return c.want(3, model.F32)
 }
 
 // clamp returns the activation that the pass "fuse" found.
@@ -145,15 +158,16 @@ func lowerConv(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gemmF32Kernel("pointwise-f32", m, g.N*g.H*g.W), nil
+		rows := g.N * g.H * g.W
+		return c.addingGEMM(gemmF32Kernel("pointwise-f32", m, rows), m, rows), nil
 	}
 	v, err := kernels.PackConvF32(c.target, g, weights)
 	if err != nil {
 		return nil, err
 	}
-	return &kernel{
+	return c.adding(&kernel{
 		name: "conv-f32", tier: v.Tier(), macs: macs, weights: v.Bytes(), scratch: v.Scratch(), bind: floats(v.Run),
-	}, nil
+	}, v.RunAdd), nil
 }
 
 // floats binds a kernel of one float input and one float output.
@@ -162,6 +176,20 @@ func floats(run func(out, in []float32, scratch []byte)) func(in, out []*model.T
 		x, y := in[0].F32(), out[0].F32()
 		return func() error { run(y, x, scratch); return nil }
 	}
+}
+
+// adding returns k, or where there is an input 3, the kernel that adds it to
+// the result.
+func (c *call) adding(k *kernel, run func(out, in, more []float32, scratch []byte)) *kernel {
+	if !c.has(3) {
+		return k
+	}
+	k.name = strings.TrimSuffix(k.name, "-f32") + "-add-f32"
+	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
+		x, more, y := in[0].F32(), in[3].F32(), out[0].F32()
+		return func() error { run(y, x, more, scratch); return nil }
+	}
+	return k
 }
 
 // int8s binds a kernel of one int8 input and one int8 output.

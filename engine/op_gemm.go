@@ -34,7 +34,10 @@ func inferGemm(c *call) error {
 			return fmt.Errorf("%v cannot be added to [%d %d]", c.shape(2), m, n)
 		}
 	}
-	return c.set(model.F32, m, n)
+	if err := c.set(model.F32, m, n); err != nil || c.node.Op != "dunlin.Gemm" {
+		return err
+	}
+	return c.wantResidual()
 }
 
 func lowerGemm(c *call) (*kernel, error) {
@@ -70,7 +73,7 @@ func lowerGemm(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gemmF32Kernel("gemm-f32", g, m), nil
+	return c.addingGEMM(gemmF32Kernel("gemm-f32", g, m), g, m), nil
 }
 
 // lowerGemmAny is for computed matrices. The exact order is: the sum of
@@ -172,6 +175,12 @@ func gemmF32Kernel(name string, g *kernels.GEMMF32, m int) *kernel {
 		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
 		bind: floats(func(out, in []float32, scratch []byte) { g.Run(out, in, m, scratch) }),
 	}
+}
+
+// addingGEMM is k, which is g for m rows, or where there is an input 3, the
+// kernel that adds it.
+func (c *call) addingGEMM(k *kernel, g *kernels.GEMMF32, m int) *kernel {
+	return c.adding(k, func(out, in, more []float32, scratch []byte) { g.RunAdd(out, in, more, m, scratch) })
 }
 
 func gemmInt8Kernel(name string, g *kernels.GEMMInt8, m int) *kernel {

@@ -111,6 +111,28 @@ func TestFuse(t *testing.T) {
 	}
 }
 
+func TestResidual(t *testing.T) {
+	b := newBuild(1)
+	x := b.input("x", 1, 4, 3, 3)
+	conv := func(x string) string { return b.node("Conv", nil, x, b.normal(4, 4, 1, 1), b.normal(4)) }
+	first := conv(x)
+	y := b.node("Relu", nil, b.node("Add", nil, conv(first), conv(x))) // the second of them takes it in
+	y = b.node("Add", nil, y, conv(y))
+	b.output(b.node("Add", nil, y, b.node("Relu", nil, conv(y)))) // what has bounds before the Add does not
+	grouped := b.node("Conv", map[string]model.Attr{"group": int64(4)}, x, b.normal(4, 1, 1, 1))
+	b.output(b.node("Add", nil, grouped, x)) // nor does a depthwise one
+	g := apply(t, b.Graph, fuseActivations, fuseResiduals)
+	wantOps(t, g, "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "Add", "dunlin.Conv", "Add")
+	for i, want := range []string{"", g.Nodes[1].Out[0], g.Nodes[2].Out[0], ""} {
+		if got := g.Nodes[i+1].Input(3); got != want {
+			t.Errorf("convolution %d adds %q, want %q", i+1, got, want)
+		}
+	}
+	if c := clamp(g.Nodes[2]); c.Min != 0 {
+		t.Errorf("bounds %v of the sum", c)
+	}
+}
+
 func TestSigned(t *testing.T) {
 	b := newBuild(1)
 	x := b.quantised(b.input("x", 4), model.U8, 0.5, 128)

@@ -16,6 +16,7 @@ type tileArgs struct {
 	bias     uintptr // a value for each column
 	less     uintptr // an int32 for each row, taken off its sums, or 0: none
 	scale    uintptr // float32 for each column, for modeF32 and modeInt8
+	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out      uintptr // first row of the result
 	ld       uintptr // bytes from one row of the result to the next
 	tiles    uintptr // how many, at least 1
@@ -151,46 +152,172 @@ var depthwiseColumnsAVX512 = []depthwiseColumns{
 	{5, 2, 2, depthwiseInt8_5x5s2t2_AVX512},
 }
 
-// tilesF32AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesF32AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileF32_6x16_AVX512, tileF32_4x16_AVX512, tileF32_2x16_AVX512, tileF32_1x16_AVX512},
-	{tileF32_6x32_AVX512, tileF32_4x32_AVX512, tileF32_2x32_AVX512, tileF32_1x32_AVX512},
-	{tileF32_6x48_AVX512, tileF32_4x48_AVX512, tileF32_2x48_AVX512, tileF32_1x48_AVX512},
-	{tileF32_6x64_AVX512, tileF32_4x64_AVX512, tileF32_2x64_AVX512, tileF32_1x64_AVX512},
+// tilesF32AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesF32AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileF32_1x16_AVX512,
+		tileF32_2x16_AVX512,
+		tileF32_3x16_AVX512,
+		tileF32_4x16_AVX512,
+		tileF32_5x16_AVX512,
+		tileF32_6x16_AVX512,
+		tileF32_7x16_AVX512,
+		tileF32_8x16_AVX512,
+		tileF32_9x16_AVX512,
+		tileF32_10x16_AVX512,
+		tileF32_11x16_AVX512,
+		tileF32_12x16_AVX512,
+		tileF32_13x16_AVX512,
+		tileF32_14x16_AVX512,
+	},
+	{
+		tileF32_1x32_AVX512,
+		tileF32_2x32_AVX512,
+		tileF32_3x32_AVX512,
+		tileF32_4x32_AVX512,
+		tileF32_5x32_AVX512,
+		tileF32_6x32_AVX512,
+		tileF32_7x32_AVX512,
+		tileF32_8x32_AVX512,
+		tileF32_9x32_AVX512,
+		tileF32_10x32_AVX512,
+		tileF32_11x32_AVX512,
+		tileF32_12x32_AVX512,
+		tileF32_13x32_AVX512,
+		tileF32_14x32_AVX512,
+	},
 }}
 
-// tilesExactF32AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesExactF32AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileExactF32_6x16_AVX512, tileExactF32_4x16_AVX512, tileExactF32_2x16_AVX512, tileExactF32_1x16_AVX512},
-	{tileExactF32_6x32_AVX512, tileExactF32_4x32_AVX512, tileExactF32_2x32_AVX512, tileExactF32_1x32_AVX512},
-	{tileExactF32_6x48_AVX512, tileExactF32_4x48_AVX512, tileExactF32_2x48_AVX512, tileExactF32_1x48_AVX512},
-	{tileExactF32_6x64_AVX512, tileExactF32_4x64_AVX512, tileExactF32_2x64_AVX512, tileExactF32_1x64_AVX512},
+// tilesExactF32AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesExactF32AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileExactF32_1x16_AVX512,
+		tileExactF32_2x16_AVX512,
+		tileExactF32_3x16_AVX512,
+		tileExactF32_4x16_AVX512,
+		tileExactF32_5x16_AVX512,
+		tileExactF32_6x16_AVX512,
+		tileExactF32_7x16_AVX512,
+		tileExactF32_8x16_AVX512,
+		tileExactF32_9x16_AVX512,
+		tileExactF32_10x16_AVX512,
+		tileExactF32_11x16_AVX512,
+		tileExactF32_12x16_AVX512,
+		tileExactF32_13x16_AVX512,
+		tileExactF32_14x16_AVX512,
+	},
+	{
+		tileExactF32_1x32_AVX512,
+		tileExactF32_2x32_AVX512,
+		tileExactF32_3x32_AVX512,
+		tileExactF32_4x32_AVX512,
+		tileExactF32_5x32_AVX512,
+		tileExactF32_6x32_AVX512,
+		tileExactF32_7x32_AVX512,
+		tileExactF32_8x32_AVX512,
+		tileExactF32_9x32_AVX512,
+		tileExactF32_10x32_AVX512,
+		tileExactF32_11x32_AVX512,
+		tileExactF32_12x32_AVX512,
+		tileExactF32_13x32_AVX512,
+		tileExactF32_14x32_AVX512,
+	},
 }}
 
-// tilesF32AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesF32AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileF32_6x8_AVX2, tileF32_4x8_AVX2, tileF32_2x8_AVX2, tileF32_1x8_AVX2},
-	{tileF32_6x16_AVX2, tileF32_4x16_AVX2, tileF32_2x16_AVX2, tileF32_1x16_AVX2},
+// tilesF32AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesF32AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileF32_1x8_AVX2,
+		tileF32_2x8_AVX2,
+		tileF32_3x8_AVX2,
+		tileF32_4x8_AVX2,
+		tileF32_5x8_AVX2,
+		tileF32_6x8_AVX2,
+	},
+	{
+		tileF32_1x16_AVX2,
+		tileF32_2x16_AVX2,
+		tileF32_3x16_AVX2,
+		tileF32_4x16_AVX2,
+		tileF32_5x16_AVX2,
+		tileF32_6x16_AVX2,
+	},
 }}
 
-// tilesExactF32AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesExactF32AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileExactF32_6x8_AVX2, tileExactF32_4x8_AVX2, tileExactF32_2x8_AVX2, tileExactF32_1x8_AVX2},
-	{tileExactF32_6x16_AVX2, tileExactF32_4x16_AVX2, tileExactF32_2x16_AVX2, tileExactF32_1x16_AVX2},
+// tilesExactF32AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesExactF32AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileExactF32_1x8_AVX2,
+		tileExactF32_2x8_AVX2,
+		tileExactF32_3x8_AVX2,
+		tileExactF32_4x8_AVX2,
+		tileExactF32_5x8_AVX2,
+		tileExactF32_6x8_AVX2,
+	},
+	{
+		tileExactF32_1x16_AVX2,
+		tileExactF32_2x16_AVX2,
+		tileExactF32_3x16_AVX2,
+		tileExactF32_4x16_AVX2,
+		tileExactF32_5x16_AVX2,
+		tileExactF32_6x16_AVX2,
+	},
 }}
 
-// tilesF16AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesF16AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileF16_6x16_AVX512, tileF16_4x16_AVX512, tileF16_2x16_AVX512, tileF16_1x16_AVX512},
-	{tileF16_6x32_AVX512, tileF16_4x32_AVX512, tileF16_2x32_AVX512, tileF16_1x32_AVX512},
-	{tileF16_6x48_AVX512, tileF16_4x48_AVX512, tileF16_2x48_AVX512, tileF16_1x48_AVX512},
-	{tileF16_6x64_AVX512, tileF16_4x64_AVX512, tileF16_2x64_AVX512, tileF16_1x64_AVX512},
+// tilesF16AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesF16AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileF16_1x16_AVX512,
+		tileF16_2x16_AVX512,
+		tileF16_3x16_AVX512,
+		tileF16_4x16_AVX512,
+		tileF16_5x16_AVX512,
+		tileF16_6x16_AVX512,
+		tileF16_7x16_AVX512,
+		tileF16_8x16_AVX512,
+		tileF16_9x16_AVX512,
+		tileF16_10x16_AVX512,
+		tileF16_11x16_AVX512,
+		tileF16_12x16_AVX512,
+		tileF16_13x16_AVX512,
+		tileF16_14x16_AVX512,
+	},
+	{
+		tileF16_1x32_AVX512,
+		tileF16_2x32_AVX512,
+		tileF16_3x32_AVX512,
+		tileF16_4x32_AVX512,
+		tileF16_5x32_AVX512,
+		tileF16_6x32_AVX512,
+		tileF16_7x32_AVX512,
+		tileF16_8x32_AVX512,
+		tileF16_9x32_AVX512,
+		tileF16_10x32_AVX512,
+		tileF16_11x32_AVX512,
+		tileF16_12x32_AVX512,
+		tileF16_13x32_AVX512,
+		tileF16_14x32_AVX512,
+	},
 }}
 
-// tilesF16AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesF16AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileF16_6x8_AVX2, tileF16_4x8_AVX2, tileF16_2x8_AVX2, tileF16_1x8_AVX2},
-	{tileF16_6x16_AVX2, tileF16_4x16_AVX2, tileF16_2x16_AVX2, tileF16_1x16_AVX2},
+// tilesF16AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesF16AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileF16_1x8_AVX2,
+		tileF16_2x8_AVX2,
+		tileF16_3x8_AVX2,
+		tileF16_4x8_AVX2,
+		tileF16_5x8_AVX2,
+		tileF16_6x8_AVX2,
+	},
+	{
+		tileF16_1x16_AVX2,
+		tileF16_2x16_AVX2,
+		tileF16_3x16_AVX2,
+		tileF16_4x16_AVX2,
+		tileF16_5x16_AVX2,
+		tileF16_6x16_AVX2,
+	},
 }}
 
 // rowsF32AVX512 runs the loop of op.
@@ -522,365 +649,605 @@ func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
 //go:noescape
 func depthwiseInt8_5x5s2t2_AVX512(args *depthwiseArgs)
 
-// tileF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x16_AVX512(args *tileArgs)
-
-// tileF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
-//
-//go:noescape
-func tileF32_4x16_AVX512(args *tileArgs)
+func tileF32_1x16_AVX512(args *tileArgs)
 
 // tileF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_2x16_AVX512(args *tileArgs)
 
-// tileF32_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_1x16_AVX512(args *tileArgs)
+func tileF32_3x16_AVX512(args *tileArgs)
 
-// tileF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x32_AVX512(args *tileArgs)
+func tileF32_4x16_AVX512(args *tileArgs)
 
-// tileF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x32_AVX512(args *tileArgs)
+func tileF32_5x16_AVX512(args *tileArgs)
 
-// tileF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x32_AVX512(args *tileArgs)
+func tileF32_6x16_AVX512(args *tileArgs)
+
+// tileF32_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_7x16_AVX512(args *tileArgs)
+
+// tileF32_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_8x16_AVX512(args *tileArgs)
+
+// tileF32_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_9x16_AVX512(args *tileArgs)
+
+// tileF32_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_10x16_AVX512(args *tileArgs)
+
+// tileF32_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_11x16_AVX512(args *tileArgs)
+
+// tileF32_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_12x16_AVX512(args *tileArgs)
+
+// tileF32_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_13x16_AVX512(args *tileArgs)
+
+// tileF32_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_14x16_AVX512(args *tileArgs)
 
 // tileF32_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x32_AVX512(args *tileArgs)
 
-// tileF32_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x48_AVX512(args *tileArgs)
+func tileF32_2x32_AVX512(args *tileArgs)
 
-// tileF32_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x48_AVX512(args *tileArgs)
+func tileF32_3x32_AVX512(args *tileArgs)
 
-// tileF32_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x48_AVX512(args *tileArgs)
+func tileF32_4x32_AVX512(args *tileArgs)
 
-// tileF32_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_1x48_AVX512(args *tileArgs)
+func tileF32_5x32_AVX512(args *tileArgs)
 
-// tileF32_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x64_AVX512(args *tileArgs)
+func tileF32_6x32_AVX512(args *tileArgs)
 
-// tileF32_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x64_AVX512(args *tileArgs)
+func tileF32_7x32_AVX512(args *tileArgs)
 
-// tileF32_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x64_AVX512(args *tileArgs)
+func tileF32_8x32_AVX512(args *tileArgs)
 
-// tileF32_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_1x64_AVX512(args *tileArgs)
+func tileF32_9x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x16_AVX512(args *tileArgs)
+func tileF32_10x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x16_AVX512(args *tileArgs)
+func tileF32_11x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x16_AVX512(args *tileArgs)
+func tileF32_12x32_AVX512(args *tileArgs)
+
+// tileF32_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_13x32_AVX512(args *tileArgs)
+
+// tileF32_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_14x32_AVX512(args *tileArgs)
 
 // tileExactF32_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x16_AVX512(args *tileArgs)
 
-// tileExactF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x32_AVX512(args *tileArgs)
+func tileExactF32_2x16_AVX512(args *tileArgs)
 
-// tileExactF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x32_AVX512(args *tileArgs)
+func tileExactF32_3x16_AVX512(args *tileArgs)
 
-// tileExactF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x32_AVX512(args *tileArgs)
+func tileExactF32_4x16_AVX512(args *tileArgs)
+
+// tileExactF32_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x16_AVX512(args *tileArgs)
+
+// tileExactF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x16_AVX512(args *tileArgs)
+
+// tileExactF32_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_7x16_AVX512(args *tileArgs)
+
+// tileExactF32_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_8x16_AVX512(args *tileArgs)
+
+// tileExactF32_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_9x16_AVX512(args *tileArgs)
+
+// tileExactF32_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_10x16_AVX512(args *tileArgs)
+
+// tileExactF32_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_11x16_AVX512(args *tileArgs)
+
+// tileExactF32_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_12x16_AVX512(args *tileArgs)
+
+// tileExactF32_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_13x16_AVX512(args *tileArgs)
+
+// tileExactF32_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_14x16_AVX512(args *tileArgs)
 
 // tileExactF32_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x48_AVX512(args *tileArgs)
+func tileExactF32_2x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x48_AVX512(args *tileArgs)
+func tileExactF32_3x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x48_AVX512(args *tileArgs)
+func tileExactF32_4x32_AVX512(args *tileArgs)
 
-// tileExactF32_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_1x48_AVX512(args *tileArgs)
+func tileExactF32_5x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x64_AVX512(args *tileArgs)
+func tileExactF32_6x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x64_AVX512(args *tileArgs)
+func tileExactF32_7x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x64_AVX512(args *tileArgs)
+func tileExactF32_8x32_AVX512(args *tileArgs)
 
-// tileExactF32_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_1x64_AVX512(args *tileArgs)
+func tileExactF32_9x32_AVX512(args *tileArgs)
 
-// tileF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x8_AVX2(args *tileArgs)
+func tileExactF32_10x32_AVX512(args *tileArgs)
 
-// tileF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x8_AVX2(args *tileArgs)
+func tileExactF32_11x32_AVX512(args *tileArgs)
 
-// tileF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x8_AVX2(args *tileArgs)
+func tileExactF32_12x32_AVX512(args *tileArgs)
+
+// tileExactF32_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_13x32_AVX512(args *tileArgs)
+
+// tileExactF32_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_14x32_AVX512(args *tileArgs)
 
 // tileF32_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x8_AVX2(args *tileArgs)
 
-// tileF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x16_AVX2(args *tileArgs)
+func tileF32_2x8_AVX2(args *tileArgs)
 
-// tileF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x16_AVX2(args *tileArgs)
+func tileF32_3x8_AVX2(args *tileArgs)
 
-// tileF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x16_AVX2(args *tileArgs)
+func tileF32_4x8_AVX2(args *tileArgs)
+
+// tileF32_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_5x8_AVX2(args *tileArgs)
+
+// tileF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_6x8_AVX2(args *tileArgs)
 
 // tileF32_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x16_AVX2(args *tileArgs)
 
-// tileExactF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x8_AVX2(args *tileArgs)
+func tileF32_2x16_AVX2(args *tileArgs)
 
-// tileExactF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x8_AVX2(args *tileArgs)
+func tileF32_3x16_AVX2(args *tileArgs)
 
-// tileExactF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x8_AVX2(args *tileArgs)
+func tileF32_4x16_AVX2(args *tileArgs)
+
+// tileF32_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_5x16_AVX2(args *tileArgs)
+
+// tileF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_6x16_AVX2(args *tileArgs)
 
 // tileExactF32_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x8_AVX2(args *tileArgs)
 
-// tileExactF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x16_AVX2(args *tileArgs)
+func tileExactF32_2x8_AVX2(args *tileArgs)
 
-// tileExactF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x16_AVX2(args *tileArgs)
+func tileExactF32_3x8_AVX2(args *tileArgs)
 
-// tileExactF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x16_AVX2(args *tileArgs)
+func tileExactF32_4x8_AVX2(args *tileArgs)
+
+// tileExactF32_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x8_AVX2(args *tileArgs)
+
+// tileExactF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x8_AVX2(args *tileArgs)
 
 // tileExactF32_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x16_AVX2(args *tileArgs)
 
-// tileF16_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x16_AVX512(args *tileArgs)
+func tileExactF32_2x16_AVX2(args *tileArgs)
 
-// tileF16_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x16_AVX512(args *tileArgs)
+func tileExactF32_3x16_AVX2(args *tileArgs)
 
-// tileF16_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x16_AVX512(args *tileArgs)
+func tileExactF32_4x16_AVX2(args *tileArgs)
+
+// tileExactF32_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x16_AVX2(args *tileArgs)
+
+// tileExactF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x16_AVX2(args *tileArgs)
 
 // tileF16_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x16_AVX512(args *tileArgs)
 
-// tileF16_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x32_AVX512(args *tileArgs)
+func tileF16_2x16_AVX512(args *tileArgs)
 
-// tileF16_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x32_AVX512(args *tileArgs)
+func tileF16_3x16_AVX512(args *tileArgs)
 
-// tileF16_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x32_AVX512(args *tileArgs)
+func tileF16_4x16_AVX512(args *tileArgs)
+
+// tileF16_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x16_AVX512(args *tileArgs)
+
+// tileF16_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x16_AVX512(args *tileArgs)
+
+// tileF16_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_7x16_AVX512(args *tileArgs)
+
+// tileF16_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_8x16_AVX512(args *tileArgs)
+
+// tileF16_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_9x16_AVX512(args *tileArgs)
+
+// tileF16_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_10x16_AVX512(args *tileArgs)
+
+// tileF16_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_11x16_AVX512(args *tileArgs)
+
+// tileF16_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_12x16_AVX512(args *tileArgs)
+
+// tileF16_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_13x16_AVX512(args *tileArgs)
+
+// tileF16_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_14x16_AVX512(args *tileArgs)
 
 // tileF16_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x32_AVX512(args *tileArgs)
 
-// tileF16_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x48_AVX512(args *tileArgs)
+func tileF16_2x32_AVX512(args *tileArgs)
 
-// tileF16_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x48_AVX512(args *tileArgs)
+func tileF16_3x32_AVX512(args *tileArgs)
 
-// tileF16_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x48_AVX512(args *tileArgs)
+func tileF16_4x32_AVX512(args *tileArgs)
 
-// tileF16_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_1x48_AVX512(args *tileArgs)
+func tileF16_5x32_AVX512(args *tileArgs)
 
-// tileF16_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x64_AVX512(args *tileArgs)
+func tileF16_6x32_AVX512(args *tileArgs)
 
-// tileF16_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x64_AVX512(args *tileArgs)
+func tileF16_7x32_AVX512(args *tileArgs)
 
-// tileF16_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x64_AVX512(args *tileArgs)
+func tileF16_8x32_AVX512(args *tileArgs)
 
-// tileF16_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_1x64_AVX512(args *tileArgs)
+func tileF16_9x32_AVX512(args *tileArgs)
 
-// tileF16_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x8_AVX2(args *tileArgs)
+func tileF16_10x32_AVX512(args *tileArgs)
 
-// tileF16_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x8_AVX2(args *tileArgs)
+func tileF16_11x32_AVX512(args *tileArgs)
 
-// tileF16_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x8_AVX2(args *tileArgs)
+func tileF16_12x32_AVX512(args *tileArgs)
+
+// tileF16_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_13x32_AVX512(args *tileArgs)
+
+// tileF16_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_14x32_AVX512(args *tileArgs)
 
 // tileF16_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x8_AVX2(args *tileArgs)
 
-// tileF16_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x16_AVX2(args *tileArgs)
+func tileF16_2x8_AVX2(args *tileArgs)
 
-// tileF16_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x16_AVX2(args *tileArgs)
+func tileF16_3x8_AVX2(args *tileArgs)
+
+// tileF16_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_4x8_AVX2(args *tileArgs)
+
+// tileF16_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x8_AVX2(args *tileArgs)
+
+// tileF16_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x8_AVX2(args *tileArgs)
+
+// tileF16_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_1x16_AVX2(args *tileArgs)
 
 // tileF16_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_2x16_AVX2(args *tileArgs)
 
-// tileF16_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_1x16_AVX2(args *tileArgs)
+func tileF16_3x16_AVX2(args *tileArgs)
+
+// tileF16_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_4x16_AVX2(args *tileArgs)
+
+// tileF16_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x16_AVX2(args *tileArgs)
+
+// tileF16_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x16_AVX2(args *tileArgs)
 
 // depthwiseF32_AVX512 computes a row of pixels, 32 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //

@@ -14,6 +14,7 @@ type tileArgs struct {
 	bias     uintptr // a value for each column
 	less     uintptr // an int32 for each row, taken off its sums, or 0: none
 	scale    uintptr // float32 for each column, for modeF32 and modeInt8
+	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out      uintptr // first row of the result
 	ld       uintptr // bytes from one row of the result to the next
 	tiles    uintptr // how many, at least 1
@@ -122,17 +123,17 @@ var (
 		{1: tileInt8_4x8_I8MM, 2: tileInt8_2x8_I8MM, 3: tileInt8_1x8_I8MM},
 		{1: tileInt8_4x16_I8MM, 2: tileInt8_2x16_I8MM, 3: tileInt8_1x16_I8MM},
 	}}
-	tilesF32NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileF32_4x8_NEON, 2: tileF32_2x8_NEON, 3: tileF32_1x8_NEON},
-		{1: tileF32_4x16_NEON, 2: tileF32_2x16_NEON, 3: tileF32_1x16_NEON},
+	tilesF32NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileF32_1x8_NEON, tileF32_2x8_NEON, nil, tileF32_4x8_NEON},
+		{tileF32_1x16_NEON, tileF32_2x16_NEON, nil, tileF32_4x16_NEON},
 	}}
-	tilesF16NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileF16_4x8_NEON, 2: tileF16_2x8_NEON, 3: tileF16_1x8_NEON},
-		{1: tileF16_4x16_NEON, 2: tileF16_2x16_NEON, 3: tileF16_1x16_NEON},
+	tilesF16NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileF16_1x8_NEON, tileF16_2x8_NEON, nil, tileF16_4x8_NEON},
+		{tileF16_1x16_NEON, tileF16_2x16_NEON, nil, tileF16_4x16_NEON},
 	}}
-	tilesExactF32NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileExactF32_4x8_NEON, 2: tileExactF32_2x8_NEON, 3: tileExactF32_1x8_NEON},
-		{1: tileExactF32_4x16_NEON, 2: tileExactF32_2x16_NEON, 3: tileExactF32_1x16_NEON},
+	tilesExactF32NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileExactF32_1x8_NEON, tileExactF32_2x8_NEON, nil, tileExactF32_4x8_NEON},
+		{tileExactF32_1x16_NEON, tileExactF32_2x16_NEON, nil, tileExactF32_4x16_NEON},
 	}}
 )
 

@@ -26,6 +26,7 @@ var tileArgs = &args{
 		{"bias", "uintptr", "a value for each column"},
 		{"less", "uintptr", "an int32 for each row, taken off its sums, or 0: none"},
 		{"scale", "uintptr", "float32 for each column, for modeF32 and modeInt8"},
+		{"more", "uintptr", "first row of what is added to float sums, as far apart as out's, or 0: nothing"},
 		{"out", "uintptr", "first row of the result"},
 		{"ld", "uintptr", "bytes from one row of the result to the next"},
 		{"tiles", "uintptr", "how many, at least 1"},
@@ -45,18 +46,6 @@ var tileRows = []int{6, 4, 2, 1}
 
 func tilesInt8(f *file) {
 	for _, s := range []isa{avx512, avxvnni, avx2} {
-		f.tileSet(s)
-	}
-}
-
-func tilesF32(f *file) {
-	for _, s := range []isa{fused512, exact512, fused256, exact256} {
-		f.tileSet(s)
-	}
-}
-
-func tilesF16(f *file) {
-	for _, s := range []isa{half512, half256} {
 		f.tileSet(s)
 	}
 }
@@ -110,18 +99,7 @@ func (file *file) tile(s isa, rows, columns int) string {
 		fmt.Sprintf("computes tiles of %d rows by %d columns. Reference: gemm%sGeneric.", rows, columns*s.lanes, s.reference()),
 		fmt.Sprintf("%d sums (%d sets of %d rows by %d registers) stay in registers while the depth passes;", rows*columns*sets, sets, rows, columns),
 		fmt.Sprintf("each step loads %d registers of weights and spreads 4 bytes of each row over one more.", columns))
-	var masks []reg.Register
-	if f.zmm() {
-		m := f.value("mask")
-		for j := range columns {
-			k := f.K()
-			f.KMOVW(m.As32(), k)
-			masks = append(masks, k)
-			if j < columns-1 {
-				f.SHRQ(Imm(16), m)
-			}
-		}
-	}
+	masks := f.masks(columns)
 
 	f.Label("tile")
 	sums := f.start(rows, columns, sets)
@@ -134,18 +112,32 @@ func (file *file) tile(s isa, rows, columns int) string {
 			}
 		}
 	}
-	if s.float() {
-		f.storeF32(sums[:rows], masks)
-	} else {
-		f.subtract(sums[:rows])
-		f.store(sums[:rows], columns, masks)
-	}
+	f.subtract(sums[:rows])
+	f.store(sums[:rows], columns, masks)
 	f.Comment("the next tile")
 	f.ADDQ(Imm(uint64(8*rows)), f.field("rows"))
 	f.DECQ(f.field("tiles"))
 	f.JNZ(LabelRef("tile"))
 	f.end()
 	return name
+}
+
+// masks loads the masks of columns registers, where the tier has masks.
+func (f *function) masks(columns int) []reg.Register {
+	if !f.zmm() {
+		return nil
+	}
+	var masks []reg.Register
+	m := f.value("mask")
+	for j := range columns {
+		k := f.K()
+		f.KMOVW(m.As32(), k)
+		masks = append(masks, k)
+		if j < columns-1 {
+			f.SHRQ(Imm(16), m)
+		}
+	}
+	return masks
 }
 
 func gps(list []reg.GPVirtual) []reg.Register {
@@ -192,11 +184,7 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	step := func(i int) {
 		b := f.vecs(columns)
 		for j := range b {
-			if f.half {
-				f.VCVTPH2PS(Mem{Base: weights, Disp: (i*columns + j) * f.bytes() / 2}, b[j])
-			} else {
-				f.load(Mem{Base: weights, Disp: (i*columns + j) * f.bytes()}, b[j])
-			}
+			f.load(Mem{Base: weights, Disp: (i*columns + j) * f.bytes()}, b[j])
 		}
 		f.usesVecs("weights of a step", b...)
 		for r := range row {
@@ -210,11 +198,7 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	}
 	advance := func(n int) {
 		f.ADDQ(Imm(uint64(4*n)), at)
-		bytes := n * columns * f.bytes()
-		if f.half {
-			bytes /= 2
-		}
-		f.ADDQ(U32(uint32(bytes)), weights)
+		f.ADDQ(U32(uint32(n*columns*f.bytes())), weights)
 	}
 
 	f.Label("segment")
@@ -305,24 +289,6 @@ func (f *function) store(sums [][]reg.VecVirtual, columns int, masks []reg.Regis
 	}
 	f.storeBytes(sums, out, ld)
 	f.Label("stored")
-	f.MOVQ(out, f.field("out"))
-}
-
-// storeF32 bounds the sums of a tile and writes them. Where one operand is NaN,
-// VMAXPS and VMINPS return the first of their operands as written here, which
-// is the sum: NaN stays NaN.
-func (f *function) storeF32(sums [][]reg.VecVirtual, masks []reg.Register) {
-	out, ld := f.value("out"), f.value("ld")
-	lo, hi := f.vec(), f.vec()
-	f.VBROADCASTSS(f.field("lo"), lo)
-	f.VBROADCASTSS(f.field("hi"), hi)
-	for _, row := range sums {
-		for _, v := range row {
-			f.VMAXPS(v, lo, v)
-			f.VMINPS(v, hi, v)
-		}
-	}
-	f.stores(sums, out, ld, masks)
 	f.MOVQ(out, f.field("out"))
 }
 
