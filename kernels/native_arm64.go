@@ -28,8 +28,8 @@ var (
 	tileF32NEON        = &tileF32{&tilesF32NEON, layoutF32{width: 16, lanes: 8}}
 	tileF16NEON        = &tileF32{&tilesF16NEON, layoutF32{width: 16, lanes: 8, half: true}}
 	tileExactF32NEON   = &tileF32{&tilesExactF32NEON, layoutF32{width: 16, lanes: 8}}
-	depthwiseRealNEON  = &depthwiseReal{4, depthwiseF32_NEON}
-	depthwiseExactNEON = &depthwiseReal{4, depthwiseExactF32_NEON}
+	depthwiseRealNEON  = &depthwiseReal{lanes: 4, row: depthwiseF32_NEON}
+	depthwiseExactNEON = &depthwiseReal{lanes: 4, row: depthwiseExactF32_NEON}
 )
 
 // What arm64 adds to each operation's table.

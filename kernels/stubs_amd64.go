@@ -320,6 +320,38 @@ var tilesF16AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
 	},
 }}
 
+// depthwiseF32AVX512 are the functions for one kernel and stride.
+var depthwiseF32AVX512 = []depthwiseSquare{
+	{3, 1, depthwiseF32_3x3s1_AVX512},
+	{3, 2, depthwiseF32_3x3s2_AVX512},
+	{5, 1, depthwiseF32_5x5s1_AVX512},
+	{5, 2, depthwiseF32_5x5s2_AVX512},
+}
+
+// depthwiseExactF32AVX512 are the functions for one kernel and stride.
+var depthwiseExactF32AVX512 = []depthwiseSquare{
+	{3, 1, depthwiseExactF32_3x3s1_AVX512},
+	{3, 2, depthwiseExactF32_3x3s2_AVX512},
+	{5, 1, depthwiseExactF32_5x5s1_AVX512},
+	{5, 2, depthwiseExactF32_5x5s2_AVX512},
+}
+
+// depthwiseF32AVX2 are the functions for one kernel and stride.
+var depthwiseF32AVX2 = []depthwiseSquare{
+	{3, 1, depthwiseF32_3x3s1_AVX2},
+	{3, 2, depthwiseF32_3x3s2_AVX2},
+	{5, 1, depthwiseF32_5x5s1_AVX2},
+	{5, 2, depthwiseF32_5x5s2_AVX2},
+}
+
+// depthwiseExactF32AVX2 are the functions for one kernel and stride.
+var depthwiseExactF32AVX2 = []depthwiseSquare{
+	{3, 1, depthwiseExactF32_3x3s1_AVX2},
+	{3, 2, depthwiseExactF32_3x3s2_AVX2},
+	{5, 1, depthwiseExactF32_5x5s1_AVX2},
+	{5, 2, depthwiseExactF32_5x5s2_AVX2},
+}
+
 // rowsF32AVX512 runs the loop of op.
 func rowsF32AVX512(op OpF32, args *rowArgs) {
 	switch op {
@@ -1254,20 +1286,100 @@ func tileF16_6x16_AVX2(args *tileArgs)
 //go:noescape
 func depthwiseF32_AVX512(args *depthwiseArgs)
 
+// depthwiseF32_3x3s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s1_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_3x3s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s2_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_5x5s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s1_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_5x5s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s2_AVX512(args *depthwiseArgs)
+
 // depthwiseExactF32_AVX512 computes a row of pixels, 32 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseExactF32_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s1_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s2_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s1_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s2_AVX512(args *depthwiseArgs)
 
 // depthwiseF32_AVX2 computes a row of pixels, 16 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseF32_AVX2(args *depthwiseArgs)
 
+// depthwiseF32_3x3s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s1_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_3x3s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s2_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_5x5s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s1_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_5x5s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s2_AVX2(args *depthwiseArgs)
+
 // depthwiseExactF32_AVX2 computes a row of pixels, 16 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseExactF32_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s1_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s2_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s1_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s2_AVX2(args *depthwiseArgs)
 
 // addInt8AVX512 adds two scaled int8 arrays. Reference: addInt8Generic.
 //

@@ -278,7 +278,7 @@ func (r *row) tail() {
 		return
 	}
 	at := r.GP64()
-	r.LEAQ(r.masks(), at)
+	r.LEAQ(r.tailMasks(), at)
 	left := r.GP64()
 	r.MOVQ(r.n, left)
 	r.SHLQ(Imm(2), left)
@@ -291,8 +291,8 @@ func (r *row) tail() {
 	}
 }
 
-// masks are rowBlock words of ones and as many of zeros.
-func (f *file) masks() Mem {
+// tailMasks are rowBlock words of ones and as many of zeros.
+func (f *file) tailMasks() Mem {
 	m, ok := f.constants["masks"]
 	if !ok {
 		m = f.StaticGlobal("masks")
