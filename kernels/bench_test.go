@@ -162,6 +162,30 @@ func BenchmarkGEMMF32(b *testing.B) {
 	}
 }
 
+// BenchmarkProductF32 has the products of an attention head: scores, where b
+// is transposed, and values, as one of four heads.
+func BenchmarkProductF32(b *testing.B) {
+	for _, s := range []struct {
+		name string
+		p    ProductF32
+	}{
+		{"scores128x64x128", ProductF32{M: 128, K: 64, N: 128, A: Strides{256, 1}, B: Strides{1, 256}, OutRow: 128}},
+		{"values128x128x64", ProductF32{M: 128, K: 128, N: 64, A: Strides{128, 1}, B: Strides{256, 1}, OutRow: 256}},
+		{"scores128x32x128", ProductF32{M: 128, K: 32, N: 128, A: Strides{384, 1}, B: Strides{1, 384}, OutRow: 128}},
+		{"values1x128x64", ProductF32{M: 1, K: 128, N: 64, A: Strides{128, 1}, B: Strides{64, 1}, OutRow: 64}},
+	} {
+		benchVariants(b, productF32Variants, PeakF32, s.name, s.p.M*s.p.N*s.p.K, func(b *testing.B, t Target) func() {
+			p, err := PickProductF32(t, s.p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			x, w := benchF32(p.A.last(p.M, p.K)+1), benchF32(p.B.last(p.K, p.N)+1)
+			out, scratch, batch := make([]float32, p.M*p.OutRow), make([]byte, p.Scratch()), make([]Offsets, 1)
+			return func() { p.Run(out, x, w, batch, scratch) }
+		})
+	}
+}
+
 func BenchmarkGEMMF16(b *testing.B) {
 	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}} {
 		m, n, k := s[0], s[1], s[2]

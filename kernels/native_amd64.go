@@ -79,6 +79,12 @@ var (
 		{AVX2, false, tileF32AVX2.gemm()},
 		{AVX2, true, tileExactF32AVX2.gemm()},
 	}
+	productF32Native = []variant[productF32Tier]{
+		{AVX512, false, tileF32AVX512.productTier()},
+		{AVX512, true, tileExactF32AVX512.productTier()},
+		{AVX2, false, tileF32AVX2.productTier()},
+		{AVX2, true, tileExactF32AVX2.productTier()},
+	}
 	gemmF16Native = []variant[gemmF32Tier]{
 		{AVX512, false, tileF16AVX512.gemm()},
 		{AVX2, false, tileF16AVX2.gemm()},

@@ -53,6 +53,10 @@ var (
 		{NEON, false, tileF32NEON.gemm()},
 		{NEON, true, tileExactF32NEON.gemm()},
 	}
+	productF32Native = []variant[productF32Tier]{
+		{NEON, false, tileF32NEON.productTier()},
+		{NEON, true, tileExactF32NEON.productTier()},
+	}
 	gemmF16Native = []variant[gemmF32Tier]{{NEON, false, tileF16NEON.gemm()}}
 	convF32Native = []variant[convF32Tier]{
 		{NEON, false, tileF32NEON.conv()},

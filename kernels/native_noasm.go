@@ -9,6 +9,7 @@ var (
 	depthwiseInt8Native   []variant[depthwiseInt8Tier]
 	gemmF32Native         []variant[gemmF32Tier]
 	gemmF16Native         []variant[gemmF32Tier]
+	productF32Native      []variant[productF32Tier]
 	convF32Native         []variant[convF32Tier]
 	depthwiseF32Native    []variant[depthwiseF32Tier]
 	addInt8Native         []variant[addInt8Func]
