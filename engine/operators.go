@@ -18,6 +18,7 @@ func init() {
 		"dunlin.Gemm":   {minIn: 2, infer: inferGemm, lower: lowerGemm},
 		"dunlin.QGemm":  {minIn: 2, infer: inferQGemm, lower: lowerQGemm},
 		"MatMul":        {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
+		"dunlin.Rows":   {minIn: 1, infer: inferRows, lower: lowerRows},
 		"dunlin.MatMul": {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
 		"Einsum":        {minIn: 1, check: checkEinsum, infer: inferEinsum, lower: lowerEinsum, limits: "up to 2 operands"},
 

@@ -33,6 +33,7 @@ var fusing = []pass{
 	{"weights", foldWeights},        // constants that stood in the other layout
 	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
 	{"product", foldTransposes},     // products read operands as they lie
+	{"rows", fuseRows},              // what is left of float runs in the first cache
 }
 
 // observing are the passes where each value must stay.
@@ -111,6 +112,10 @@ func Text(g *model.Graph) string {
 		}
 		slices.Sort(keys)
 		for _, k := range keys {
+			if sub, ok := n.Attrs[k].(*model.Graph); ok {
+				b = fmt.Appendf(b, " %s={\n%s}", k, Text(sub))
+				continue
+			}
 			b = fmt.Appendf(b, " %s=%v", k, n.Attrs[k])
 		}
 		for _, o := range n.Out {
