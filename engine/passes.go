@@ -32,6 +32,7 @@ var fusing = []pass{
 	{"channels-last", channelsLast}, // NHWC, chosen once
 	{"weights", foldWeights},        // constants that stood in the other layout
 	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
+	{"dynamic", fuseDynamic},        // integer products with float results
 	{"product", foldTransposes},     // products read operands as they lie
 	{"rows", fuseRows},              // what is left of float runs in the first cache
 }

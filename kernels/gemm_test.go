@@ -56,6 +56,36 @@ func TestGEMMInt8(t *testing.T) {
 	})
 }
 
+// A zero point that comes with the rows gives what a packed one does.
+func TestGEMMInt8Dynamic(t *testing.T) {
+	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
+		r := seeded(5)
+		for i, k := range lengths {
+			for _, n := range lengths {
+				m, end := 1+r.IntN(6), i%2 == 0
+				w, a := randomWeights(t, r, productShape(m, n, k)), randomInt8(t, r, m*k, end)
+				scale := randomF32(t, r, roundUp(n, 16), end)
+				var out [2][]float32
+				for j, zero := range []int8{w.InZero, int8(r.IntN(256) - 128)} {
+					v := w
+					v.InZero = zero
+					kernel, err := PackGEMMInt8(target, n, k, v)
+					if err != nil {
+						t.Fatal(err)
+					}
+					out[j] = guard.Of[float32](t, m*n, end)
+					if j == 0 {
+						kernel.RunF32(out[j], a, m, scale, guard.Of[byte](t, kernel.Scratch(), true))
+					} else {
+						kernel.RunDynamic(out[j], a, m, w.InZero, scale, guard.Of[byte](t, kernel.DynamicScratch(), true))
+					}
+				}
+				same(t, fmt.Sprintf("%dx%dx%d", m, n, k), out[1], out[0])
+			}
+		}
+	})
+}
+
 // More rows than are computed at once, and panels of every width.
 func TestGEMMInt8Large(t *testing.T) {
 	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
