@@ -66,7 +66,11 @@ func TestRowsAreTheSame(t *testing.T) {
 		return c
 	}
 	for name, f := range map[string]chain{
-		"gelu": func(b *build, s model.Shape) string { return geluOf(b, input(b, s...)) },
+		"several": func(b *build, s model.Shape) string {
+			x := b.node("Neg", nil, input(b, s...))
+			e := b.node("Add", nil, b.node("Erf", nil, b.node("Mul", nil, x, b.scalar(3))), b.scalar(1))
+			return b.node("Sub", nil, b.node("Mul", nil, x, e), b.node("Sigmoid", nil, x))
+		},
 		"norm": func(b *build, s model.Shape) string {
 			x := b.node("Add", nil, b.node("Add", nil, input(b, s...), b.normal(s[len(s)-1])), input(b, s...))
 			return b.node("LayerNormalization", attrs{"axis": int64(len(s) - 1)}, x, b.normal(s[len(s)-1]), b.normal(s[len(s)-1]))

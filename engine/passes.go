@@ -27,6 +27,8 @@ var fusing = []pass{
 	{"integer", toInteger},          // float operators between integers become integer operators
 	{"weights", foldWeights},        // what no integer kernel took is float from here on
 	{"batchnorm", foldBatchNorm},    // of convolutions whose weights have just become constants
+	{"gelu", makeGelu},              // before "divide" and "fuse" change its parts
+	{"divide", divideByConstants},   // a product is faster
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
 	{"residual", fuseResiduals},     // what is added to the result, and the activation behind that
 	{"channels-last", channelsLast}, // NHWC, chosen once
