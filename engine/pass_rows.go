@@ -66,7 +66,7 @@ func (f *rowFusion) rowShape(n *model.Node) model.Shape {
 	}
 	last := len(in.Shape) - 1
 	switch {
-	case last < 0 || slices.Contains(out.Shape, 0):
+	case last < 0 || slices.Contains(out.Shape, 0) || f.scattered(n, out.Shape):
 		return nil
 	case n.Op == "Softmax" || n.Op == "LayerNormalization":
 		if axis, err := axisOf(n.Int("axis", -1), last+1); err != nil || axis != last {
@@ -83,6 +83,24 @@ func (f *rowFusion) rowShape(n *model.Node) model.Shape {
 		return out.Shape
 	}
 	return nil
+}
+
+// fewest is how many elements a block must hold to be worth its calls.
+const fewest = 256
+
+// scattered reports whether an operand of n repeats along so many axes that
+// blocks would be small.
+func (f *rowFusion) scattered(n *model.Node, shape model.Shape) bool {
+	last := len(shape) - 1
+	if last < 1 || shape[last-1]*shape[last] >= fewest {
+		return false
+	}
+	for _, name := range n.In[:operands(n)] {
+		if !(&rows{shape: shape}).plain(f.Value(name).Shape) {
+			return true
+		}
+	}
+	return false
 }
 
 // reducesLast reports whether a reduction is over the last axis alone.
