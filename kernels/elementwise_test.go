@@ -80,6 +80,10 @@ func TestFunctionsAtTheirEnds(t *testing.T) {
 		{"tanh 0", tanh(0), 0},
 		{"sigmoid inf", sigmoid(inf), 1},
 		{"sigmoid -inf", sigmoid(-inf), 0},
+		{"log 0", log(0), -inf},
+		{"log -0", log(float32(math.Copysign(0, -1))), -inf},
+		{"log inf", log(inf), inf},
+		{"log 1", log(1), 0},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %v, want %v", c.name, c.got, c.want)
@@ -89,6 +93,14 @@ func TestFunctionsAtTheirEnds(t *testing.T) {
 		if v := f(nan); v == v {
 			t.Errorf("of NaN comes %v", v)
 		}
+	}
+	for _, x := range []float32{-1, -inf, nan} {
+		if v := log(x); v == v {
+			t.Errorf("log of %v is %v", x, v)
+		}
+	}
+	if v := log(math.SmallestNonzeroFloat32); math.Abs(float64(v)+149*math.Ln2) > 1e-5 {
+		t.Errorf("log of the least float32 is %v", v)
 	}
 	if v := exp(-100); v <= 0 || v > 4e-44 {
 		t.Errorf("e^-100 is %v", v)

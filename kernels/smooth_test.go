@@ -9,7 +9,7 @@ import (
 	"dunlin/internal/guard"
 )
 
-var smoothNames = [smooths]string{"exp", "sigmoid", "tanh", "erf", "gelu", "gelutanh", "silu"}
+var smoothNames = [smooths]string{"exp", "sigmoid", "tanh", "erf", "gelu", "gelutanh", "silu", "log"}
 
 var everyFloat = flag.Bool("every-float", false, "compare the tiers of smooth functions on all 2^32 arguments, not on some")
 
@@ -109,6 +109,7 @@ func TestAccuracyOfSmoothFunctions(t *testing.T) {
 			return x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) / 2
 		}, 4, 9, func(x, _ float64) float64 { return x }},
 		{SmoothSilu, func(x float64) float64 { return x / (1 + math.Exp(-x)) }, 4, 80, nil},
+		{SmoothLog, math.Log, 1, 40, nil},
 	} {
 		worst, at := 0.0, float32(0)
 		x, y := make([]float32, 1), make([]float32, 1)
@@ -117,6 +118,9 @@ func TestAccuracyOfSmoothFunctions(t *testing.T) {
 			x[0] = float32(i) / 200_000 * f.limit
 			if i%5 == 0 { // small ones too
 				x[0] *= 1e-3
+			}
+			if f.s == SmoothLog {
+				x[0] = float32(math.Exp(float64(x[0])))
 			}
 			run(y, x)
 			want := f.want(float64(x[0]))

@@ -1519,6 +1519,9 @@ func geluAVX512(to, from uintptr, n int)
 // geluTanhAVX512 computes GeluTanh of n values. Reference: GeluTanh.
 func geluTanhAVX512(to, from uintptr, n int)
 
+// logAVX512 computes Log of n values. Reference: Log.
+func logAVX512(to, from uintptr, n int)
+
 // siluAVX512 computes Silu of n values. Reference: Silu.
 func siluAVX512(to, from uintptr, n int)
 
@@ -1539,6 +1542,9 @@ func geluAVX2(to, from uintptr, n int)
 
 // geluTanhAVX2 computes GeluTanh of n values. Reference: GeluTanh.
 func geluTanhAVX2(to, from uintptr, n int)
+
+// logAVX2 computes Log of n values. Reference: Log.
+func logAVX2(to, from uintptr, n int)
 
 // siluAVX2 computes Silu of n values. Reference: Silu.
 func siluAVX2(to, from uintptr, n int)

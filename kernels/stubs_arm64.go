@@ -342,6 +342,11 @@ func geluTanh_NEON(to, from *float32, blocks int)
 //go:noescape
 func silu_NEON(to, from *float32, blocks int)
 
+// log_NEON computes Log of blocks of 16 values, at least one. Reference: Log.
+//
+//go:noescape
+func log_NEON(to, from *float32, blocks int)
+
 // expSum_NEON writes e^(x-top) of blocks of 16 values, at least one, and adds
 // them to sums. Reference: Softmax.
 //

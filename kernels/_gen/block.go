@@ -95,6 +95,16 @@ func (f *file) number(c float32) Mem {
 // fresh returns a new block.
 func (r *row) fresh() block { return block(r.vecs(r.registers())) }
 
+// all32 returns a block of a constant, of which all registers are the same.
+func (r *row) all32(c float32) block {
+	if b := r.held[c]; b != nil {
+		return b
+	}
+	v := r.vec()
+	r.VBROADCASTSS(r.number(c), v)
+	return r.repeated(v)
+}
+
 // set returns a block of a constant that lives through a loop.
 func (r *row) set(c float32) block {
 	b := r.fresh()
@@ -179,11 +189,48 @@ func (r *row) shifted(x block, n int) block {
 	return out
 }
 
-// minusBits returns the difference of a and b as integers.
-func (r *row) minusBits(a, b block) block {
+// signed returns the bits of x shifted by n to the right, copies of the sign
+// coming in.
+func (r *row) signed(x block, n int) block {
 	out := r.fresh()
 	for i := range out {
-		r.VPSUBD(b[i], a[i], out[i])
+		r.VPSRAD(Imm(uint64(n)), x[i], out[i])
+	}
+	return out
+}
+
+// floats returns integers as float32.
+func (r *row) floats(x block) block {
+	out := r.fresh()
+	for i := range out {
+		r.VCVTDQ2PS(x[i], out[i])
+	}
+	return out
+}
+
+// minusBits, plusBits and andBits take bits as integers.
+func (r *row) minusBits(a, b value) block { return r.each(a, b, r.VPSUBD, r.VPSUBD_BCST) }
+func (r *row) plusBits(a, b value) block  { return r.each(a, b, r.VPADDD, r.VPADDD_BCST) }
+func (r *row) andBits(a, b value) block {
+	if r.zmm() {
+		return r.each(a, b, r.VPANDD, r.VPANDD_BCST)
+	}
+	return r.each(a, b, func(ops ...Op) { r.VPAND(ops[0], ops[1], ops[2]) }, nil)
+}
+
+// ifLess returns yes where x < than, which is held, no elsewhere and for NaN.
+func (r *row) ifLess(x block, than float32, yes, no block) block {
+	out, bound := r.fresh(), r.held[than]
+	for i := range out {
+		if r.zmm() {
+			k := r.K()
+			r.VCMPPS(Imm(17), bound[i], x[i], k) // 17: less, quietly
+			r.VBLENDMPS(yes[i], no[i], k, out[i])
+		} else {
+			m := r.vec()
+			r.VCMPPS(Imm(17), bound[i], x[i], m)
+			r.VBLENDVPS(m, yes[i], no[i], out[i])
+		}
 	}
 	return out
 }
