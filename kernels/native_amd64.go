@@ -46,6 +46,10 @@ var (
 		{AVX512, true, dequantizeWith[uint8](16, false)},
 		{AVX2, true, dequantizeWith[uint8](8, false)},
 	}
+	dequantizeInt32Native = []variant[dequantizeTier[int32]]{
+		{AVX512, true, dequantizeInt32With(16)},
+		{AVX2, true, dequantizeInt32With(8)},
+	}
 	maxPoolInt8Native = []variant[maxPoolInt8Func]{
 		{AVX512, true, maxPoolInt8Tier(16)},
 		{AVX2, true, maxPoolInt8Tier(8)},

@@ -18,6 +18,7 @@ var (
 	quantizePlanesNative  []variant[quantizePlanesFunc]
 	dequantizeInt8Native  []variant[dequantizeTier[int8]]
 	dequantizeUint8Native []variant[dequantizeTier[uint8]]
+	dequantizeInt32Native []variant[dequantizeTier[int32]]
 	maxPoolInt8Native     []variant[maxPoolInt8Func]
 	averagePoolInt8Native []variant[averagePoolInt8Func]
 	smoothNative          []variant[smoothTier]

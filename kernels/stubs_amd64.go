@@ -1391,7 +1391,7 @@ func addInt8AVX512(args *loopArgs)
 //go:noescape
 func quantizeInt8AVX512(args *loopArgs)
 
-// dequantizeInt8AVX512 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeInt8AVX512 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeInt8AVX512(args *loopArgs)
@@ -1401,7 +1401,7 @@ func dequantizeInt8AVX512(args *loopArgs)
 //go:noescape
 func quantizeUint8AVX512(args *loopArgs)
 
-// dequantizeUint8AVX512 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeUint8AVX512 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeUint8AVX512(args *loopArgs)
@@ -1420,6 +1420,11 @@ func quantizePlanes3AVX512(args *loopArgs)
 //
 //go:noescape
 func quantizePlanes4AVX512(args *loopArgs)
+
+// dequantizeInt32AVX512 turns integers into float32; b is not read. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32AVX512(args *loopArgs)
 
 // maxPoolInt8AVX512 finds the largest of the taps, 64 channels at once. Reference: maxPool.
 //
@@ -1451,7 +1456,7 @@ func addInt8AVX2(args *loopArgs)
 //go:noescape
 func quantizeInt8AVX2(args *loopArgs)
 
-// dequantizeInt8AVX2 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeInt8AVX2 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeInt8AVX2(args *loopArgs)
@@ -1461,7 +1466,7 @@ func dequantizeInt8AVX2(args *loopArgs)
 //go:noescape
 func quantizeUint8AVX2(args *loopArgs)
 
-// dequantizeUint8AVX2 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeUint8AVX2 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeUint8AVX2(args *loopArgs)
@@ -1480,6 +1485,11 @@ func quantizePlanes3AVX2(args *loopArgs)
 //
 //go:noescape
 func quantizePlanes4AVX2(args *loopArgs)
+
+// dequantizeInt32AVX2 turns integers into float32; b is not read. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32AVX2(args *loopArgs)
 
 // maxPoolInt8AVX2 finds the largest of the taps, 32 channels at once. Reference: maxPool.
 //

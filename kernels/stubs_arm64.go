@@ -230,6 +230,11 @@ func dequantizeInt8_NEON(args *loopArgs)
 //go:noescape
 func dequantizeUint8_NEON(args *loopArgs)
 
+// dequantizeInt32_NEON turns integers into float32. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32_NEON(args *loopArgs)
+
 //go:noescape
 func maxPoolInt8_NEON(args *poolArgs)
 
