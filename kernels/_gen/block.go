@@ -95,8 +95,8 @@ func (f *file) number(c float32) Mem {
 // fresh returns a new block.
 func (r *row) fresh() block { return block(r.vecs(r.registers())) }
 
-// all32 returns a block of a constant, of which all registers are the same.
-func (r *row) all32(c float32) block {
+// fixed returns a block of a constant, of which all registers are the same.
+func (r *row) fixed(c float32) block {
 	if b := r.held[c]; b != nil {
 		return b
 	}
@@ -147,7 +147,7 @@ func (r *row) sub(a, b value) block { return r.each(a, b, r.VSUBPS, r.VSUBPS_BCS
 func (r *row) mul(a, b value) block { return r.each(a, b, r.VMULPS, r.VMULPS_BCST) }
 func (r *row) div(a, b value) block { return r.each(a, b, r.VDIVPS, r.VDIVPS_BCST) }
 
-// most and least return b where the other is NaN, or where both are 0.
+// most and least return b where a is NaN, or where both are 0.
 func (r *row) most(a, b value) block  { return r.each(a, b, r.VMAXPS, r.VMAXPS_BCST) }
 func (r *row) least(a, b value) block { return r.each(a, b, r.VMINPS, r.VMINPS_BCST) }
 
@@ -164,7 +164,7 @@ func (r *row) negative(x block) block {
 	return r.each(x, minus, r.VXORPS, nil)
 }
 
-// horner returns c[0]*x^k + c[1]*x^(k-1) + ..., the first of them held.
+// horner returns c[0]*x^k + c[1]*x^(k-1) + ... for k+1 constants.
 func (r *row) horner(x block, c ...float32) block {
 	p := r.mul(x, c[0])
 	for i, k := range c[1:] {
@@ -279,10 +279,11 @@ func (r *row) only(x, other block) block {
 	return out
 }
 
-// update overwrites a block that lives through a loop.
-func (r *row) update(b, from block) {
+// accumulate combines x with b, which lives through a loop and is the second
+// operand: what VMAXPS and VMINPS keep where x is NaN.
+func (r *row) accumulate(op func(ops ...Op), b, x block) {
 	for i := range b {
-		r.VMOVAPS(from[i], b[i])
+		op(b[i], x[i], b[i])
 	}
 }
 

@@ -108,7 +108,7 @@ func (r *row) erf(x block) block {
 
 func (r *row) log(x block) block {
 	normal := r.ifLess(x, leastNormal, r.mul(x, float32(1<<23)), x)
-	lift := r.ifLess(x, leastNormal, r.all32(-23), r.all32(0))
+	lift := r.ifLess(x, leastNormal, r.fixed(-23), r.fixed(0))
 	apart := r.minusBits(normal, bits(rootHalfBits))
 	n := r.add(r.floats(r.signed(apart, 23)), lift)
 	f := r.sub(r.plusBits(r.andBits(apart, bits(fraction)), bits(rootHalfBits)), float32(1))
@@ -120,8 +120,8 @@ func (r *row) log(x block) block {
 	y = r.sub(y, r.mul(z, float32(0.5)))
 	y = r.add(r.add(y, f), r.mul(n, float32(ln2Hi)))
 	y = r.ifLess(x, float32(math.Inf(1)), y, x)
-	y = r.ifLess(x, least, r.all32(float32(math.Inf(-1))), y)
-	return r.ifLess(x, 0, r.all32(float32(math.NaN())), y)
+	y = r.ifLess(x, least, r.fixed(float32(math.Inf(-1))), y)
+	return r.ifLess(x, 0, r.fixed(float32(math.NaN())), y)
 }
 
 // bits is the float32 of these bits, which instructions for integers read.
