@@ -305,6 +305,23 @@ func BenchmarkTranspose(b *testing.B) {
 			k.Use(t)
 			in, out := make([]byte, 4*shape[0]*shape[1]), make([]byte, 4*shape[0]*shape[1])
 			return func() { k.Run(out, in) }
+func BenchmarkConvTranspose(b *testing.B) {
+	for _, s := range [][3]int{{80, 96, 24}, {160, 24, 1}} {
+		v := Volume{
+			N: 1, C: s[1], OC: s[2], Groups: 1, In: [3]int{1, s[0], s[0]}, Out: [3]int{1, 2 * s[0], 2 * s[0]},
+			Kernel: [3]int{1, 2, 2}, Stride: [3]int{1, 2, 2}, Dilation: [3]int{1, 1, 1},
+		}
+		macs := v.InSize() * v.C * v.OC * v.Taps()
+		benchVariants(b, gemmF32Variants, PeakF32, fmt.Sprintf("%dx%dx%d-%d_2x2s2", s[0], s[0], s[1], s[2]), macs, func(b *testing.B, t Target) func() {
+			c, err := NewConvTranspose(v, nil, NoClamp)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := c.Pack(t, benchF32(v.C*v.OC*v.Taps())); err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchF32(v.InSize()*v.C), make([]float32, v.OutSize()*v.OC), make([]byte, c.Scratch())
+			return func() { c.Run(out, in, nil, nil, scratch) }
 		})
 	}
 }
