@@ -135,6 +135,49 @@ func TestGEMMF32(t *testing.T) {
 	})
 }
 
+// Every height of tile, what is left over after the tallest, and more rows than
+// pass the weights at once.
+func TestGEMMF32Rows(t *testing.T) {
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
+		r := seeded(10)
+		const n, k = 37, 9
+		w := WeightsF32{W: randomF32(t, r, n*k, true), Bias: randomF32(t, r, n, true), Clamp: Clamp{-2, 2}}
+		kernel, err := PackGEMMF32(target, n, k, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := guard.Of[byte](t, kernel.Scratch(), true)
+		rows := []int{897, 1801}
+		for m := range 45 {
+			rows = append(rows, m+1)
+		}
+		for _, m := range rows {
+			a, more, out := randomF32(t, r, m*k, true), randomF32(t, r, m*n, true), guard.Of[float32](t, m*n, true)
+			kernel.RunAdd(out, a, more, m, scratch)
+			sameF32(t, target, fmt.Sprint(m), productShape(m, n, k), a, more, w, out)
+		}
+	})
+}
+
+// A depth that is no multiple of any number of steps, and panels of every
+// width.
+func TestGEMMF32Large(t *testing.T) {
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
+		r := seeded(11)
+		for _, s := range [][3]int{{31, 130, 4099}, {100, 176, 31}} {
+			m, n, k := s[0], s[1], s[2]
+			w := WeightsF32{W: randomF32(t, r, n*k, true), Clamp: NoClamp}
+			a, out := randomF32(t, r, m*k, true), guard.Of[float32](t, m*n, true)
+			kernel, err := PackGEMMF32(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+			sameF32(t, target, fmt.Sprint(s), productShape(m, n, k), a, nil, w, out)
+		}
+	})
+}
+
 // Weights in binary16 give what the float32 they stand for give.
 func TestGEMMF16(t *testing.T) {
 	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) {
