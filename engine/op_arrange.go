@@ -272,6 +272,8 @@ func lowerSplit(c *call) (*kernel, error) {
 		list[i] *= block * c.in[0].Type.Size()
 	}
 	k := named("split")
+	tier, rows := kernels.CopyRows(c.target)
+	k.tier = tier
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		x, y := in[0].Data, make([][]byte, len(out))
 		for i, t := range out {
@@ -279,7 +281,7 @@ func lowerSplit(c *call) (*kernel, error) {
 				y[i] = t.Data
 			}
 		}
-		return func() error { kernels.Split(y, x, list, outer); return nil }
+		return func() error { kernels.Split(rows, y, x, list, outer); return nil }
 	}
 	return k, nil
 }

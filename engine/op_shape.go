@@ -235,13 +235,15 @@ func lowerConcat(c *call) (*kernel, error) {
 		widths[i] = n * c.in[0].Type.Size()
 	}
 	k := named("concat")
+	tier, rows := kernels.CopyRows(c.target)
+	k.tier = tier
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		parts := make([][]byte, len(in))
 		for i, t := range in {
 			parts[i] = t.Data
 		}
 		dst := out[0].Data
-		return func() error { kernels.Concat(dst, parts, widths, outer); return nil }
+		return func() error { kernels.Concat(rows, dst, parts, widths, outer); return nil }
 	}
 	return k, nil
 }
@@ -369,15 +371,10 @@ func lowerSlice(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := c.in[0].Type.Size()
-	stride := make([]int, len(x.length))
-	n := size
-	for i := len(stride) - 1; i >= 0; i-- {
-		stride[i] = n
-		n *= c.shape(0)[i]
-	}
 	k := named("slice")
-	k.bind = moves(func(out, in []byte) { kernels.Slice(out, in, x.start, x.step, x.length, stride, size) })
+	tier, rows := kernels.CopyRows(c.target)
+	part := kernels.NewSlice(c.shape(0), x.start, x.step, x.length, c.in[0].Type.Size())
+	k.tier, k.bind = tier, moves(func(out, in []byte) { part.Run(rows, out, in) })
 	return k, nil
 }
 

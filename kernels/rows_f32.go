@@ -15,6 +15,7 @@ const (
 	OpMin                      // the smaller; NaN where either is
 	OpMax                      // the larger; NaN where either is
 	OpPrelu                    // a, or a*b where a is negative
+	OpCopy                     // a, whatever its bits are
 	OpClip                     // a bounded to [p, q]; NaN stays NaN
 	OpHardSigmoid              // clamp(p*a + q, 0, 1)
 	OpHardSwish                // a * clamp(p*a + q, 0, 1)
@@ -43,6 +44,7 @@ var definitionsF32 = [...]definitionF32{
 	OpMin:         {name: "min", binary: Min[float32]},
 	OpMax:         {name: "max", binary: Max[float32]},
 	OpPrelu:       {name: "prelu", binary: Prelu},
+	OpCopy:        {name: "copy", unary: plain(func(dst, src []float32) { copy(dst, src) })},
 	OpClip:        {name: "clip", unary: func(p, q float32) Unary { return Clamp{p, q}.Clip }},
 	OpHardSigmoid: {name: "hardsigmoid", unary: HardSigmoid},
 	OpHardSwish:   {name: "hardswish", unary: hardSwish},
@@ -64,15 +66,14 @@ func wholeF32(f func(float64) float64) func(p, q float32) Unary {
 	})
 }
 
-// rowsF32 are rows of n values: those of out side by side, those of a and b
-// aStep and bStep values apart. aEach and bEach are 1, or 0 where a row
-// repeats its first value.
+// rowsF32 are rows of n values, step, aStep and bStep values apart. aEach and
+// bEach are 1, or 0 where a row repeats its first value.
 type rowsF32 struct {
-	out, a, b    []float32
-	rows, n      int
-	aStep, bStep int
-	aEach, bEach int
-	p, q         float32
+	out, a, b          []float32
+	rows, n            int
+	step, aStep, bStep int
+	aEach, bEach       int
+	p, q               float32
 }
 
 type rowsF32Func func(op OpF32, x rowsF32)
@@ -84,11 +85,14 @@ var rowsF32Variants = append(rowsF32Native, variant[rowsF32Func]{Generic, true, 
 func rowsF32Generic(op OpF32, x rowsF32) {
 	d := &definitionsF32[op]
 	if d.binary == nil {
-		d.unary(x.p, x.q)(x.out[:x.n], x.a)
+		f := d.unary(x.p, x.q)
+		for r := range x.rows {
+			f(x.out[r*x.step:][:x.n], x.a[r*x.aStep:][:x.n])
+		}
 		return
 	}
 	for r := range x.rows {
-		d.binary(x.out[r*x.n:][:x.n], x.a[r*x.aStep:], x.b[r*x.bStep:], x.aEach, x.bEach)
+		d.binary(x.out[r*x.step:][:x.n], x.a[r*x.aStep:], x.b[r*x.bStep:], x.aEach, x.bEach)
 	}
 }
 
@@ -125,7 +129,7 @@ func elementwiseF32(run rowsF32Func, op OpF32, w *Broadcast, out, a, b []float32
 	if w.total == 0 {
 		return
 	}
-	x := rowsF32{rows: 1, n: w.inner.length, aEach: w.inner.a, bEach: w.inner.b}
+	x := rowsF32{rows: 1, n: w.inner.length, step: w.inner.length, aEach: w.inner.a, bEach: w.inner.b}
 	axes := w.axes
 	if k := len(axes) - 1; k >= 0 {
 		x.rows, x.aStep, x.bStep = axes[k].length, axes[k].a, axes[k].b

@@ -369,6 +369,8 @@ func rowsF32AVX512(op OpF32, args *rowArgs) {
 		maxF32AVX512(args)
 	case OpPrelu:
 		preluF32AVX512(args)
+	case OpCopy:
+		copyF32AVX512(args)
 	case OpClip:
 		clipF32AVX512(args)
 	case OpHardSigmoid:
@@ -409,6 +411,8 @@ func rowsF32AVX2(op OpF32, args *rowArgs) {
 		maxF32AVX2(args)
 	case OpPrelu:
 		preluF32AVX2(args)
+	case OpCopy:
+		copyF32AVX2(args)
 	case OpClip:
 		clipF32AVX2(args)
 	case OpHardSigmoid:
@@ -1630,6 +1634,11 @@ func maxF32AVX512(args *rowArgs)
 //go:noescape
 func preluF32AVX512(args *rowArgs)
 
+// copyF32AVX512 is copy of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func copyF32AVX512(args *rowArgs)
+
 // clipF32AVX512 is clip of rows. Reference: rowsF32Generic.
 //
 //go:noescape
@@ -1714,6 +1723,11 @@ func maxF32AVX2(args *rowArgs)
 //
 //go:noescape
 func preluF32AVX2(args *rowArgs)
+
+// copyF32AVX2 is copy of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func copyF32AVX2(args *rowArgs)
 
 // clipF32AVX2 is clip of rows. Reference: rowsF32Generic.
 //

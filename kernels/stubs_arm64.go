@@ -411,6 +411,9 @@ func maxF32_NEON(args *rowArgs)
 func preluF32_NEON(args *rowArgs)
 
 //go:noescape
+func copyF32_NEON(args *rowArgs)
+
+//go:noescape
 func clipF32_NEON(args *rowArgs)
 
 //go:noescape
