@@ -19,6 +19,9 @@ type pass struct {
 var fusing = []pass{
 	{"fold", foldShapes},            // shapes become constants; weights behind DequantizeLinear stay
 	{"drop", dropNothings},          // fewer shapes of graph for the others to know
+	{"turn", turnBack},              // orders of axes that are undone
+	{"shuffle", chooseChannels},     // moves that choose channels
+	{"pad", foldPads},               // zeros around a convolution or pool
 	{"batchnorm", foldBatchNorm},    // before bias and activation, which then follow the convolution
 	{"wrap", wrapMoves},             // moves of quantised integers look as those of floats do
 	{"signed", makeSigned},          // uint8 becomes int8, so that there is one kind of integer kernel

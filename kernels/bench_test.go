@@ -305,6 +305,10 @@ func BenchmarkTranspose(b *testing.B) {
 			k.Use(t)
 			in, out := make([]byte, 4*shape[0]*shape[1]), make([]byte, 4*shape[0]*shape[1])
 			return func() { k.Run(out, in) }
+		})
+	}
+}
+
 func BenchmarkConvTranspose(b *testing.B) {
 	for _, s := range [][3]int{{80, 96, 24}, {160, 24, 1}} {
 		v := Volume{
