@@ -136,3 +136,46 @@ func TestChannelsLastAxes(t *testing.T) {
 	wantOps(t, apply(t, b.Graph, channelsLast), "Transpose", "Conv", "Slice", "Pad", "Gather", "Softmax", "PRelu", "Max", "Conv", "Transpose")
 	sameAnswers(t, b.Graph)
 }
+
+func TestFindHardSwish(t *testing.T) {
+	for _, right := range []bool{true, false} {
+		b := newBuild(1)
+		x := b.input("x", 2, 3)
+		most := float32(6)
+		if !right {
+			most = 5
+		}
+		y := b.node("Clip", nil, b.node("Add", nil, b.scalar(3), x), b.scalar(0), b.scalar(most))
+		b.output(b.node("Div", nil, b.node("Mul", nil, x, y), b.scalar(6)))
+		g := apply(t, b.Graph, findHardSwish)
+		if right {
+			wantOps(t, g, "HardSwish")
+		} else {
+			wantOps(t, g, "Add", "Clip", "Mul", "Div")
+		}
+		sameAnswers(t, b.Graph)
+	}
+}
+
+// Arithmetic with constants folds into the convolution, also a transposed one;
+// what differs from place to place does not.
+func TestFoldAffine(t *testing.T) {
+	b := newBuild(1)
+	y := b.node("Conv", nil, b.input("x", 1, 3, 5, 5), b.normal(4, 3, 3, 3), b.normal(4))
+	y = b.node("Mul", nil, b.scalar(0.5), y)
+	y = b.node("Add", nil, y, b.normal(1, 4, 1, 1))
+	y = b.node("Sub", nil, b.node("Div", nil, y, b.scalar(3)), b.normal(4, 1, 1))
+	y = b.node("ConvTranspose", nil, b.node("Relu", nil, y), b.normal(4, 2, 2, 2))
+	y = b.node("Add", nil, y, b.normal(1, 2, 1, 1))
+	y = b.node("BatchNormalization", nil, y, b.positive(2), b.normal(2), b.normal(2), b.positive(2))
+	b.output(b.node("Mul", nil, y, b.normal(4, 4)))
+	wantOps(t, apply(t, b.Graph, foldBatchNorm), "Conv", "Relu", "ConvTranspose", "Mul")
+	sameAnswers(t, b.Graph)
+
+	b = newBuild(1)
+	y = b.node("Conv", nil, b.input("x", 1, 3, 5, 5), b.normal(3, 3, 3, 3))
+	y = b.node("Add", nil, y, b.normal(3))       // along the width
+	b.output(b.node("Sub", nil, b.scalar(1), y)) // the other way round
+	wantOps(t, apply(t, b.Graph, foldBatchNorm), "Conv", "Add", "Sub")
+	sameAnswers(t, b.Graph)
+}

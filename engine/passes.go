@@ -22,6 +22,7 @@ var fusing = []pass{
 	{"turn", turnBack},              // orders of axes that are undone
 	{"shuffle", chooseChannels},     // moves that choose channels
 	{"pad", foldPads},               // zeros around a convolution or pool
+	{"hardswish", findHardSwish},    // one operator of four
 	{"batchnorm", foldBatchNorm},    // before bias and activation, which then follow the convolution
 	{"wrap", wrapMoves},             // moves of quantised integers look as those of floats do
 	{"signed", makeSigned},          // uint8 becomes int8, so that there is one kind of integer kernel

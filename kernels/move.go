@@ -76,6 +76,17 @@ func Gather(out, in []byte, index []int64, outer, n, block int) int {
 	return -1
 }
 
+// Choose is Gather of single 32-bit words, whose index is in range: out
+// [outer, len(index)], in [outer, n].
+func Choose(out, in []uint32, index []int32, outer, n int) {
+	for o := range outer {
+		to, from := out[o*len(index):][:len(index)], in[o*n:][:n]
+		for i, k := range index {
+			to[i] = from[k]
+		}
+	}
+}
+
 // Slice is a part of a tensor, ready to copy: for each axis length[i] elements
 // from start[i], step[i] apart (which may be negative).
 type Slice struct {
