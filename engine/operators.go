@@ -132,6 +132,7 @@ func init() {
 
 		"dunlin.QMul":    {minIn: 2, infer: inferQMul, lower: lowerQMul},
 		"dunlin.QMatMul": {minIn: 2, infer: inferQMatMul, lower: lowerQMatMul},
+		"dunlin.LookUp":  {minIn: 2, infer: inferLookUp, lower: lowerLookUp},
 		"dunlin.Table":   {minIn: 2, infer: inferTable, lower: lowerTable},
 
 		// Recurrent.

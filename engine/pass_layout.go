@@ -82,6 +82,7 @@ var elementwise = []string{
 	"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Exp", "Sqrt", "Neg", "Abs",
 	"Add", "Sub", "Mul", "Div", "Cast", "Identity", "dunlin.QAdd", "dunlin.QMul", "dunlin.Table", "dunlin.Requant", "dunlin.FlipSign",
 	"QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Concat", "Resize", "Gather", "Softmax", "Pad", "Slice", "Split",
+	"Squeeze", "Unsqueeze",
 	"Max", "Min", "PRelu",
 	"Log", "Reciprocal", "Erf", "Gelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "ThresholdedRelu", "Mish", "Floor", "Ceil", "Round",
 }
@@ -96,6 +97,8 @@ func (l *layouts) follows(n *model.Node) bool {
 		return false
 	}
 	switch n.Op {
+	case "Squeeze", "Unsqueeze":
+		return l.spatialAxes(n)
 	case "Gather":
 		return len(l.Value(n.In[1]).Shape) == 1
 	case "Pad":
@@ -121,6 +124,14 @@ func (l *layouts) follows(n *model.Node) bool {
 		return err == nil && count == 1
 	}
 	return true
+}
+
+// spatialAxes reports whether a Squeeze or Unsqueeze takes away or adds axes
+// behind the channels only, and leaves an activation.
+func (l *layouts) spatialAxes(n *model.Node) bool {
+	axes := l.Const(n.Input(1))
+	return axes != nil && axes.Type == model.I64 && spatialRank(l.Value(n.Out[0]).Shape) &&
+		!slices.ContainsFunc(axes.I64(), func(a int64) bool { return a < 2 })
 }
 
 // turn keeps a copy of n that reads these inputs, and writes, in NHWC.
@@ -164,6 +175,12 @@ func (l *layouts) turnAxes(n *model.Node, rank int) {
 		n.Attrs["axis"] = place(n.Int("axis", or))
 	}
 	switch n.Op {
+	case "Squeeze", "Unsqueeze": // of spatial axes: see follows
+		axes := slices.Clone(l.Const(n.In[1]).I64())
+		for i := range axes {
+			axes[i]--
+		}
+		n.In[1] = l.constant(n.In[1], "nhwc", model.Of(model.I64, axes, len(axes)))
 	case "Pad":
 		pads := l.Const(n.In[1]).I64()
 		turned := make([]int64, len(pads))

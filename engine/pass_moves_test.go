@@ -179,3 +179,30 @@ func TestFoldAffine(t *testing.T) {
 	wantOps(t, apply(t, b.Graph, foldBatchNorm), "Conv", "Add", "Sub")
 	sameAnswers(t, b.Graph)
 }
+
+// A one-hot product, a bias and a function of it are one look-up; ids out of
+// range have a row of zeros before the bias.
+func TestLookUps(t *testing.T) {
+	b := newBuild(1)
+	b.typed("ids", model.I32, 6, 1)
+	iota := b.constant(model.Of(model.I32, []int32{0, 1, 2, 3}, 1, 4))
+	hot := b.node("Cast", attrs{"to": int64(1)}, b.node("Equal", nil, "ids", iota))
+	y := b.node("Add", nil, b.node("MatMul", nil, hot, b.normal(4, 3)), b.normal(1, 3))
+	y = b.node("Mul", nil, y, b.node("Sigmoid", nil, y))
+	b.output(b.node("Reshape", nil, y, b.ints(3, 6)))
+	wantOps(t, apply(t, b.Graph, lookUps), "dunlin.LookUp", "Reshape")
+	var answers [2][]float32
+	for i, p := range []*Program{compiled(t, b.Graph, Options{}), plain(t, b.Graph)} {
+		s := p.NewSession()
+		copy(s.Input(0).I32(), []int32{3, 0, -1, 4, 2, 0})
+		if err := s.Run(); err != nil {
+			t.Fatal(err)
+		}
+		answers[i] = slices.Clone(s.Output(0).F32())
+	}
+	for i, want := range answers[1] {
+		if d := answers[0][i] - want; d < -1e-6 || d > 1e-6 {
+			t.Errorf("element %d is %v, want %v", i, answers[0][i], want)
+		}
+	}
+}

@@ -22,6 +22,7 @@ var fusing = []pass{
 	{"turn", turnBack},              // orders of axes that are undone
 	{"shuffle", chooseChannels},     // moves that choose channels
 	{"pad", foldPads},               // zeros around a convolution or pool
+	{"look-up", lookUps},            // products with one-hot rows
 	{"hardswish", findHardSwish},    // one operator of four
 	{"batchnorm", foldBatchNorm},    // before bias and activation, which then follow the convolution
 	{"wrap", wrapMoves},             // moves of quantised integers look as those of floats do
@@ -36,6 +37,7 @@ var fusing = []pass{
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
 	{"residual", fuseResiduals},     // what is added to the result, and the activation behind that
 	{"channels-last", channelsLast}, // NHWC, chosen once
+	{"turn", turnBack},              // what stood in the graph meets what the layout wants
 	{"weights", foldWeights},        // constants that stood in the other layout
 	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
 	{"dynamic", fuseDynamic},        // integer products with float results

@@ -156,3 +156,18 @@ func pickWords(out, in []uint32, n, step int) {
 		out[i] = in[i*step]
 	}
 }
+
+// LookUp writes the row of table [N+1, width] that each id names: row N for
+// those that are not 0 to N-1.
+func LookUp[T int32 | int64](out, table []float32, ids []T, width int) {
+	if width == 0 {
+		return
+	}
+	last := T(len(table)/width - 1)
+	for i, id := range ids {
+		if id < 0 || id > last {
+			id = last
+		}
+		copy(out[i*width:][:width], table[int(id)*width:])
+	}
+}
