@@ -113,6 +113,7 @@ type rowArgs struct {
 type transposeArgs struct {
 	in      uintptr // first value of the first line
 	inStep  uintptr // bytes from line to line
+	inStep3 uintptr // bytes from a line to the third behind it
 	out     uintptr // first row of the result
 	outStep uintptr // bytes from row to row
 	tiles   uintptr // how many, at least 1
