@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // ConvInt8 is a convolution with constant int8 weights, ready to run:
 //
@@ -11,7 +14,9 @@ import "fmt"
 //	sum = bias[oc] + Σ (in-InZero) * (w-WZero[oc])   in int32, wrapping; padding counts as InZero
 type ConvInt8 struct {
 	Geometry
-	groups  []panels
+	groups  []panels // of joined groups each
+	joined  int      // groups that a tier computes side by side
+	order   []int32  // what its columns then read: see tileArgs
 	win     window
 	pad     []int8 // C/Groups times InZero: what taps outside the picture read
 	variant variant[convInt8Tier]
@@ -20,7 +25,8 @@ type ConvInt8 struct {
 // convInt8Tier is a way to compute a convolution: see gemmInt8Tier.
 type convInt8Tier struct {
 	layout  layoutInt8
-	scratch func(c *ConvInt8) int // nil: none
+	scratch func(c *ConvInt8) int        // nil: none
+	join    func(c *ConvInt8) layoutInt8 // sets joined and returns the layout for it; nil: layout, and groups one by one
 	run     func(c *ConvInt8, out, in []int8, scratch []byte)
 }
 
@@ -48,9 +54,15 @@ func PackConvInt8(t Target, g Geometry, w WeightsInt8) (*ConvInt8, error) {
 	for i := range c.pad {
 		c.pad[i] = w.InZero
 	}
+	layout := c.variant.run.layout
+	c.joined = 1
+	if c.variant.run.join != nil && !w.asymmetric() {
+		layout = c.variant.run.join(c)
+	}
 	segments, length := g.segments()
-	for i := range g.Groups {
-		p, err := packPanels(c.variant.run.layout, g.OC/g.Groups, segments, length, w.group(i, g))
+	for i := 0; i < g.Groups; i += c.joined {
+		n := min(c.joined, g.Groups-i)
+		p, err := packPanels(layout, n*g.OC/g.Groups, segments, length, w.part(i, n, g))
 		if err != nil {
 			return nil, fmt.Errorf("int8 convolution: %w", err)
 		}
@@ -59,10 +71,14 @@ func PackConvInt8(t Target, g Geometry, w WeightsInt8) (*ConvInt8, error) {
 	return c, nil
 }
 
-// group returns the weights of one group of a convolution.
-func (w WeightsInt8) group(i int, g Geometry) WeightsInt8 {
-	n := g.OC / g.Groups
-	from, to := i*n, (i+1)*n
+// asymmetric reports whether a weight has a zero point other than 0.
+func (w *WeightsInt8) asymmetric() bool {
+	return slices.ContainsFunc(w.WZero, func(v int8) bool { return v != 0 })
+}
+
+// part returns the weights of n groups of a convolution, from group i on.
+func (w WeightsInt8) part(i, n int, g Geometry) WeightsInt8 {
+	from, to := i*(g.OC/g.Groups), (i+n)*(g.OC/g.Groups)
 	depth := len(w.W) / g.OC
 	w.W = w.W[from*depth : to*depth]
 	if len(w.Bias) == g.OC {

@@ -25,6 +25,9 @@ func geometries() []Geometry {
 		{N: 2, H: 23, W: 21, C: 3, OC: 7, KH: 3, KW: 3, PadTop: 1, PadLeft: 1, OH: 23, OW: 21}, // more pixels than are computed at once
 		{N: 1, H: 41, W: 9, C: 6, OC: 20, KH: 5, KW: 3, StrideH: 2, StrideW: 3, DilationH: 3, PadTop: 7, PadLeft: 1, OH: 22, OW: 3},
 	}
+	for _, c := range [][3]int{{8, 8, 2}, {32, 32, 8}, {20, 20, 5}, {64, 32, 16}, {12, 24, 6}, {24, 24, 3}, {64, 64, 4}, {36, 18, 9}} { // narrow groups, that are joined
+		list = append(list, square(9, c[0], c[1], 3, 1, c[2]), square(12, c[0], c[1], 3, 2, c[2]))
+	}
 	for i := range list {
 		g := &list[i]
 		for _, v := range []*int{&g.OH, &g.OW, &g.StrideH, &g.StrideW, &g.DilationH, &g.DilationW, &g.Groups} {

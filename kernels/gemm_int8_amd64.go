@@ -12,15 +12,24 @@ type tileInt8 struct {
 	layout layoutInt8
 	stage  func(to, from uintptr, n int) // copies n values
 	size   int                           // bytes of a staged value
+
+	grouped *tileInt8 // its tiles for narrow groups of a convolution, or nil
 }
+
+// tilesAddFrom tells whether tiles look at tileArgs.from.
+const tilesAddFrom = true
 
 // AVX-512 and AVX-VNNI multiply uint8 by int8: rows get 128 added to each
 // value, and biases less what that brings in. AVX2 has no exact product of
 // bytes (VPMADDUBSW saturates), so that both become int16.
 var (
-	tileInt8AVX512  = &tileInt8{&tilesInt8AVX512, layoutInt8{64, 16, 4, cellBiased}, flipAVX512, 1}
-	tileInt8AVXVNNI = &tileInt8{&tilesInt8AVXVNNI, layoutInt8{16, 8, 4, cellBiased}, flipAVXVNNI, 1}
-	tileInt8AVX2    = &tileInt8{&tilesInt8AVX2, layoutInt8{16, 8, 2, cellWide}, widenAVX2, 2}
+	tileInt8AVX512  = &tileInt8{&tilesInt8AVX512, layoutInt8{64, 16, 4, cellBiased}, flipAVX512, 1, groupsInt8AVX512}
+	tileInt8AVXVNNI = &tileInt8{&tilesInt8AVXVNNI, layoutInt8{16, 8, 4, cellBiased}, flipAVXVNNI, 1, groupsInt8AVXVNNI}
+	tileInt8AVX2    = &tileInt8{&tilesInt8AVX2, layoutInt8{16, 8, 2, cellWide}, widenAVX2, 2, groupsInt8AVX2}
+
+	groupsInt8AVX512  = &tileInt8{&tilesGroupsInt8AVX512, layoutInt8{16, 16, 4, cellBiased}, flipAVX512, 1, nil}
+	groupsInt8AVXVNNI = &tileInt8{&tilesGroupsInt8AVXVNNI, layoutInt8{8, 8, 4, cellBiased}, flipAVXVNNI, 1, nil}
+	groupsInt8AVX2    = &tileInt8{&tilesGroupsInt8AVX2, layoutInt8{8, 8, 2, cellWide}, widenAVX2, 2, nil}
 )
 
 // stagedBytes is how much of a large product's rows is staged at once: it
@@ -67,7 +76,7 @@ func (v *tileInt8) runGEMM(p *panels, out resultInt8, a []int8, m int, scratch [
 			at += uintptr(p.depth * v.size)
 		}
 	}
-	t.args.rowStep = uintptr(8 * block)
+	t.args.rowStep, t.args.from = uintptr(8*block), 0
 	for i := 0; i < m; i += block {
 		rows := min(block, m-i)
 		v.stage(staged, addressOf(a[i*p.depth:]), rows*p.depth)

@@ -12,7 +12,12 @@ type tileInt8 struct {
 	layout layoutInt8
 	stage  func(to, from uintptr, n int) // copies n values
 	size   int                           // bytes of a staged value
+
+	grouped *tileInt8 // its tiles for narrow groups of a convolution, or nil
 }
+
+// tilesAddFrom tells whether tiles look at tileArgs.from.
+const tilesAddFrom = false
 
 // stagedBytes is how much of a large product's rows is staged at once: it
 // stays in the second cache while all weights pass.

@@ -5,9 +5,9 @@ package kernels
 // The integer tiers of arm64. All multiply int8 by int8 as they are, so that
 // rows are read in place where their length fits.
 var (
-	tileInt8NEON    = &tileInt8{&tilesInt8NEON, layoutInt8{8, 8, 8, cellPaired}, copyBytes, 1}
-	tileInt8I8MM    = &tileInt8{&tilesInt8I8MM, layoutInt8{16, 8, 8, cellSigned}, copyBytes, 1}
-	tileInt8DotProd = &tileInt8{&tilesInt8DotProd, layoutInt8{16, 8, 4, cellSigned}, copyBytes, 1}
+	tileInt8NEON    = &tileInt8{&tilesInt8NEON, layoutInt8{8, 8, 8, cellPaired}, copyBytes, 1, nil}
+	tileInt8I8MM    = &tileInt8{&tilesInt8I8MM, layoutInt8{16, 8, 8, cellSigned}, copyBytes, 1, nil}
+	tileInt8DotProd = &tileInt8{&tilesInt8DotProd, layoutInt8{16, 8, 4, cellSigned}, copyBytes, 1, nil}
 )
 
 var (

@@ -11,6 +11,8 @@ type tileArgs struct {
 	rows     uintptr // list of the addresses of rows: [segments][rowStep/8]
 	rowStep  uintptr // bytes from one segment's list to the next
 	segments uintptr // how many
+	from     uintptr // bytes that integer tiles add to each address
+	order    uintptr // an int32 for each column: which 4 bytes of a row, from those at hand on, it reads; for tiles of groups
 	steps    uintptr // in a segment, each of 4 bytes of a row
 	weights  uintptr // [segments][steps][columns] of 4 bytes, or of a float16
 	bias     uintptr // a value for each column
@@ -137,6 +139,21 @@ var tilesInt8AVXVNNI = tileSet{lanes: 8, functions: []tileColumn{
 var tilesInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
 	{tileInt8_6x8_AVX2, tileInt8_4x8_AVX2, tileInt8_2x8_AVX2, tileInt8_1x8_AVX2},
 	{tileInt8_6x16_AVX2, tileInt8_4x16_AVX2, tileInt8_2x16_AVX2, tileInt8_1x16_AVX2},
+}}
+
+// tilesGroupsInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
+var tilesGroupsInt8AVX512 = tileSet{lanes: 16, functions: []tileColumn{
+	{tileGroupsInt8_6x16_AVX512, tileGroupsInt8_4x16_AVX512, tileGroupsInt8_2x16_AVX512, tileGroupsInt8_1x16_AVX512},
+}}
+
+// tilesGroupsInt8AVXVNNI are the tiles by columns/8-1 and by the rows of tileRows.
+var tilesGroupsInt8AVXVNNI = tileSet{lanes: 8, functions: []tileColumn{
+	{tileGroupsInt8_6x8_AVXVNNI, tileGroupsInt8_4x8_AVXVNNI, tileGroupsInt8_2x8_AVXVNNI, tileGroupsInt8_1x8_AVXVNNI},
+}}
+
+// tilesGroupsInt8AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
+var tilesGroupsInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
+	{tileGroupsInt8_6x8_AVX2, tileGroupsInt8_4x8_AVX2, tileGroupsInt8_2x8_AVX2, tileGroupsInt8_1x8_AVX2},
 }}
 
 // depthwiseColumnsAVX512 are kernels of fixed sizes and strides.
@@ -611,6 +628,66 @@ func tileInt8_2x16_AVX2(args *tileArgs)
 //
 //go:noescape
 func tileInt8_1x16_AVX2(args *tileArgs)
+
+// tileGroupsInt8_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_6x16_AVX512(args *tileArgs)
+
+// tileGroupsInt8_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_4x16_AVX512(args *tileArgs)
+
+// tileGroupsInt8_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_2x16_AVX512(args *tileArgs)
+
+// tileGroupsInt8_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_1x16_AVX512(args *tileArgs)
+
+// tileGroupsInt8_6x8_AVXVNNI computes tiles of 6 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_6x8_AVXVNNI(args *tileArgs)
+
+// tileGroupsInt8_4x8_AVXVNNI computes tiles of 4 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_4x8_AVXVNNI(args *tileArgs)
+
+// tileGroupsInt8_2x8_AVXVNNI computes tiles of 2 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_2x8_AVXVNNI(args *tileArgs)
+
+// tileGroupsInt8_1x8_AVXVNNI computes tiles of 1 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_1x8_AVXVNNI(args *tileArgs)
+
+// tileGroupsInt8_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_6x8_AVX2(args *tileArgs)
+
+// tileGroupsInt8_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_4x8_AVX2(args *tileArgs)
+
+// tileGroupsInt8_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_2x8_AVX2(args *tileArgs)
+
+// tileGroupsInt8_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmInt8Generic.
+//
+//go:noescape
+func tileGroupsInt8_1x8_AVX2(args *tileArgs)
 
 // flipAVX512 writes n bytes with 128 added: int8 as uint8. Reference: FlipSign.
 func flipAVX512(to, from uintptr, n int)

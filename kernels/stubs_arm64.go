@@ -9,6 +9,8 @@ type tileArgs struct {
 	rows     uintptr // list of the addresses of rows: [segments][rowStep/8]
 	rowStep  uintptr // bytes from one segment's list to the next
 	segments uintptr // how many
+	from     uintptr // not looked at
+	order    uintptr // likewise
 	steps    uintptr // in a segment
 	weights  uintptr // [segments][steps][columns][step]
 	bias     uintptr // a value for each column

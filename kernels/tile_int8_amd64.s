@@ -43,7 +43,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -307,7 +307,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -500,7 +500,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x04, R9
 	JL   few
@@ -658,7 +658,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -801,7 +801,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -1127,7 +1127,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -1378,7 +1378,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x02, R9
 	JL   few
@@ -1559,7 +1559,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -1734,7 +1734,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -2164,7 +2164,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -2488,7 +2488,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x02, R9
 	JL   few
@@ -2713,7 +2713,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -2922,7 +2922,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -3435,7 +3435,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -3810,7 +3810,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x02, R9
 	JL   few
@@ -4056,7 +4056,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x02, R8
 	JL   few
@@ -4243,7 +4243,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -4494,7 +4494,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -4682,7 +4682,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x04, R9
 	JL   few
@@ -4835,7 +4835,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -4973,7 +4973,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -5294,7 +5294,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -5540,7 +5540,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x02, R9
 	JL   few
@@ -5716,7 +5716,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -5878,7 +5878,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -6137,7 +6137,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -6337,7 +6337,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x04, R9
 	JL   few
@@ -6500,7 +6500,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -6643,7 +6643,7 @@ segment:
 	MOVQ 32(CX), R10
 	MOVQ 40(CX), R11
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
+	MOVQ tileArgs_from(AX), R12
 	MOVQ tileArgs_steps(AX), R13
 	SUBQ $0x02, R13
 	JL   few
@@ -7000,7 +7000,7 @@ segment:
 	MOVQ 16(CX), R8
 	MOVQ 24(CX), R9
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
+	MOVQ tileArgs_from(AX), R10
 	MOVQ tileArgs_steps(AX), R11
 	SUBQ $0x02, R11
 	JL   few
@@ -7270,7 +7270,7 @@ segment:
 	MOVQ (CX), SI
 	MOVQ 8(CX), DI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
+	MOVQ tileArgs_from(AX), R8
 	MOVQ tileArgs_steps(AX), R9
 	SUBQ $0x02, R9
 	JL   few
@@ -7458,7 +7458,7 @@ tile:
 segment:
 	MOVQ (CX), SI
 	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
+	MOVQ tileArgs_from(AX), DI
 	MOVQ tileArgs_steps(AX), R8
 	SUBQ $0x04, R8
 	JL   few
@@ -7582,6 +7582,2257 @@ fits:
 	VPMINSB      Y4, Y0, Y0
 	VPERMD       Y0, Y5, Y0
 	VMOVDQU      X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_6x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·tileGroupsInt8_6x16_AVX512(SB), NOSPLIT, $0-8
+	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z12 order of columns
+	// 	Z13 weights of a step   Z14 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), CX
+	KMOVW CX, K1
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R12
+	VMOVUPS (R12), Z12
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	MOVQ 32(CX), R10
+	MOVQ 40(CX), R11
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R12
+	MOVQ tileArgs_steps(AX), R13
+	SUBQ $0x02, R13
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Z13
+	VPERMD   (SI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z0
+	VPERMD   (DI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z1
+	VPERMD   (R8)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z2
+	VPERMD   (R9)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z3
+	VPERMD   (R10)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z4
+	VPERMD   (R11)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z5
+	VMOVUPS  64(DX), Z13
+	VPERMD   4(SI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z6
+	VPERMD   4(DI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z7
+	VPERMD   4(R8)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z8
+	VPERMD   4(R9)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z9
+	VPERMD   4(R10)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z10
+	VPERMD   4(R11)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z11
+	ADDQ     $0x08, R12
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x02, R13
+	JGE      steps
+
+few:
+	ADDQ $0x02, R13
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Z13
+	VPERMD   (SI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z0
+	VPERMD   (DI)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z1
+	VPERMD   (R8)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z2
+	VPERMD   (R9)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z3
+	VPERMD   (R10)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z4
+	VPERMD   (R11)(R12*1), Z12, Z14
+	VPDPBUSD Z13, Z14, Z5
+	ADDQ     $0x04, R12
+	ADDQ     $0x00000040, DX
+	DECQ     R13
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Z6, Z0, Z0
+	VPADDD       Z7, Z1, Z1
+	VPADDD       Z8, Z2, Z2
+	VPADDD       Z9, Z3, Z3
+	VPADDD       Z10, Z4, Z4
+	VPADDD       Z11, Z5, Z5
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Z12
+	VPSUBD       Z12, Z0, Z0
+	VPBROADCASTD 4(CX), Z12
+	VPSUBD       Z12, Z1, Z1
+	VPBROADCASTD 8(CX), Z12
+	VPSUBD       Z12, Z2, Z2
+	VPBROADCASTD 12(CX), Z12
+	VPSUBD       Z12, Z3, Z3
+	VPBROADCASTD 16(CX), Z12
+	VPSUBD       Z12, Z4, Z4
+	VPBROADCASTD 20(CX), Z12
+	VPSUBD       Z12, Z5, Z5
+	ADDQ         $0x18, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Z0, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z1, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z2, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z3, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z4, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z5, K1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS.Z (BX), K1, Z12
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z12, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z12, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z12, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z12, Z3, Z3
+	VCVTDQ2PS Z4, Z4
+	VMULPS    Z12, Z4, Z4
+	VCVTDQ2PS Z5, Z5
+	VMULPS    Z12, Z5, Z5
+	VMOVUPS   Z0, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z1, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z2, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z3, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z4, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z5, K1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Z12
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z12, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z12, Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z12, Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z12, Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       Z12, Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z12, Z5, Z5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+	VMINPS       Z12, Z3, Z3
+	VMINPS       Z12, Z4, Z4
+	VMINPS       Z12, Z5, Z5
+
+fits:
+	VCVTPS2DQ     Z0, Z0
+	VCVTPS2DQ     Z1, Z1
+	VCVTPS2DQ     Z2, Z2
+	VCVTPS2DQ     Z3, Z3
+	VCVTPS2DQ     Z4, Z4
+	VCVTPS2DQ     Z5, Z5
+	VPBROADCASTW  tileArgs_zero(AX), Z12
+	VPBROADCASTB  tileArgs_least(AX), Z13
+	VPBROADCASTB  tileArgs_most(AX), Z14
+	VMOVUPS       order16<>+0(SB), Z15
+	KMOVQ         tileArgs_mask(AX), K2
+	VPACKSSDW     Z1, Z0, Z0
+	VPADDSW       Z12, Z0, Z0
+	VPACKSSDW     Z3, Z2, Z2
+	VPADDSW       Z12, Z2, Z2
+	VPACKSSWB     Z2, Z0, Z0
+	VPMAXSB       Z13, Z0, Z0
+	VPMINSB       Z14, Z0, Z0
+	VPERMD        Z0, Z15, Z0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x01, Z0, X1
+	VMOVDQU8      X1, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x02, Z0, X1
+	VMOVDQU8      X1, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x03, Z0, X0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+	VPACKSSDW     Z5, Z4, Z4
+	VPADDSW       Z12, Z4, Z4
+	VPACKSSDW     Z5, Z5, Z5
+	VPADDSW       Z12, Z5, Z5
+	VPACKSSWB     Z5, Z4, Z4
+	VPMAXSB       Z13, Z4, Z4
+	VPMINSB       Z14, Z4, Z4
+	VPERMD        Z4, Z15, Z4
+	VMOVDQU8      X4, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x01, Z4, X0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x30, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_4x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·tileGroupsInt8_4x16_AVX512(SB), NOSPLIT, $0-8
+	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z8 order of columns   Z9 weights of a step
+	// 	Z10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), CX
+	KMOVW CX, K1
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R10
+	VMOVUPS (R10), Z8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R10
+	MOVQ tileArgs_steps(AX), R11
+	SUBQ $0x02, R11
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Z9
+	VPERMD   (SI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z0
+	VPERMD   (DI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z1
+	VPERMD   (R8)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z2
+	VPERMD   (R9)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z3
+	VMOVUPS  64(DX), Z9
+	VPERMD   4(SI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z4
+	VPERMD   4(DI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z5
+	VPERMD   4(R8)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z6
+	VPERMD   4(R9)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z7
+	ADDQ     $0x08, R10
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x02, R11
+	JGE      steps
+
+few:
+	ADDQ $0x02, R11
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Z9
+	VPERMD   (SI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z0
+	VPERMD   (DI)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z1
+	VPERMD   (R8)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z2
+	VPERMD   (R9)(R10*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z3
+	ADDQ     $0x04, R10
+	ADDQ     $0x00000040, DX
+	DECQ     R11
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Z4, Z0, Z0
+	VPADDD       Z5, Z1, Z1
+	VPADDD       Z6, Z2, Z2
+	VPADDD       Z7, Z3, Z3
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Z8
+	VPSUBD       Z8, Z0, Z0
+	VPBROADCASTD 4(CX), Z8
+	VPSUBD       Z8, Z1, Z1
+	VPBROADCASTD 8(CX), Z8
+	VPSUBD       Z8, Z2, Z2
+	VPBROADCASTD 12(CX), Z8
+	VPSUBD       Z8, Z3, Z3
+	ADDQ         $0x10, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Z0, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z1, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z2, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z3, K1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS.Z (BX), K1, Z8
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z8, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z8, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z8, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z8, Z3, Z3
+	VMOVUPS   Z0, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z1, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z2, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z3, K1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z8, Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z8, Z3, Z3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+
+fits:
+	VCVTPS2DQ     Z0, Z0
+	VCVTPS2DQ     Z1, Z1
+	VCVTPS2DQ     Z2, Z2
+	VCVTPS2DQ     Z3, Z3
+	VPBROADCASTW  tileArgs_zero(AX), Z8
+	VPBROADCASTB  tileArgs_least(AX), Z9
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
+	KMOVQ         tileArgs_mask(AX), K2
+	VPACKSSDW     Z1, Z0, Z0
+	VPADDSW       Z8, Z0, Z0
+	VPACKSSDW     Z3, Z2, Z2
+	VPADDSW       Z8, Z2, Z2
+	VPACKSSWB     Z2, Z0, Z0
+	VPMAXSB       Z9, Z0, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x01, Z0, X1
+	VMOVDQU8      X1, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x02, Z0, X1
+	VMOVDQU8      X1, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x03, Z0, X0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_2x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·tileGroupsInt8_2x16_AVX512(SB), NOSPLIT, $0-8
+	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
+	// 	SI DI rows of the segment   R8 at   R9 steps   Z8 order of columns   Z9 weights of a step
+	// 	Z10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), CX
+	KMOVW CX, K1
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R8
+	VMOVUPS (R8), Z8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x04, R9
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Z9
+	VPERMD   (SI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z0
+	VPERMD   (DI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z1
+	VMOVUPS  64(DX), Z9
+	VPERMD   4(SI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z2
+	VPERMD   4(DI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z3
+	VMOVUPS  128(DX), Z9
+	VPERMD   8(SI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z4
+	VPERMD   8(DI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z5
+	VMOVUPS  192(DX), Z9
+	VPERMD   12(SI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z6
+	VPERMD   12(DI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z7
+	ADDQ     $0x10, R8
+	ADDQ     $0x00000100, DX
+	SUBQ     $0x04, R9
+	JGE      steps
+
+few:
+	ADDQ $0x04, R9
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Z9
+	VPERMD   (SI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z0
+	VPERMD   (DI)(R8*1), Z8, Z10
+	VPDPBUSD Z9, Z10, Z1
+	ADDQ     $0x04, R8
+	ADDQ     $0x00000040, DX
+	DECQ     R9
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Z2, Z0, Z0
+	VPADDD       Z3, Z1, Z1
+	VPADDD       Z4, Z0, Z0
+	VPADDD       Z5, Z1, Z1
+	VPADDD       Z6, Z0, Z0
+	VPADDD       Z7, Z1, Z1
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Z8
+	VPSUBD       Z8, Z0, Z0
+	VPBROADCASTD 4(CX), Z8
+	VPSUBD       Z8, Z1, Z1
+	ADDQ         $0x08, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Z0, K1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Z1, K1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS.Z (BX), K1, Z8
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z8, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z8, Z1, Z1
+	VMOVUPS   Z0, K1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Z1, K1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+
+fits:
+	VCVTPS2DQ     Z0, Z0
+	VCVTPS2DQ     Z1, Z1
+	VPBROADCASTW  tileArgs_zero(AX), Z8
+	VPBROADCASTB  tileArgs_least(AX), Z9
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
+	KMOVQ         tileArgs_mask(AX), K2
+	VPACKSSDW     Z1, Z0, Z0
+	VPADDSW       Z8, Z0, Z0
+	VPACKSSDW     Z1, Z1, Z1
+	VPADDSW       Z8, Z1, Z1
+	VPACKSSWB     Z1, Z0, Z0
+	VPMAXSB       Z9, Z0, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+	VEXTRACTI32X4 $0x01, Z0, X0
+	VMOVDQU8      X0, K2, (CX)
+	ADDQ          DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_1x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·tileGroupsInt8_1x16_AVX512(SB), NOSPLIT, $0-8
+	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX mask   CX bias   Z0-Z3 sums   CX rows   DX weights   BX segments
+	// 	SI rows of the segment   DI at   R8 steps   Z4 order of columns   Z5 weights of a step
+	// 	Z6 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), CX
+	KMOVW CX, K1
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), DI
+	VMOVUPS (DI), Z4
+
+segment:
+	MOVQ (CX), SI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), DI
+	MOVQ tileArgs_steps(AX), R8
+	SUBQ $0x04, R8
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Z5
+	VPERMD   (SI)(DI*1), Z4, Z6
+	VPDPBUSD Z5, Z6, Z0
+	VMOVUPS  64(DX), Z5
+	VPERMD   4(SI)(DI*1), Z4, Z6
+	VPDPBUSD Z5, Z6, Z1
+	VMOVUPS  128(DX), Z5
+	VPERMD   8(SI)(DI*1), Z4, Z6
+	VPDPBUSD Z5, Z6, Z2
+	VMOVUPS  192(DX), Z5
+	VPERMD   12(SI)(DI*1), Z4, Z6
+	VPDPBUSD Z5, Z6, Z3
+	ADDQ     $0x10, DI
+	ADDQ     $0x00000100, DX
+	SUBQ     $0x04, R8
+	JGE      steps
+
+few:
+	ADDQ $0x04, R8
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Z5
+	VPERMD   (SI)(DI*1), Z4, Z6
+	VPDPBUSD Z5, Z6, Z0
+	ADDQ     $0x04, DI
+	ADDQ     $0x00000040, DX
+	DECQ     R8
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Z1, Z0, Z0
+	VPADDD       Z2, Z0, Z0
+	VPADDD       Z3, Z0, Z0
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Z4
+	VPSUBD       Z4, Z0, Z0
+	ADDQ         $0x04, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Z0, K1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS.Z (BX), K1, Z4
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z4, Z0, Z0
+	VMOVUPS   Z0, K1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Z4
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z4, Z0, Z0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z4
+	VMINPS       Z4, Z0, Z0
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VPBROADCASTW tileArgs_zero(AX), Z4
+	VPBROADCASTB tileArgs_least(AX), Z5
+	VPBROADCASTB tileArgs_most(AX), Z6
+	VMOVUPS      order16<>+0(SB), Z7
+	KMOVQ        tileArgs_mask(AX), K2
+	VPACKSSDW    Z0, Z0, Z0
+	VPADDSW      Z4, Z0, Z0
+	VPACKSSWB    Z0, Z0, Z0
+	VPMAXSB      Z5, Z0, Z0
+	VPMINSB      Z6, Z0, Z0
+	VPERMD       Z0, Z7, Z0
+	VMOVDQU8     X0, K2, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_6x8_AVXVNNI(args *tileArgs)
+// Requires: AVX, AVX2, AVX_VNNI
+TEXT ·tileGroupsInt8_6x8_AVXVNNI(SB), NOSPLIT, $0-8
+	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 order of columns
+	// 	Y13 weights of a step   Y14 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y0, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R12
+	VMOVUPS (R12), Y12
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	MOVQ 32(CX), R10
+	MOVQ 40(CX), R11
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R12
+	MOVQ tileArgs_steps(AX), R13
+	SUBQ $0x02, R13
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y13
+	VPERMD   (SI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xc5 // VPDPBUSD Y13, Y14, Y0 (VEX)
+	VPERMD   (DI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y1 (VEX)
+	VPERMD   (R8)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xd5 // VPDPBUSD Y13, Y14, Y2 (VEX)
+	VPERMD   (R9)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y3 (VEX)
+	VPERMD   (R10)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xe5 // VPDPBUSD Y13, Y14, Y4 (VEX)
+	VPERMD   (R11)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xed // VPDPBUSD Y13, Y14, Y5 (VEX)
+	VMOVUPS  32(DX), Y13
+	VPERMD   4(SI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xf5 // VPDPBUSD Y13, Y14, Y6 (VEX)
+	VPERMD   4(DI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xfd // VPDPBUSD Y13, Y14, Y7 (VEX)
+	VPERMD   4(R8)(R12*1), Y12, Y14
+	LONG $0x500d42c4; BYTE $0xc5 // VPDPBUSD Y13, Y14, Y8 (VEX)
+	VPERMD   4(R9)(R12*1), Y12, Y14
+	LONG $0x500d42c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y9 (VEX)
+	VPERMD   4(R10)(R12*1), Y12, Y14
+	LONG $0x500d42c4; BYTE $0xd5 // VPDPBUSD Y13, Y14, Y10 (VEX)
+	VPERMD   4(R11)(R12*1), Y12, Y14
+	LONG $0x500d42c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y11 (VEX)
+	ADDQ     $0x08, R12
+	ADDQ     $0x00000040, DX
+	SUBQ     $0x02, R13
+	JGE      steps
+
+few:
+	ADDQ $0x02, R13
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y13
+	VPERMD   (SI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xc5 // VPDPBUSD Y13, Y14, Y0 (VEX)
+	VPERMD   (DI)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y1 (VEX)
+	VPERMD   (R8)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xd5 // VPDPBUSD Y13, Y14, Y2 (VEX)
+	VPERMD   (R9)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y3 (VEX)
+	VPERMD   (R10)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xe5 // VPDPBUSD Y13, Y14, Y4 (VEX)
+	VPERMD   (R11)(R12*1), Y12, Y14
+	LONG $0x500dc2c4; BYTE $0xed // VPDPBUSD Y13, Y14, Y5 (VEX)
+	ADDQ     $0x04, R12
+	ADDQ     $0x00000020, DX
+	DECQ     R13
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y6, Y0, Y0
+	VPADDD       Y7, Y1, Y1
+	VPADDD       Y8, Y2, Y2
+	VPADDD       Y9, Y3, Y3
+	VPADDD       Y10, Y4, Y4
+	VPADDD       Y11, Y5, Y5
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y6
+	VPSUBD       Y6, Y0, Y0
+	VPBROADCASTD 4(CX), Y6
+	VPSUBD       Y6, Y1, Y1
+	VPBROADCASTD 8(CX), Y6
+	VPSUBD       Y6, Y2, Y2
+	VPBROADCASTD 12(CX), Y6
+	VPSUBD       Y6, Y3, Y3
+	VPBROADCASTD 16(CX), Y6
+	VPSUBD       Y6, Y4, Y4
+	VPBROADCASTD 20(CX), Y6
+	VPSUBD       Y6, Y5, Y5
+	ADDQ         $0x18, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y2, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y3, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y4, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y5, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y6
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y6, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y6, Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y6, Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y6, Y3, Y3
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y6, Y4, Y4
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y6, Y5, Y5
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y6
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y6, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y6, Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y6, Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMINPS       Y6, Y0, Y0
+	VMINPS       Y6, Y1, Y1
+	VMINPS       Y6, Y2, Y2
+	VMINPS       Y6, Y3, Y3
+	VMINPS       Y6, Y4, Y4
+	VMINPS       Y6, Y5, Y5
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VPBROADCASTW tileArgs_zero(AX), Y6
+	VPBROADCASTB tileArgs_least(AX), Y7
+	VPBROADCASTB tileArgs_most(AX), Y8
+	VMOVUPS      order8<>+0(SB), Y9
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y6, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPADDSW      Y6, Y2, Y2
+	VPACKSSWB    Y2, Y0, Y0
+	VPMAXSB      Y7, Y0, Y0
+	VPMINSB      Y8, Y0, Y0
+	VPERMD       Y0, Y9, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X1
+	VMOVQ        X1, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X0
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y5, Y4, Y4
+	VPADDSW      Y6, Y4, Y4
+	VPACKSSDW    Y5, Y5, Y5
+	VPADDSW      Y6, Y5, Y5
+	VPACKSSWB    Y5, Y4, Y4
+	VPMAXSB      Y7, Y4, Y4
+	VPMINSB      Y8, Y4, Y4
+	VPERMD       Y4, Y9, Y4
+	VMOVQ        X4, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X4, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x30, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_4x8_AVXVNNI(args *tileArgs)
+// Requires: AVX, AVX2, AVX_VNNI
+TEXT ·tileGroupsInt8_4x8_AVXVNNI(SB), NOSPLIT, $0-8
+	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 order of columns   Y9 weights of a step
+	// 	Y10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R10
+	VMOVUPS (R10), Y8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R10
+	MOVQ tileArgs_steps(AX), R11
+	SUBQ $0x02, R11
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc1 // VPDPBUSD Y9, Y10, Y0 (VEX)
+	VPERMD   (DI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
+	VPERMD   (R8)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd1 // VPDPBUSD Y9, Y10, Y2 (VEX)
+	VPERMD   (R9)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
+	VMOVUPS  32(DX), Y9
+	VPERMD   4(SI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xe1 // VPDPBUSD Y9, Y10, Y4 (VEX)
+	VPERMD   4(DI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
+	VPERMD   4(R8)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xf1 // VPDPBUSD Y9, Y10, Y6 (VEX)
+	VPERMD   4(R9)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
+	ADDQ     $0x08, R10
+	ADDQ     $0x00000040, DX
+	SUBQ     $0x02, R11
+	JGE      steps
+
+few:
+	ADDQ $0x02, R11
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc1 // VPDPBUSD Y9, Y10, Y0 (VEX)
+	VPERMD   (DI)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
+	VPERMD   (R8)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd1 // VPDPBUSD Y9, Y10, Y2 (VEX)
+	VPERMD   (R9)(R10*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
+	ADDQ     $0x04, R10
+	ADDQ     $0x00000020, DX
+	DECQ     R11
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y4, Y0, Y0
+	VPADDD       Y5, Y1, Y1
+	VPADDD       Y6, Y2, Y2
+	VPADDD       Y7, Y3, Y3
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y4
+	VPSUBD       Y4, Y0, Y0
+	VPBROADCASTD 4(CX), Y4
+	VPSUBD       Y4, Y1, Y1
+	VPBROADCASTD 8(CX), Y4
+	VPSUBD       Y4, Y2, Y2
+	VPBROADCASTD 12(CX), Y4
+	VPSUBD       Y4, Y3, Y3
+	ADDQ         $0x10, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y2, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y3, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y4
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y4, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y4, Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y4, Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y4, Y3, Y3
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y4, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y4, Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y4, Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y4, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VPBROADCASTW tileArgs_zero(AX), Y4
+	VPBROADCASTB tileArgs_least(AX), Y5
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y4, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPADDSW      Y4, Y2, Y2
+	VPACKSSWB    Y2, Y0, Y0
+	VPMAXSB      Y5, Y0, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X1
+	VMOVQ        X1, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X0
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_2x8_AVXVNNI(args *tileArgs)
+// Requires: AVX, AVX2, AVX_VNNI
+TEXT ·tileGroupsInt8_2x8_AVXVNNI(SB), NOSPLIT, $0-8
+	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
+	// 	R8 at   R9 steps   Y8 order of columns   Y9 weights of a step   Y10 4 bytes of a row   CX less
+	// 	CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R8
+	VMOVUPS (R8), Y8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x04, R9
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc1 // VPDPBUSD Y9, Y10, Y0 (VEX)
+	VPERMD   (DI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
+	VMOVUPS  32(DX), Y9
+	VPERMD   4(SI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd1 // VPDPBUSD Y9, Y10, Y2 (VEX)
+	VPERMD   4(DI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
+	VMOVUPS  64(DX), Y9
+	VPERMD   8(SI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xe1 // VPDPBUSD Y9, Y10, Y4 (VEX)
+	VPERMD   8(DI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
+	VMOVUPS  96(DX), Y9
+	VPERMD   12(SI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xf1 // VPDPBUSD Y9, Y10, Y6 (VEX)
+	VPERMD   12(DI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
+	ADDQ     $0x10, R8
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x04, R9
+	JGE      steps
+
+few:
+	ADDQ $0x04, R9
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc1 // VPDPBUSD Y9, Y10, Y0 (VEX)
+	VPERMD   (DI)(R8*1), Y8, Y10
+	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
+	ADDQ     $0x04, R8
+	ADDQ     $0x00000020, DX
+	DECQ     R9
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y2, Y0, Y0
+	VPADDD       Y3, Y1, Y1
+	VPADDD       Y4, Y0, Y0
+	VPADDD       Y5, Y1, Y1
+	VPADDD       Y6, Y0, Y0
+	VPADDD       Y7, Y1, Y1
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y2
+	VPSUBD       Y2, Y0, Y0
+	VPBROADCASTD 4(CX), Y2
+	VPSUBD       Y2, Y1, Y1
+	ADDQ         $0x08, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y2
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y2, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y2, Y1, Y1
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y2
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y2, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VPBROADCASTW tileArgs_zero(AX), Y2
+	VPBROADCASTB tileArgs_least(AX), Y3
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y2, Y0, Y0
+	VPACKSSDW    Y1, Y1, Y1
+	VPADDSW      Y2, Y1, Y1
+	VPACKSSWB    Y1, Y0, Y0
+	VPMAXSB      Y3, Y0, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_1x8_AVXVNNI(args *tileArgs)
+// Requires: AVX, AVX2, AVX_VNNI
+TEXT ·tileGroupsInt8_1x8_AVXVNNI(SB), NOSPLIT, $0-8
+	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y3 sums   CX rows   DX weights   BX segments   SI rows of the segment
+	// 	DI at   R8 steps   Y4 order of columns   Y5 weights of a step   Y6 4 bytes of a row   CX less
+	// 	CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), DI
+	VMOVUPS (DI), Y4
+
+segment:
+	MOVQ (CX), SI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), DI
+	MOVQ tileArgs_steps(AX), R8
+	SUBQ $0x04, R8
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y5
+	VPERMD   (SI)(DI*1), Y4, Y6
+	LONG $0x504de2c4; BYTE $0xc5 // VPDPBUSD Y5, Y6, Y0 (VEX)
+	VMOVUPS  32(DX), Y5
+	VPERMD   4(SI)(DI*1), Y4, Y6
+	LONG $0x504de2c4; BYTE $0xcd // VPDPBUSD Y5, Y6, Y1 (VEX)
+	VMOVUPS  64(DX), Y5
+	VPERMD   8(SI)(DI*1), Y4, Y6
+	LONG $0x504de2c4; BYTE $0xd5 // VPDPBUSD Y5, Y6, Y2 (VEX)
+	VMOVUPS  96(DX), Y5
+	VPERMD   12(SI)(DI*1), Y4, Y6
+	LONG $0x504de2c4; BYTE $0xdd // VPDPBUSD Y5, Y6, Y3 (VEX)
+	ADDQ     $0x10, DI
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x04, R8
+	JGE      steps
+
+few:
+	ADDQ $0x04, R8
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y5
+	VPERMD   (SI)(DI*1), Y4, Y6
+	LONG $0x504de2c4; BYTE $0xc5 // VPDPBUSD Y5, Y6, Y0 (VEX)
+	ADDQ     $0x04, DI
+	ADDQ     $0x00000020, DX
+	DECQ     R8
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y1, Y0, Y0
+	VPADDD       Y2, Y0, Y0
+	VPADDD       Y3, Y0, Y0
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y1
+	VPSUBD       Y1, Y0, Y0
+	ADDQ         $0x04, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y1
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y1
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y1
+	VMINPS       Y1, Y0, Y0
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VPBROADCASTW tileArgs_zero(AX), Y1
+	VPBROADCASTB tileArgs_least(AX), Y2
+	VPBROADCASTB tileArgs_most(AX), Y3
+	VMOVUPS      order8<>+0(SB), Y4
+	VPACKSSDW    Y0, Y0, Y0
+	VPADDSW      Y1, Y0, Y0
+	VPACKSSWB    Y0, Y0, Y0
+	VPMAXSB      Y2, Y0, Y0
+	VPMINSB      Y3, Y0, Y0
+	VPERMD       Y0, Y4, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_6x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2
+TEXT ·tileGroupsInt8_6x8_AVX2(SB), NOSPLIT, $0-8
+	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 order of columns
+	// 	Y13 weights of a step   Y14 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y0, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R12
+	VMOVUPS (R12), Y12
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	MOVQ 32(CX), R10
+	MOVQ 40(CX), R11
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R12
+	MOVQ tileArgs_steps(AX), R13
+	SUBQ $0x02, R13
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y13
+	VPERMD   (SI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y0, Y0
+	VPERMD   (DI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y1, Y1
+	VPERMD   (R8)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y2, Y2
+	VPERMD   (R9)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y3, Y3
+	VPERMD   (R10)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y4, Y4
+	VPERMD   (R11)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y13
+	VPADDD   Y13, Y5, Y5
+	VMOVUPS  32(DX), Y13
+	VPERMD   4(SI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y6, Y6
+	VPERMD   4(DI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y7, Y7
+	VPERMD   4(R8)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y8, Y8
+	VPERMD   4(R9)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y9, Y9
+	VPERMD   4(R10)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y10, Y10
+	VPERMD   4(R11)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y13
+	VPADDD   Y13, Y11, Y11
+	ADDQ     $0x08, R12
+	ADDQ     $0x00000040, DX
+	SUBQ     $0x02, R13
+	JGE      steps
+
+few:
+	ADDQ $0x02, R13
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y13
+	VPERMD   (SI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y0, Y0
+	VPERMD   (DI)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y1, Y1
+	VPERMD   (R8)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y2, Y2
+	VPERMD   (R9)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y3, Y3
+	VPERMD   (R10)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y14
+	VPADDD   Y14, Y4, Y4
+	VPERMD   (R11)(R12*1), Y12, Y14
+	VPMADDWD Y13, Y14, Y13
+	VPADDD   Y13, Y5, Y5
+	ADDQ     $0x04, R12
+	ADDQ     $0x00000020, DX
+	DECQ     R13
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y6, Y0, Y0
+	VPADDD       Y7, Y1, Y1
+	VPADDD       Y8, Y2, Y2
+	VPADDD       Y9, Y3, Y3
+	VPADDD       Y10, Y4, Y4
+	VPADDD       Y11, Y5, Y5
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y6
+	VPSUBD       Y6, Y0, Y0
+	VPBROADCASTD 4(CX), Y6
+	VPSUBD       Y6, Y1, Y1
+	VPBROADCASTD 8(CX), Y6
+	VPSUBD       Y6, Y2, Y2
+	VPBROADCASTD 12(CX), Y6
+	VPSUBD       Y6, Y3, Y3
+	VPBROADCASTD 16(CX), Y6
+	VPSUBD       Y6, Y4, Y4
+	VPBROADCASTD 20(CX), Y6
+	VPSUBD       Y6, Y5, Y5
+	ADDQ         $0x18, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y2, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y3, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y4, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y5, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y6
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y6, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y6, Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y6, Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y6, Y3, Y3
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y6, Y4, Y4
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y6, Y5, Y5
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y6
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y6, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y6, Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y6, Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y6, Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMINPS       Y6, Y0, Y0
+	VMINPS       Y6, Y1, Y1
+	VMINPS       Y6, Y2, Y2
+	VMINPS       Y6, Y3, Y3
+	VMINPS       Y6, Y4, Y4
+	VMINPS       Y6, Y5, Y5
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VPBROADCASTW tileArgs_zero(AX), Y6
+	VPBROADCASTB tileArgs_least(AX), Y7
+	VPBROADCASTB tileArgs_most(AX), Y8
+	VMOVUPS      order8<>+0(SB), Y9
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y6, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPADDSW      Y6, Y2, Y2
+	VPACKSSWB    Y2, Y0, Y0
+	VPMAXSB      Y7, Y0, Y0
+	VPMINSB      Y8, Y0, Y0
+	VPERMD       Y0, Y9, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X1
+	VMOVQ        X1, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X0
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y5, Y4, Y4
+	VPADDSW      Y6, Y4, Y4
+	VPACKSSDW    Y5, Y5, Y5
+	VPADDSW      Y6, Y5, Y5
+	VPACKSSWB    Y5, Y4, Y4
+	VPMAXSB      Y7, Y4, Y4
+	VPMINSB      Y8, Y4, Y4
+	VPERMD       Y4, Y9, Y4
+	VMOVQ        X4, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X4, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x30, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_4x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2
+TEXT ·tileGroupsInt8_4x8_AVX2(SB), NOSPLIT, $0-8
+	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
+	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 order of columns   Y9 weights of a step
+	// 	Y10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R10
+	VMOVUPS (R10), Y8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	MOVQ 16(CX), R8
+	MOVQ 24(CX), R9
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R10
+	MOVQ tileArgs_steps(AX), R11
+	SUBQ $0x02, R11
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y0, Y0
+	VPERMD   (DI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y1, Y1
+	VPERMD   (R8)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y2, Y2
+	VPERMD   (R9)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y3, Y3
+	VMOVUPS  32(DX), Y9
+	VPERMD   4(SI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y4, Y4
+	VPERMD   4(DI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y5, Y5
+	VPERMD   4(R8)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y6, Y6
+	VPERMD   4(R9)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y7, Y7
+	ADDQ     $0x08, R10
+	ADDQ     $0x00000040, DX
+	SUBQ     $0x02, R11
+	JGE      steps
+
+few:
+	ADDQ $0x02, R11
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y0, Y0
+	VPERMD   (DI)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y1, Y1
+	VPERMD   (R8)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y2, Y2
+	VPERMD   (R9)(R10*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y3, Y3
+	ADDQ     $0x04, R10
+	ADDQ     $0x00000020, DX
+	DECQ     R11
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y4, Y0, Y0
+	VPADDD       Y5, Y1, Y1
+	VPADDD       Y6, Y2, Y2
+	VPADDD       Y7, Y3, Y3
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y4
+	VPSUBD       Y4, Y0, Y0
+	VPBROADCASTD 4(CX), Y4
+	VPSUBD       Y4, Y1, Y1
+	VPBROADCASTD 8(CX), Y4
+	VPSUBD       Y4, Y2, Y2
+	VPBROADCASTD 12(CX), Y4
+	VPSUBD       Y4, Y3, Y3
+	ADDQ         $0x10, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y2, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y3, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y4
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y4, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y4, Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y4, Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y4, Y3, Y3
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y4, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y4, Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y4, Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y4, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VPBROADCASTW tileArgs_zero(AX), Y4
+	VPBROADCASTB tileArgs_least(AX), Y5
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y4, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPADDSW      Y4, Y2, Y2
+	VPACKSSWB    Y2, Y0, Y0
+	VPMAXSB      Y5, Y0, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X1
+	VMOVQ        X1, (CX)
+	ADDQ         DX, CX
+	VEXTRACTI128 $0x01, Y0, X0
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_2x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2
+TEXT ·tileGroupsInt8_2x8_AVX2(SB), NOSPLIT, $0-8
+	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
+	// 	R8 at   R9 steps   Y8 order of columns   Y9 weights of a step   Y10 4 bytes of a row   CX less
+	// 	CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), R8
+	VMOVUPS (R8), Y8
+
+segment:
+	MOVQ (CX), SI
+	MOVQ 8(CX), DI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x04, R9
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y0, Y0
+	VPERMD   (DI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y1, Y1
+	VMOVUPS  32(DX), Y9
+	VPERMD   4(SI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y2, Y2
+	VPERMD   4(DI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y3, Y3
+	VMOVUPS  64(DX), Y9
+	VPERMD   8(SI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y4, Y4
+	VPERMD   8(DI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y5, Y5
+	VMOVUPS  96(DX), Y9
+	VPERMD   12(SI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y6, Y6
+	VPERMD   12(DI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y7, Y7
+	ADDQ     $0x10, R8
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x04, R9
+	JGE      steps
+
+few:
+	ADDQ $0x04, R9
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y9
+	VPERMD   (SI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y10
+	VPADDD   Y10, Y0, Y0
+	VPERMD   (DI)(R8*1), Y8, Y10
+	VPMADDWD Y9, Y10, Y9
+	VPADDD   Y9, Y1, Y1
+	ADDQ     $0x04, R8
+	ADDQ     $0x00000020, DX
+	DECQ     R9
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y2, Y0, Y0
+	VPADDD       Y3, Y1, Y1
+	VPADDD       Y4, Y0, Y0
+	VPADDD       Y5, Y1, Y1
+	VPADDD       Y6, Y0, Y0
+	VPADDD       Y7, Y1, Y1
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y2
+	VPSUBD       Y2, Y0, Y0
+	VPBROADCASTD 4(CX), Y2
+	VPSUBD       Y2, Y1, Y1
+	ADDQ         $0x08, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	VMOVUPS Y1, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y2
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y2, Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y2, Y1, Y1
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y2
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y2, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y2, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VPBROADCASTW tileArgs_zero(AX), Y2
+	VPBROADCASTB tileArgs_least(AX), Y3
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
+	VPACKSSDW    Y1, Y0, Y0
+	VPADDSW      Y2, Y0, Y0
+	VPACKSSDW    Y1, Y1, Y1
+	VPADDSW      Y2, Y1, Y1
+	VPACKSSWB    Y1, Y0, Y0
+	VPMAXSB      Y3, Y0, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
+	VMOVQ        X0, (CX)
+	ADDQ         DX, CX
+	VPEXTRQ      $0x01, X0, (CX)
+	ADDQ         DX, CX
+
+stored:
+	MOVQ CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileGroupsInt8_1x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2
+TEXT ·tileGroupsInt8_1x8_AVX2(SB), NOSPLIT, $0-8
+	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
+	// 	AX args   CX bias   Y0-Y3 sums   CX rows   DX weights   BX segments   SI rows of the segment
+	// 	DI at   R8 steps   Y4 order of columns   Y5 weights of a step   Y6 4 bytes of a row   CX less
+	// 	CX out   DX ld   BX scale
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    tileArgs_weights(AX), DX
+	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_order(AX), DI
+	VMOVUPS (DI), Y4
+
+segment:
+	MOVQ (CX), SI
+	ADDQ tileArgs_rowStep(AX), CX
+	MOVQ tileArgs_from(AX), DI
+	MOVQ tileArgs_steps(AX), R8
+	SUBQ $0x04, R8
+	JL   few
+
+steps:
+	VMOVUPS  (DX), Y5
+	VPERMD   (SI)(DI*1), Y4, Y6
+	VPMADDWD Y5, Y6, Y5
+	VPADDD   Y5, Y0, Y0
+	VMOVUPS  32(DX), Y5
+	VPERMD   4(SI)(DI*1), Y4, Y6
+	VPMADDWD Y5, Y6, Y5
+	VPADDD   Y5, Y1, Y1
+	VMOVUPS  64(DX), Y5
+	VPERMD   8(SI)(DI*1), Y4, Y6
+	VPMADDWD Y5, Y6, Y5
+	VPADDD   Y5, Y2, Y2
+	VMOVUPS  96(DX), Y5
+	VPERMD   12(SI)(DI*1), Y4, Y6
+	VPMADDWD Y5, Y6, Y5
+	VPADDD   Y5, Y3, Y3
+	ADDQ     $0x10, DI
+	ADDQ     $0x00000080, DX
+	SUBQ     $0x04, R8
+	JGE      steps
+
+few:
+	ADDQ $0x04, R8
+	JZ   next
+
+one:
+	VMOVUPS  (DX), Y5
+	VPERMD   (SI)(DI*1), Y4, Y6
+	VPMADDWD Y5, Y6, Y5
+	VPADDD   Y5, Y0, Y0
+	ADDQ     $0x04, DI
+	ADDQ     $0x00000020, DX
+	DECQ     R8
+	JNZ      one
+
+next:
+	DECQ         BX
+	JNZ          segment
+	VPADDD       Y1, Y0, Y0
+	VPADDD       Y2, Y0, Y0
+	VPADDD       Y3, Y0, Y0
+	MOVQ         tileArgs_less(AX), CX
+	TESTQ        CX, CX
+	JZ           symmetric
+	VPBROADCASTD (CX), Y1
+	VPSUBD       Y1, Y0, Y0
+	ADDQ         $0x04, tileArgs_less(AX)
+
+symmetric:
+	MOVQ    tileArgs_out(AX), CX
+	MOVQ    tileArgs_ld(AX), DX
+	MOVQ    tileArgs_scale(AX), BX
+	CMPQ    tileArgs_mode(AX), $0x01
+	JEQ     real
+	JA      requantise
+	VMOVUPS Y0, (CX)
+	ADDQ    DX, CX
+	JMP     stored
+
+real:
+	VMOVUPS   (BX), Y1
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	JMP       stored
+
+requantise:
+	VMOVUPS      (BX), Y1
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y1
+	VMINPS       Y1, Y0, Y0
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VPBROADCASTW tileArgs_zero(AX), Y1
+	VPBROADCASTB tileArgs_least(AX), Y2
+	VPBROADCASTB tileArgs_most(AX), Y3
+	VMOVUPS      order8<>+0(SB), Y4
+	VPACKSSDW    Y0, Y0, Y0
+	VPADDSW      Y1, Y0, Y0
+	VPACKSSWB    Y0, Y0, Y0
+	VPMAXSB      Y2, Y0, Y0
+	VPMINSB      Y3, Y0, Y0
+	VPERMD       Y0, Y4, Y0
+	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 
 stored:

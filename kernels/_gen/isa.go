@@ -16,6 +16,8 @@ type isa struct {
 	lanes int // 32-bit values in a register: 16 (zmm) or 8 (ymm)
 	dot   dot
 	half  bool // weights are float16, widened while they are loaded
+
+	grouped bool // columns read their own 4 bytes of a row each, not all the same
 }
 
 // dot is how sums grow.
@@ -39,8 +41,11 @@ var (
 	exact512 = isa{name: "AVX512", lanes: 16, dot: exact}
 	exact256 = isa{name: "AVX2", lanes: 8, dot: exact}
 
-	plain512 = isa{name: "AVX512", lanes: 16}
-	plain256 = isa{name: "AVX2", lanes: 8}
+	plain512    = isa{name: "AVX512", lanes: 16}
+	plain256    = isa{name: "AVX2", lanes: 8}
+	grouped512  = isa{name: "AVX512", lanes: 16, dot: dotBytes, grouped: true}
+	groupedVNNI = isa{name: "AVXVNNI", lanes: 8, dot: dotBytes, grouped: true}
+	grouped256  = isa{name: "AVX2", lanes: 8, dot: dotWords, grouped: true}
 
 	half512 = isa{name: "AVX512", lanes: 16, dot: fused, half: true}
 	half256 = isa{name: "AVX2", lanes: 8, dot: fused, half: true}
@@ -58,8 +63,11 @@ func (s isa) reference() string {
 
 // kind is how names say what a tier multiplies.
 func (s isa) kind() string {
-	if s.half {
+	switch {
+	case s.half:
 		return "F16"
+	case s.grouped:
+		return "GroupsInt8"
 	}
 	switch s.dot {
 	case fused:

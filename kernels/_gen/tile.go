@@ -21,6 +21,8 @@ var tileArgs = &args{
 		{"rows", "uintptr", "list of the addresses of rows: [segments][rowStep/8]"},
 		{"rowStep", "uintptr", "bytes from one segment's list to the next"},
 		{"segments", "uintptr", "how many"},
+		{"from", "uintptr", "bytes that integer tiles add to each address"},
+		{"order", "uintptr", "an int32 for each column: which 4 bytes of a row, from those at hand on, it reads; for tiles of groups"},
 		{"steps", "uintptr", "in a segment, each of 4 bytes of a row"},
 		{"weights", "uintptr", "[segments][steps][columns] of 4 bytes, or of a float16"},
 		{"bias", "uintptr", "a value for each column"},
@@ -45,7 +47,7 @@ var tileArgs = &args{
 var tileRows = []int{6, 4, 2, 1}
 
 func tilesInt8(f *file) {
-	for _, s := range []isa{avx512, avxvnni, avx2} {
+	for _, s := range []isa{avx512, avxvnni, avx2, grouped512, groupedVNNI, grouped256} {
 		f.tileSet(s)
 	}
 }
@@ -67,8 +69,11 @@ func (f *file) tileSet(s isa) {
 }
 
 // tileColumns is the width of the widest tile: 24 sums of 32 registers, 12 of
-// 16.
+// 16. Tiles of groups are as wide as a register.
 func tileColumns(s isa) int {
+	if s.grouped {
+		return s.lanes
+	}
 	if s.lanes == 16 {
 		return 64
 	}
@@ -180,6 +185,13 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	f.uses("at", at)
 	f.uses("steps", steps)
 	unroll := max(2, sets)
+	var order reg.VecVirtual
+	if f.grouped {
+		order = f.vec()
+		f.usesVecs("order of columns", order)
+		f.MOVQ(f.field("order"), at)
+		f.load(Mem{Base: at}, order)
+	}
 
 	step := func(i int) {
 		b := f.vecs(columns)
@@ -190,7 +202,12 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 		for r := range row {
 			a := f.vec()
 			f.usesVecs("4 bytes of a row", a)
-			f.VPBROADCASTD(Mem{Base: row[r], Index: at, Scale: 1, Disp: 4 * i}, a)
+			from := Mem{Base: row[r], Index: at, Scale: 1, Disp: 4 * i}
+			if f.grouped {
+				f.VPERMD(from, order, a)
+			} else {
+				f.VPBROADCASTD(from, a)
+			}
 			for j := range b {
 				f.multiplyAdd(a, b[j], sums[i%sets*rows+r][j])
 			}
@@ -206,7 +223,11 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 		f.MOVQ(Mem{Base: list, Disp: 8 * r}, row[r])
 	}
 	f.ADDQ(f.field("rowStep"), list)
-	f.XORQ(at, at)
+	if f.float() {
+		f.XORQ(at, at)
+	} else {
+		f.MOVQ(f.field("from"), at)
+	}
 	f.MOVQ(f.field("steps"), steps)
 	f.SUBQ(Imm(uint64(unroll)), steps)
 	f.JL(LabelRef("few"))
