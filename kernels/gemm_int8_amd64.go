@@ -127,6 +127,10 @@ func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, ro
 	for j := 0; j < p.n; j += p.width {
 		columns := p.panelWidth(j)
 		x.weights, x.bias = weights+uintptr(j*p.channelBytes()), bias+uintptr(4*j)
+		x.ahead, x.aheadStep = x.weights+uintptr(columns*p.channelBytes()), 0
+		if j+columns < p.n {
+			x.aheadStep = uintptr(2*columns*4*tileRows[0]/m + 1)
+		}
 		r.at = base + uintptr((at+j)*r.size)
 		r.length = min(columns, p.n-j)
 		if scale != 0 {

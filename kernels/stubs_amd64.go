@@ -29,6 +29,28 @@ type tileArgs struct {
 	zero     int32   // zero point of the result
 	least    int32   // lower bound of a requantised value, zero added
 	most     int32   // upper bound
+	rows      uintptr // list of the addresses of rows: [segments][rowStep/8]
+	rowStep   uintptr // bytes from one segment's list to the next
+	segments  uintptr // how many
+	from      uintptr // bytes that integer tiles add to each address
+	order     uintptr // an int32 for each column: which 4 bytes of a row, from those at hand on, it reads; for tiles of groups
+	steps     uintptr // in a segment, each of 4 bytes of a row
+	weights   uintptr // [segments][steps][columns] of 4 bytes, or of a float16
+	ahead     uintptr // the weights of the panel after this one, which the widest integer tiles bring into the second cache
+	aheadStep uintptr // bytes of them for each two steps
+	bias      uintptr // a value for each column
+	less      uintptr // an int32 for each row, taken off its sums, or 0: none
+	scale     uintptr // float32 for each column, for modeF32 and modeInt8
+	out       uintptr // first row of the result
+	ld        uintptr // bytes from one row of the result to the next
+	tiles     uintptr // how many, at least 1
+	mask      uint64  // a bit for each column that is stored, where the tier has masks
+	mode      uint64  // modeInt32, modeF32, modeInt8 or modeInt8Wide
+	lo        float32 // bounds: of the requantised value before zero is added, or of the float result
+	hi        float32 // see lo
+	zero      int32   // zero point of the result
+	least     int32   // lower bound of a requantised value, zero added
+	most      int32   // upper bound
 }
 
 // depthwiseArgs is what a depthwise function reads. See tileArgs.

@@ -2867,13 +2867,13 @@ stored:
 	RET
 
 // func tileInt8_6x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·tileInt8_6x64_AVX512(SB), NOSPLIT, $0-8
 	// 24 sums (1 sets of 6 rows by 4 registers) stay in registers while the depth passes;
 	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z23 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z24-Z27 weights of a step
-	// 	Z28 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX mask   CX ahead   DX bias   Z0-Z23 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R12 rows of the segment   R13 at   R14 steps   Z24-Z27 weights of a step
+	// 	Z28 4 bytes of a row   DX less   DX out   BX ld   SI scale
 	MOVQ  args+0(FP), AX
 	MOVQ  tileArgs_mask(AX), CX
 	KMOVW CX, K1
@@ -2883,13 +2883,14 @@ TEXT ·tileInt8_6x64_AVX512(SB), NOSPLIT, $0-8
 	KMOVW CX, K3
 	SHRQ  $0x10, CX
 	KMOVW CX, K4
+	MOVQ  tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
 	VMOVUPS Z2, Z6
@@ -2910,173 +2911,175 @@ tile:
 	VMOVUPS Z1, Z21
 	VMOVUPS Z2, Z22
 	VMOVUPS Z3, Z23
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	MOVQ 32(DX), R11
+	MOVQ 40(DX), R12
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R13
+	MOVQ tileArgs_steps(AX), R14
+	SUBQ $0x02, R14
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Z24
+	VMOVUPS      64(BX), Z25
+	VMOVUPS      128(BX), Z26
+	VMOVUPS      192(BX), Z27
+	VPBROADCASTD (DI)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z0
 	VPDPBUSD     Z25, Z28, Z1
 	VPDPBUSD     Z26, Z28, Z2
 	VPDPBUSD     Z27, Z28, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
+	VPBROADCASTD (R8)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z4
 	VPDPBUSD     Z25, Z28, Z5
 	VPDPBUSD     Z26, Z28, Z6
 	VPDPBUSD     Z27, Z28, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
+	VPBROADCASTD (R9)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z8
 	VPDPBUSD     Z25, Z28, Z9
 	VPDPBUSD     Z26, Z28, Z10
 	VPDPBUSD     Z27, Z28, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
+	VPBROADCASTD (R10)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z12
 	VPDPBUSD     Z25, Z28, Z13
 	VPDPBUSD     Z26, Z28, Z14
 	VPDPBUSD     Z27, Z28, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
+	VPBROADCASTD (R11)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z16
 	VPDPBUSD     Z25, Z28, Z17
 	VPDPBUSD     Z26, Z28, Z18
 	VPDPBUSD     Z27, Z28, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
+	VPBROADCASTD (R12)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z20
 	VPDPBUSD     Z25, Z28, Z21
 	VPDPBUSD     Z26, Z28, Z22
 	VPDPBUSD     Z27, Z28, Z23
-	VMOVUPS      256(DX), Z24
-	VMOVUPS      320(DX), Z25
-	VMOVUPS      384(DX), Z26
-	VMOVUPS      448(DX), Z27
-	VPBROADCASTD 4(SI)(R12*1), Z28
+	VMOVUPS      256(BX), Z24
+	VMOVUPS      320(BX), Z25
+	VMOVUPS      384(BX), Z26
+	VMOVUPS      448(BX), Z27
+	VPBROADCASTD 4(DI)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z0
 	VPDPBUSD     Z25, Z28, Z1
 	VPDPBUSD     Z26, Z28, Z2
 	VPDPBUSD     Z27, Z28, Z3
-	VPBROADCASTD 4(DI)(R12*1), Z28
+	VPBROADCASTD 4(R8)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z4
 	VPDPBUSD     Z25, Z28, Z5
 	VPDPBUSD     Z26, Z28, Z6
 	VPDPBUSD     Z27, Z28, Z7
-	VPBROADCASTD 4(R8)(R12*1), Z28
+	VPBROADCASTD 4(R9)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z8
 	VPDPBUSD     Z25, Z28, Z9
 	VPDPBUSD     Z26, Z28, Z10
 	VPDPBUSD     Z27, Z28, Z11
-	VPBROADCASTD 4(R9)(R12*1), Z28
+	VPBROADCASTD 4(R10)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z12
 	VPDPBUSD     Z25, Z28, Z13
 	VPDPBUSD     Z26, Z28, Z14
 	VPDPBUSD     Z27, Z28, Z15
-	VPBROADCASTD 4(R10)(R12*1), Z28
+	VPBROADCASTD 4(R11)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z16
 	VPDPBUSD     Z25, Z28, Z17
 	VPDPBUSD     Z26, Z28, Z18
 	VPDPBUSD     Z27, Z28, Z19
-	VPBROADCASTD 4(R11)(R12*1), Z28
+	VPBROADCASTD 4(R12)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z20
 	VPDPBUSD     Z25, Z28, Z21
 	VPDPBUSD     Z26, Z28, Z22
 	VPDPBUSD     Z27, Z28, Z23
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R13
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000200, BX
+	SUBQ         $0x02, R14
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, R14
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
+	VMOVUPS      (BX), Z24
+	VMOVUPS      64(BX), Z25
+	VMOVUPS      128(BX), Z26
+	VMOVUPS      192(BX), Z27
+	VPBROADCASTD (DI)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z0
 	VPDPBUSD     Z25, Z28, Z1
 	VPDPBUSD     Z26, Z28, Z2
 	VPDPBUSD     Z27, Z28, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
+	VPBROADCASTD (R8)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z4
 	VPDPBUSD     Z25, Z28, Z5
 	VPDPBUSD     Z26, Z28, Z6
 	VPDPBUSD     Z27, Z28, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
+	VPBROADCASTD (R9)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z8
 	VPDPBUSD     Z25, Z28, Z9
 	VPDPBUSD     Z26, Z28, Z10
 	VPDPBUSD     Z27, Z28, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
+	VPBROADCASTD (R10)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z12
 	VPDPBUSD     Z25, Z28, Z13
 	VPDPBUSD     Z26, Z28, Z14
 	VPDPBUSD     Z27, Z28, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
+	VPBROADCASTD (R11)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z16
 	VPDPBUSD     Z25, Z28, Z17
 	VPDPBUSD     Z26, Z28, Z18
 	VPDPBUSD     Z27, Z28, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
+	VPBROADCASTD (R12)(R13*1), Z28
 	VPDPBUSD     Z24, Z28, Z20
 	VPDPBUSD     Z25, Z28, Z21
 	VPDPBUSD     Z26, Z28, Z22
 	VPDPBUSD     Z27, Z28, Z23
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000100, DX
-	DECQ         R13
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000100, BX
+	DECQ         R14
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Z24
+	VPBROADCASTD (DX), Z24
 	VPSUBD       Z24, Z0, Z0
 	VPSUBD       Z24, Z1, Z1
 	VPSUBD       Z24, Z2, Z2
 	VPSUBD       Z24, Z3, Z3
-	VPBROADCASTD 4(CX), Z24
+	VPBROADCASTD 4(DX), Z24
 	VPSUBD       Z24, Z4, Z4
 	VPSUBD       Z24, Z5, Z5
 	VPSUBD       Z24, Z6, Z6
 	VPSUBD       Z24, Z7, Z7
-	VPBROADCASTD 8(CX), Z24
+	VPBROADCASTD 8(DX), Z24
 	VPSUBD       Z24, Z8, Z8
 	VPSUBD       Z24, Z9, Z9
 	VPSUBD       Z24, Z10, Z10
 	VPSUBD       Z24, Z11, Z11
-	VPBROADCASTD 12(CX), Z24
+	VPBROADCASTD 12(DX), Z24
 	VPSUBD       Z24, Z12, Z12
 	VPSUBD       Z24, Z13, Z13
 	VPSUBD       Z24, Z14, Z14
 	VPSUBD       Z24, Z15, Z15
-	VPBROADCASTD 16(CX), Z24
+	VPBROADCASTD 16(DX), Z24
 	VPSUBD       Z24, Z16, Z16
 	VPSUBD       Z24, Z17, Z17
 	VPSUBD       Z24, Z18, Z18
 	VPSUBD       Z24, Z19, Z19
-	VPBROADCASTD 20(CX), Z24
+	VPBROADCASTD 20(DX), Z24
 	VPSUBD       Z24, Z20, Z20
 	VPSUBD       Z24, Z21, Z21
 	VPSUBD       Z24, Z22, Z22
@@ -3084,46 +3087,46 @@ next:
 	ADDQ         $0x18, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Z0, K1, (CX)
-	VMOVUPS Z1, K2, 64(CX)
-	VMOVUPS Z2, K3, 128(CX)
-	VMOVUPS Z3, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z4, K1, (CX)
-	VMOVUPS Z5, K2, 64(CX)
-	VMOVUPS Z6, K3, 128(CX)
-	VMOVUPS Z7, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z8, K1, (CX)
-	VMOVUPS Z9, K2, 64(CX)
-	VMOVUPS Z10, K3, 128(CX)
-	VMOVUPS Z11, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z12, K1, (CX)
-	VMOVUPS Z13, K2, 64(CX)
-	VMOVUPS Z14, K3, 128(CX)
-	VMOVUPS Z15, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z16, K1, (CX)
-	VMOVUPS Z17, K2, 64(CX)
-	VMOVUPS Z18, K3, 128(CX)
-	VMOVUPS Z19, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z20, K1, (CX)
-	VMOVUPS Z21, K2, 64(CX)
-	VMOVUPS Z22, K3, 128(CX)
-	VMOVUPS Z23, K4, 192(CX)
-	ADDQ    DX, CX
+	VMOVUPS Z0, K1, (DX)
+	VMOVUPS Z1, K2, 64(DX)
+	VMOVUPS Z2, K3, 128(DX)
+	VMOVUPS Z3, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z4, K1, (DX)
+	VMOVUPS Z5, K2, 64(DX)
+	VMOVUPS Z6, K3, 128(DX)
+	VMOVUPS Z7, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z8, K1, (DX)
+	VMOVUPS Z9, K2, 64(DX)
+	VMOVUPS Z10, K3, 128(DX)
+	VMOVUPS Z11, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z12, K1, (DX)
+	VMOVUPS Z13, K2, 64(DX)
+	VMOVUPS Z14, K3, 128(DX)
+	VMOVUPS Z15, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z16, K1, (DX)
+	VMOVUPS Z17, K2, 64(DX)
+	VMOVUPS Z18, K3, 128(DX)
+	VMOVUPS Z19, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z20, K1, (DX)
+	VMOVUPS Z21, K2, 64(DX)
+	VMOVUPS Z22, K3, 128(DX)
+	VMOVUPS Z23, K4, 192(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS.Z (BX), K1, Z24
+	VMOVUPS.Z (SI), K1, Z24
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z24, Z0, Z0
 	VCVTDQ2PS Z4, Z4
@@ -3136,7 +3139,7 @@ real:
 	VMULPS    Z24, Z16, Z16
 	VCVTDQ2PS Z20, Z20
 	VMULPS    Z24, Z20, Z20
-	VMOVUPS.Z 64(BX), K2, Z24
+	VMOVUPS.Z 64(SI), K2, Z24
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z24, Z1, Z1
 	VCVTDQ2PS Z5, Z5
@@ -3149,7 +3152,7 @@ real:
 	VMULPS    Z24, Z17, Z17
 	VCVTDQ2PS Z21, Z21
 	VMULPS    Z24, Z21, Z21
-	VMOVUPS.Z 128(BX), K3, Z24
+	VMOVUPS.Z 128(SI), K3, Z24
 	VCVTDQ2PS Z2, Z2
 	VMULPS    Z24, Z2, Z2
 	VCVTDQ2PS Z6, Z6
@@ -3162,7 +3165,7 @@ real:
 	VMULPS    Z24, Z18, Z18
 	VCVTDQ2PS Z22, Z22
 	VMULPS    Z24, Z22, Z22
-	VMOVUPS.Z 192(BX), K4, Z24
+	VMOVUPS.Z 192(SI), K4, Z24
 	VCVTDQ2PS Z3, Z3
 	VMULPS    Z24, Z3, Z3
 	VCVTDQ2PS Z7, Z7
@@ -3175,40 +3178,40 @@ real:
 	VMULPS    Z24, Z19, Z19
 	VCVTDQ2PS Z23, Z23
 	VMULPS    Z24, Z23, Z23
-	VMOVUPS   Z0, K1, (CX)
-	VMOVUPS   Z1, K2, 64(CX)
-	VMOVUPS   Z2, K3, 128(CX)
-	VMOVUPS   Z3, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z4, K1, (CX)
-	VMOVUPS   Z5, K2, 64(CX)
-	VMOVUPS   Z6, K3, 128(CX)
-	VMOVUPS   Z7, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z8, K1, (CX)
-	VMOVUPS   Z9, K2, 64(CX)
-	VMOVUPS   Z10, K3, 128(CX)
-	VMOVUPS   Z11, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z12, K1, (CX)
-	VMOVUPS   Z13, K2, 64(CX)
-	VMOVUPS   Z14, K3, 128(CX)
-	VMOVUPS   Z15, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z16, K1, (CX)
-	VMOVUPS   Z17, K2, 64(CX)
-	VMOVUPS   Z18, K3, 128(CX)
-	VMOVUPS   Z19, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z20, K1, (CX)
-	VMOVUPS   Z21, K2, 64(CX)
-	VMOVUPS   Z22, K3, 128(CX)
-	VMOVUPS   Z23, K4, 192(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Z0, K1, (DX)
+	VMOVUPS   Z1, K2, 64(DX)
+	VMOVUPS   Z2, K3, 128(DX)
+	VMOVUPS   Z3, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z4, K1, (DX)
+	VMOVUPS   Z5, K2, 64(DX)
+	VMOVUPS   Z6, K3, 128(DX)
+	VMOVUPS   Z7, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z8, K1, (DX)
+	VMOVUPS   Z9, K2, 64(DX)
+	VMOVUPS   Z10, K3, 128(DX)
+	VMOVUPS   Z11, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z12, K1, (DX)
+	VMOVUPS   Z13, K2, 64(DX)
+	VMOVUPS   Z14, K3, 128(DX)
+	VMOVUPS   Z15, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z16, K1, (DX)
+	VMOVUPS   Z17, K2, 64(DX)
+	VMOVUPS   Z18, K3, 128(DX)
+	VMOVUPS   Z19, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z20, K1, (DX)
+	VMOVUPS   Z21, K2, 64(DX)
+	VMOVUPS   Z22, K3, 128(DX)
+	VMOVUPS   Z23, K4, 192(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Z24
+	VMOVUPS      (SI), Z24
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z24, Z0, Z0
 	VCVTDQ2PS    Z4, Z4
@@ -3221,7 +3224,7 @@ requantise:
 	VMULPS       Z24, Z16, Z16
 	VCVTDQ2PS    Z20, Z20
 	VMULPS       Z24, Z20, Z20
-	VMOVUPS      64(BX), Z24
+	VMOVUPS      64(SI), Z24
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z24, Z1, Z1
 	VCVTDQ2PS    Z5, Z5
@@ -3234,7 +3237,7 @@ requantise:
 	VMULPS       Z24, Z17, Z17
 	VCVTDQ2PS    Z21, Z21
 	VMULPS       Z24, Z21, Z21
-	VMOVUPS      128(BX), Z24
+	VMOVUPS      128(SI), Z24
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z24, Z2, Z2
 	VCVTDQ2PS    Z6, Z6
@@ -3247,7 +3250,7 @@ requantise:
 	VMULPS       Z24, Z18, Z18
 	VCVTDQ2PS    Z22, Z22
 	VMULPS       Z24, Z22, Z22
-	VMOVUPS      192(BX), Z24
+	VMOVUPS      192(SI), Z24
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z24, Z3, Z3
 	VCVTDQ2PS    Z7, Z7
@@ -3326,8 +3329,8 @@ fits:
 	VPMAXSB      Z25, Z0, Z0
 	VPMINSB      Z26, Z0, Z0
 	VPERMD       Z0, Z27, Z0
-	VMOVDQU8     Z0, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z0, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z5, Z4, Z4
 	VPADDSW      Z24, Z4, Z4
 	VPACKSSDW    Z7, Z6, Z6
@@ -3336,8 +3339,8 @@ fits:
 	VPMAXSB      Z25, Z4, Z4
 	VPMINSB      Z26, Z4, Z4
 	VPERMD       Z4, Z27, Z4
-	VMOVDQU8     Z4, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z4, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z9, Z8, Z8
 	VPADDSW      Z24, Z8, Z8
 	VPACKSSDW    Z11, Z10, Z10
@@ -3346,8 +3349,8 @@ fits:
 	VPMAXSB      Z25, Z8, Z8
 	VPMINSB      Z26, Z8, Z8
 	VPERMD       Z8, Z27, Z8
-	VMOVDQU8     Z8, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z8, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z13, Z12, Z12
 	VPADDSW      Z24, Z12, Z12
 	VPACKSSDW    Z15, Z14, Z14
@@ -3356,8 +3359,8 @@ fits:
 	VPMAXSB      Z25, Z12, Z12
 	VPMINSB      Z26, Z12, Z12
 	VPERMD       Z12, Z27, Z12
-	VMOVDQU8     Z12, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z12, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z17, Z16, Z16
 	VPADDSW      Z24, Z16, Z16
 	VPACKSSDW    Z19, Z18, Z18
@@ -3366,8 +3369,8 @@ fits:
 	VPMAXSB      Z25, Z16, Z16
 	VPMINSB      Z26, Z16, Z16
 	VPERMD       Z16, Z27, Z16
-	VMOVDQU8     Z16, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z16, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z21, Z20, Z20
 	VPADDSW      Z24, Z20, Z20
 	VPACKSSDW    Z23, Z22, Z22
@@ -3376,11 +3379,11 @@ fits:
 	VPMAXSB      Z25, Z20, Z20
 	VPMINSB      Z26, Z20, Z20
 	VPERMD       Z20, Z27, Z20
-	VMOVDQU8     Z20, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z20, K5, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x30, tileArgs_rows(AX)
@@ -3390,13 +3393,13 @@ stored:
 	RET
 
 // func tileInt8_4x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·tileInt8_4x64_AVX512(SB), NOSPLIT, $0-8
 	// 16 sums (1 sets of 4 rows by 4 registers) stay in registers while the depth passes;
 	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z15 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z16-Z19 weights of a step
-	// 	Z20 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX mask   CX ahead   DX bias   Z0-Z15 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R10 rows of the segment   R11 at   R12 steps   Z16-Z19 weights of a step
+	// 	Z20 4 bytes of a row   DX less   DX out   BX ld   SI scale
 	MOVQ  args+0(FP), AX
 	MOVQ  tileArgs_mask(AX), CX
 	KMOVW CX, K1
@@ -3406,13 +3409,14 @@ TEXT ·tileInt8_4x64_AVX512(SB), NOSPLIT, $0-8
 	KMOVW CX, K3
 	SHRQ  $0x10, CX
 	KMOVW CX, K4
+	MOVQ  tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
 	VMOVUPS Z2, Z6
@@ -3425,131 +3429,133 @@ tile:
 	VMOVUPS Z1, Z13
 	VMOVUPS Z2, Z14
 	VMOVUPS Z3, Z15
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R11
+	MOVQ tileArgs_steps(AX), R12
+	SUBQ $0x02, R12
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Z16
+	VMOVUPS      64(BX), Z17
+	VMOVUPS      128(BX), Z18
+	VMOVUPS      192(BX), Z19
+	VPBROADCASTD (DI)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z0
 	VPDPBUSD     Z17, Z20, Z1
 	VPDPBUSD     Z18, Z20, Z2
 	VPDPBUSD     Z19, Z20, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
+	VPBROADCASTD (R8)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z4
 	VPDPBUSD     Z17, Z20, Z5
 	VPDPBUSD     Z18, Z20, Z6
 	VPDPBUSD     Z19, Z20, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
+	VPBROADCASTD (R9)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z8
 	VPDPBUSD     Z17, Z20, Z9
 	VPDPBUSD     Z18, Z20, Z10
 	VPDPBUSD     Z19, Z20, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
+	VPBROADCASTD (R10)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z12
 	VPDPBUSD     Z17, Z20, Z13
 	VPDPBUSD     Z18, Z20, Z14
 	VPDPBUSD     Z19, Z20, Z15
-	VMOVUPS      256(DX), Z16
-	VMOVUPS      320(DX), Z17
-	VMOVUPS      384(DX), Z18
-	VMOVUPS      448(DX), Z19
-	VPBROADCASTD 4(SI)(R10*1), Z20
+	VMOVUPS      256(BX), Z16
+	VMOVUPS      320(BX), Z17
+	VMOVUPS      384(BX), Z18
+	VMOVUPS      448(BX), Z19
+	VPBROADCASTD 4(DI)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z0
 	VPDPBUSD     Z17, Z20, Z1
 	VPDPBUSD     Z18, Z20, Z2
 	VPDPBUSD     Z19, Z20, Z3
-	VPBROADCASTD 4(DI)(R10*1), Z20
+	VPBROADCASTD 4(R8)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z4
 	VPDPBUSD     Z17, Z20, Z5
 	VPDPBUSD     Z18, Z20, Z6
 	VPDPBUSD     Z19, Z20, Z7
-	VPBROADCASTD 4(R8)(R10*1), Z20
+	VPBROADCASTD 4(R9)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z8
 	VPDPBUSD     Z17, Z20, Z9
 	VPDPBUSD     Z18, Z20, Z10
 	VPDPBUSD     Z19, Z20, Z11
-	VPBROADCASTD 4(R9)(R10*1), Z20
+	VPBROADCASTD 4(R10)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z12
 	VPDPBUSD     Z17, Z20, Z13
 	VPDPBUSD     Z18, Z20, Z14
 	VPDPBUSD     Z19, Z20, Z15
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000200, BX
+	SUBQ         $0x02, R12
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, R12
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
+	VMOVUPS      (BX), Z16
+	VMOVUPS      64(BX), Z17
+	VMOVUPS      128(BX), Z18
+	VMOVUPS      192(BX), Z19
+	VPBROADCASTD (DI)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z0
 	VPDPBUSD     Z17, Z20, Z1
 	VPDPBUSD     Z18, Z20, Z2
 	VPDPBUSD     Z19, Z20, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
+	VPBROADCASTD (R8)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z4
 	VPDPBUSD     Z17, Z20, Z5
 	VPDPBUSD     Z18, Z20, Z6
 	VPDPBUSD     Z19, Z20, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
+	VPBROADCASTD (R9)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z8
 	VPDPBUSD     Z17, Z20, Z9
 	VPDPBUSD     Z18, Z20, Z10
 	VPDPBUSD     Z19, Z20, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
+	VPBROADCASTD (R10)(R11*1), Z20
 	VPDPBUSD     Z16, Z20, Z12
 	VPDPBUSD     Z17, Z20, Z13
 	VPDPBUSD     Z18, Z20, Z14
 	VPDPBUSD     Z19, Z20, Z15
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000100, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000100, BX
+	DECQ         R12
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Z16
+	VPBROADCASTD (DX), Z16
 	VPSUBD       Z16, Z0, Z0
 	VPSUBD       Z16, Z1, Z1
 	VPSUBD       Z16, Z2, Z2
 	VPSUBD       Z16, Z3, Z3
-	VPBROADCASTD 4(CX), Z16
+	VPBROADCASTD 4(DX), Z16
 	VPSUBD       Z16, Z4, Z4
 	VPSUBD       Z16, Z5, Z5
 	VPSUBD       Z16, Z6, Z6
 	VPSUBD       Z16, Z7, Z7
-	VPBROADCASTD 8(CX), Z16
+	VPBROADCASTD 8(DX), Z16
 	VPSUBD       Z16, Z8, Z8
 	VPSUBD       Z16, Z9, Z9
 	VPSUBD       Z16, Z10, Z10
 	VPSUBD       Z16, Z11, Z11
-	VPBROADCASTD 12(CX), Z16
+	VPBROADCASTD 12(DX), Z16
 	VPSUBD       Z16, Z12, Z12
 	VPSUBD       Z16, Z13, Z13
 	VPSUBD       Z16, Z14, Z14
@@ -3557,36 +3563,36 @@ next:
 	ADDQ         $0x10, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Z0, K1, (CX)
-	VMOVUPS Z1, K2, 64(CX)
-	VMOVUPS Z2, K3, 128(CX)
-	VMOVUPS Z3, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z4, K1, (CX)
-	VMOVUPS Z5, K2, 64(CX)
-	VMOVUPS Z6, K3, 128(CX)
-	VMOVUPS Z7, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z8, K1, (CX)
-	VMOVUPS Z9, K2, 64(CX)
-	VMOVUPS Z10, K3, 128(CX)
-	VMOVUPS Z11, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z12, K1, (CX)
-	VMOVUPS Z13, K2, 64(CX)
-	VMOVUPS Z14, K3, 128(CX)
-	VMOVUPS Z15, K4, 192(CX)
-	ADDQ    DX, CX
+	VMOVUPS Z0, K1, (DX)
+	VMOVUPS Z1, K2, 64(DX)
+	VMOVUPS Z2, K3, 128(DX)
+	VMOVUPS Z3, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z4, K1, (DX)
+	VMOVUPS Z5, K2, 64(DX)
+	VMOVUPS Z6, K3, 128(DX)
+	VMOVUPS Z7, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z8, K1, (DX)
+	VMOVUPS Z9, K2, 64(DX)
+	VMOVUPS Z10, K3, 128(DX)
+	VMOVUPS Z11, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z12, K1, (DX)
+	VMOVUPS Z13, K2, 64(DX)
+	VMOVUPS Z14, K3, 128(DX)
+	VMOVUPS Z15, K4, 192(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS.Z (BX), K1, Z16
+	VMOVUPS.Z (SI), K1, Z16
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z16, Z0, Z0
 	VCVTDQ2PS Z4, Z4
@@ -3595,7 +3601,7 @@ real:
 	VMULPS    Z16, Z8, Z8
 	VCVTDQ2PS Z12, Z12
 	VMULPS    Z16, Z12, Z12
-	VMOVUPS.Z 64(BX), K2, Z16
+	VMOVUPS.Z 64(SI), K2, Z16
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z16, Z1, Z1
 	VCVTDQ2PS Z5, Z5
@@ -3604,7 +3610,7 @@ real:
 	VMULPS    Z16, Z9, Z9
 	VCVTDQ2PS Z13, Z13
 	VMULPS    Z16, Z13, Z13
-	VMOVUPS.Z 128(BX), K3, Z16
+	VMOVUPS.Z 128(SI), K3, Z16
 	VCVTDQ2PS Z2, Z2
 	VMULPS    Z16, Z2, Z2
 	VCVTDQ2PS Z6, Z6
@@ -3613,7 +3619,7 @@ real:
 	VMULPS    Z16, Z10, Z10
 	VCVTDQ2PS Z14, Z14
 	VMULPS    Z16, Z14, Z14
-	VMOVUPS.Z 192(BX), K4, Z16
+	VMOVUPS.Z 192(SI), K4, Z16
 	VCVTDQ2PS Z3, Z3
 	VMULPS    Z16, Z3, Z3
 	VCVTDQ2PS Z7, Z7
@@ -3622,30 +3628,30 @@ real:
 	VMULPS    Z16, Z11, Z11
 	VCVTDQ2PS Z15, Z15
 	VMULPS    Z16, Z15, Z15
-	VMOVUPS   Z0, K1, (CX)
-	VMOVUPS   Z1, K2, 64(CX)
-	VMOVUPS   Z2, K3, 128(CX)
-	VMOVUPS   Z3, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z4, K1, (CX)
-	VMOVUPS   Z5, K2, 64(CX)
-	VMOVUPS   Z6, K3, 128(CX)
-	VMOVUPS   Z7, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z8, K1, (CX)
-	VMOVUPS   Z9, K2, 64(CX)
-	VMOVUPS   Z10, K3, 128(CX)
-	VMOVUPS   Z11, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z12, K1, (CX)
-	VMOVUPS   Z13, K2, 64(CX)
-	VMOVUPS   Z14, K3, 128(CX)
-	VMOVUPS   Z15, K4, 192(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Z0, K1, (DX)
+	VMOVUPS   Z1, K2, 64(DX)
+	VMOVUPS   Z2, K3, 128(DX)
+	VMOVUPS   Z3, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z4, K1, (DX)
+	VMOVUPS   Z5, K2, 64(DX)
+	VMOVUPS   Z6, K3, 128(DX)
+	VMOVUPS   Z7, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z8, K1, (DX)
+	VMOVUPS   Z9, K2, 64(DX)
+	VMOVUPS   Z10, K3, 128(DX)
+	VMOVUPS   Z11, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z12, K1, (DX)
+	VMOVUPS   Z13, K2, 64(DX)
+	VMOVUPS   Z14, K3, 128(DX)
+	VMOVUPS   Z15, K4, 192(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Z16
+	VMOVUPS      (SI), Z16
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z16, Z0, Z0
 	VCVTDQ2PS    Z4, Z4
@@ -3654,7 +3660,7 @@ requantise:
 	VMULPS       Z16, Z8, Z8
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       Z16, Z12, Z12
-	VMOVUPS      64(BX), Z16
+	VMOVUPS      64(SI), Z16
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z16, Z1, Z1
 	VCVTDQ2PS    Z5, Z5
@@ -3663,7 +3669,7 @@ requantise:
 	VMULPS       Z16, Z9, Z9
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       Z16, Z13, Z13
-	VMOVUPS      128(BX), Z16
+	VMOVUPS      128(SI), Z16
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z16, Z2, Z2
 	VCVTDQ2PS    Z6, Z6
@@ -3672,7 +3678,7 @@ requantise:
 	VMULPS       Z16, Z10, Z10
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       Z16, Z14, Z14
-	VMOVUPS      192(BX), Z16
+	VMOVUPS      192(SI), Z16
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z16, Z3, Z3
 	VCVTDQ2PS    Z7, Z7
@@ -3731,8 +3737,8 @@ fits:
 	VPMAXSB      Z17, Z0, Z0
 	VPMINSB      Z18, Z0, Z0
 	VPERMD       Z0, Z19, Z0
-	VMOVDQU8     Z0, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z0, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z5, Z4, Z4
 	VPADDSW      Z16, Z4, Z4
 	VPACKSSDW    Z7, Z6, Z6
@@ -3741,8 +3747,8 @@ fits:
 	VPMAXSB      Z17, Z4, Z4
 	VPMINSB      Z18, Z4, Z4
 	VPERMD       Z4, Z19, Z4
-	VMOVDQU8     Z4, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z4, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z9, Z8, Z8
 	VPADDSW      Z16, Z8, Z8
 	VPACKSSDW    Z11, Z10, Z10
@@ -3751,8 +3757,8 @@ fits:
 	VPMAXSB      Z17, Z8, Z8
 	VPMINSB      Z18, Z8, Z8
 	VPERMD       Z8, Z19, Z8
-	VMOVDQU8     Z8, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z8, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z13, Z12, Z12
 	VPADDSW      Z16, Z12, Z12
 	VPACKSSDW    Z15, Z14, Z14
@@ -3761,11 +3767,11 @@ fits:
 	VPMAXSB      Z17, Z12, Z12
 	VPMINSB      Z18, Z12, Z12
 	VPERMD       Z12, Z19, Z12
-	VMOVDQU8     Z12, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z12, K5, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x20, tileArgs_rows(AX)
@@ -3775,13 +3781,13 @@ stored:
 	RET
 
 // func tileInt8_2x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·tileInt8_2x64_AVX512(SB), NOSPLIT, $0-8
 	// 8 sums (1 sets of 2 rows by 4 registers) stay in registers while the depth passes;
 	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
-	// 	CX less   CX out   DX ld   BX scale
+	// 	AX args   CX mask   CX ahead   DX bias   Z0-Z7 sums   DX rows   BX weights   SI segments
+	// 	DI R8 rows of the segment   R9 at   R10 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ  args+0(FP), AX
 	MOVQ  tileArgs_mask(AX), CX
 	KMOVW CX, K1
@@ -3791,100 +3797,103 @@ TEXT ·tileInt8_2x64_AVX512(SB), NOSPLIT, $0-8
 	KMOVW CX, K3
 	SHRQ  $0x10, CX
 	KMOVW CX, K4
+	MOVQ  tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
 	VMOVUPS Z2, Z6
 	VMOVUPS Z3, Z7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R9
+	MOVQ tileArgs_steps(AX), R10
+	SUBQ $0x02, R10
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Z8
+	VMOVUPS      64(BX), Z9
+	VMOVUPS      128(BX), Z10
+	VMOVUPS      192(BX), Z11
+	VPBROADCASTD (DI)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z0
 	VPDPBUSD     Z9, Z12, Z1
 	VPDPBUSD     Z10, Z12, Z2
 	VPDPBUSD     Z11, Z12, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
+	VPBROADCASTD (R8)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z4
 	VPDPBUSD     Z9, Z12, Z5
 	VPDPBUSD     Z10, Z12, Z6
 	VPDPBUSD     Z11, Z12, Z7
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VMOVUPS      384(DX), Z10
-	VMOVUPS      448(DX), Z11
-	VPBROADCASTD 4(SI)(R8*1), Z12
+	VMOVUPS      256(BX), Z8
+	VMOVUPS      320(BX), Z9
+	VMOVUPS      384(BX), Z10
+	VMOVUPS      448(BX), Z11
+	VPBROADCASTD 4(DI)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z0
 	VPDPBUSD     Z9, Z12, Z1
 	VPDPBUSD     Z10, Z12, Z2
 	VPDPBUSD     Z11, Z12, Z3
-	VPBROADCASTD 4(DI)(R8*1), Z12
+	VPBROADCASTD 4(R8)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z4
 	VPDPBUSD     Z9, Z12, Z5
 	VPDPBUSD     Z10, Z12, Z6
 	VPDPBUSD     Z11, Z12, Z7
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000200, BX
+	SUBQ         $0x02, R10
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, R10
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
+	VMOVUPS      (BX), Z8
+	VMOVUPS      64(BX), Z9
+	VMOVUPS      128(BX), Z10
+	VMOVUPS      192(BX), Z11
+	VPBROADCASTD (DI)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z0
 	VPDPBUSD     Z9, Z12, Z1
 	VPDPBUSD     Z10, Z12, Z2
 	VPDPBUSD     Z11, Z12, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
+	VPBROADCASTD (R8)(R9*1), Z12
 	VPDPBUSD     Z8, Z12, Z4
 	VPDPBUSD     Z9, Z12, Z5
 	VPDPBUSD     Z10, Z12, Z6
 	VPDPBUSD     Z11, Z12, Z7
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000100, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000100, BX
+	DECQ         R10
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Z8
+	VPBROADCASTD (DX), Z8
 	VPSUBD       Z8, Z0, Z0
 	VPSUBD       Z8, Z1, Z1
 	VPSUBD       Z8, Z2, Z2
 	VPSUBD       Z8, Z3, Z3
-	VPBROADCASTD 4(CX), Z8
+	VPBROADCASTD 4(DX), Z8
 	VPSUBD       Z8, Z4, Z4
 	VPSUBD       Z8, Z5, Z5
 	VPSUBD       Z8, Z6, Z6
@@ -3892,74 +3901,74 @@ next:
 	ADDQ         $0x08, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Z0, K1, (CX)
-	VMOVUPS Z1, K2, 64(CX)
-	VMOVUPS Z2, K3, 128(CX)
-	VMOVUPS Z3, K4, 192(CX)
-	ADDQ    DX, CX
-	VMOVUPS Z4, K1, (CX)
-	VMOVUPS Z5, K2, 64(CX)
-	VMOVUPS Z6, K3, 128(CX)
-	VMOVUPS Z7, K4, 192(CX)
-	ADDQ    DX, CX
+	VMOVUPS Z0, K1, (DX)
+	VMOVUPS Z1, K2, 64(DX)
+	VMOVUPS Z2, K3, 128(DX)
+	VMOVUPS Z3, K4, 192(DX)
+	ADDQ    BX, DX
+	VMOVUPS Z4, K1, (DX)
+	VMOVUPS Z5, K2, 64(DX)
+	VMOVUPS Z6, K3, 128(DX)
+	VMOVUPS Z7, K4, 192(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z (SI), K1, Z8
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z8, Z0, Z0
 	VCVTDQ2PS Z4, Z4
 	VMULPS    Z8, Z4, Z4
-	VMOVUPS.Z 64(BX), K2, Z8
+	VMOVUPS.Z 64(SI), K2, Z8
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z8, Z1, Z1
 	VCVTDQ2PS Z5, Z5
 	VMULPS    Z8, Z5, Z5
-	VMOVUPS.Z 128(BX), K3, Z8
+	VMOVUPS.Z 128(SI), K3, Z8
 	VCVTDQ2PS Z2, Z2
 	VMULPS    Z8, Z2, Z2
 	VCVTDQ2PS Z6, Z6
 	VMULPS    Z8, Z6, Z6
-	VMOVUPS.Z 192(BX), K4, Z8
+	VMOVUPS.Z 192(SI), K4, Z8
 	VCVTDQ2PS Z3, Z3
 	VMULPS    Z8, Z3, Z3
 	VCVTDQ2PS Z7, Z7
 	VMULPS    Z8, Z7, Z7
-	VMOVUPS   Z0, K1, (CX)
-	VMOVUPS   Z1, K2, 64(CX)
-	VMOVUPS   Z2, K3, 128(CX)
-	VMOVUPS   Z3, K4, 192(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Z4, K1, (CX)
-	VMOVUPS   Z5, K2, 64(CX)
-	VMOVUPS   Z6, K3, 128(CX)
-	VMOVUPS   Z7, K4, 192(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Z0, K1, (DX)
+	VMOVUPS   Z1, K2, 64(DX)
+	VMOVUPS   Z2, K3, 128(DX)
+	VMOVUPS   Z3, K4, 192(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Z4, K1, (DX)
+	VMOVUPS   Z5, K2, 64(DX)
+	VMOVUPS   Z6, K3, 128(DX)
+	VMOVUPS   Z7, K4, 192(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Z8
+	VMOVUPS      (SI), Z8
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z8, Z4, Z4
-	VMOVUPS      64(BX), Z8
+	VMOVUPS      64(SI), Z8
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z8, Z5, Z5
-	VMOVUPS      128(BX), Z8
+	VMOVUPS      128(SI), Z8
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z8, Z2, Z2
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z8, Z6, Z6
-	VMOVUPS      192(BX), Z8
+	VMOVUPS      192(SI), Z8
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z8, Z3, Z3
 	VCVTDQ2PS    Z7, Z7
@@ -3998,8 +4007,8 @@ fits:
 	VPMAXSB      Z9, Z0, Z0
 	VPMINSB      Z10, Z0, Z0
 	VPERMD       Z0, Z11, Z0
-	VMOVDQU8     Z0, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z0, K5, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Z5, Z4, Z4
 	VPADDSW      Z8, Z4, Z4
 	VPACKSSDW    Z7, Z6, Z6
@@ -4008,11 +4017,11 @@ fits:
 	VPMAXSB      Z9, Z4, Z4
 	VPMINSB      Z10, Z4, Z4
 	VPERMD       Z4, Z11, Z4
-	VMOVDQU8     Z4, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z4, K5, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x10, tileArgs_rows(AX)
@@ -4022,13 +4031,13 @@ stored:
 	RET
 
 // func tileInt8_1x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, MMX+
 TEXT ·tileInt8_1x64_AVX512(SB), NOSPLIT, $0-8
 	// 8 sums (2 sets of 1 rows by 4 registers) stay in registers while the depth passes;
 	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
-	// 	CX less   CX out   DX ld   BX scale
+	// 	AX args   CX mask   CX ahead   DX bias   Z0-Z7 sums   DX rows   BX weights   SI segments
+	// 	DI rows of the segment   R8 at   R9 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ  args+0(FP), AX
 	MOVQ  tileArgs_mask(AX), CX
 	KMOVW CX, K1
@@ -4038,83 +4047,86 @@ TEXT ·tileInt8_1x64_AVX512(SB), NOSPLIT, $0-8
 	KMOVW CX, K3
 	SHRQ  $0x10, CX
 	KMOVW CX, K4
+	MOVQ  tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
+	MOVQ (DX), DI
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x02, R9
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(DI*1), Z12
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Z8
+	VMOVUPS      64(BX), Z9
+	VMOVUPS      128(BX), Z10
+	VMOVUPS      192(BX), Z11
+	VPBROADCASTD (DI)(R8*1), Z12
 	VPDPBUSD     Z8, Z12, Z0
 	VPDPBUSD     Z9, Z12, Z1
 	VPDPBUSD     Z10, Z12, Z2
 	VPDPBUSD     Z11, Z12, Z3
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VMOVUPS      384(DX), Z10
-	VMOVUPS      448(DX), Z11
-	VPBROADCASTD 4(SI)(DI*1), Z12
+	VMOVUPS      256(BX), Z8
+	VMOVUPS      320(BX), Z9
+	VMOVUPS      384(BX), Z10
+	VMOVUPS      448(BX), Z11
+	VPBROADCASTD 4(DI)(R8*1), Z12
 	VPDPBUSD     Z8, Z12, Z4
 	VPDPBUSD     Z9, Z12, Z5
 	VPDPBUSD     Z10, Z12, Z6
 	VPDPBUSD     Z11, Z12, Z7
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R8
+	ADDQ         $0x08, R8
+	ADDQ         $0x00000200, BX
+	SUBQ         $0x02, R9
 	JGE          steps
 
 few:
-	ADDQ $0x02, R8
+	ADDQ $0x02, R9
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(DI*1), Z12
+	VMOVUPS      (BX), Z8
+	VMOVUPS      64(BX), Z9
+	VMOVUPS      128(BX), Z10
+	VMOVUPS      192(BX), Z11
+	VPBROADCASTD (DI)(R8*1), Z12
 	VPDPBUSD     Z8, Z12, Z0
 	VPDPBUSD     Z9, Z12, Z1
 	VPDPBUSD     Z10, Z12, Z2
 	VPDPBUSD     Z11, Z12, Z3
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000100, DX
-	DECQ         R8
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000100, BX
+	DECQ         R9
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
 	VPADDD       Z4, Z0, Z0
 	VPADDD       Z5, Z1, Z1
 	VPADDD       Z6, Z2, Z2
 	VPADDD       Z7, Z3, Z3
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Z8
+	VPBROADCASTD (DX), Z8
 	VPSUBD       Z8, Z0, Z0
 	VPSUBD       Z8, Z1, Z1
 	VPSUBD       Z8, Z2, Z2
@@ -4122,50 +4134,50 @@ next:
 	ADDQ         $0x04, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Z0, K1, (CX)
-	VMOVUPS Z1, K2, 64(CX)
-	VMOVUPS Z2, K3, 128(CX)
-	VMOVUPS Z3, K4, 192(CX)
-	ADDQ    DX, CX
+	VMOVUPS Z0, K1, (DX)
+	VMOVUPS Z1, K2, 64(DX)
+	VMOVUPS Z2, K3, 128(DX)
+	VMOVUPS Z3, K4, 192(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS.Z (BX), K1, Z8
+	VMOVUPS.Z (SI), K1, Z8
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z8, Z0, Z0
-	VMOVUPS.Z 64(BX), K2, Z8
+	VMOVUPS.Z 64(SI), K2, Z8
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z8, Z1, Z1
-	VMOVUPS.Z 128(BX), K3, Z8
+	VMOVUPS.Z 128(SI), K3, Z8
 	VCVTDQ2PS Z2, Z2
 	VMULPS    Z8, Z2, Z2
-	VMOVUPS.Z 192(BX), K4, Z8
+	VMOVUPS.Z 192(SI), K4, Z8
 	VCVTDQ2PS Z3, Z3
 	VMULPS    Z8, Z3, Z3
-	VMOVUPS   Z0, K1, (CX)
-	VMOVUPS   Z1, K2, 64(CX)
-	VMOVUPS   Z2, K3, 128(CX)
-	VMOVUPS   Z3, K4, 192(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Z0, K1, (DX)
+	VMOVUPS   Z1, K2, 64(DX)
+	VMOVUPS   Z2, K3, 128(DX)
+	VMOVUPS   Z3, K4, 192(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Z8
+	VMOVUPS      (SI), Z8
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
-	VMOVUPS      64(BX), Z8
+	VMOVUPS      64(SI), Z8
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
-	VMOVUPS      128(BX), Z8
+	VMOVUPS      128(SI), Z8
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z8, Z2, Z2
-	VMOVUPS      192(BX), Z8
+	VMOVUPS      192(SI), Z8
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z8, Z3, Z3
 	CMPQ         tileArgs_mode(AX), $0x02
@@ -4194,11 +4206,11 @@ fits:
 	VPMAXSB      Z9, Z0, Z0
 	VPMINSB      Z10, Z0, Z0
 	VPERMD       Z0, Z11, Z0
-	VMOVDQU8     Z0, K5, (CX)
-	ADDQ         DX, CX
+	VMOVDQU8     Z0, K5, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x08, tileArgs_rows(AX)
@@ -4938,19 +4950,20 @@ stored:
 	RET
 
 // func tileInt8_6x16_AVXVNNI(args *tileArgs)
-// Requires: AVX, AVX2, AVX_VNNI
+// Requires: AVX, AVX2, MMX+, AVX_VNNI
 TEXT ·tileInt8_6x16_AVXVNNI(SB), NOSPLIT, $0-8
 	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 Y13 weights of a step
-	// 	Y14 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y11 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R12 rows of the segment   R13 at   R14 steps   Y12 Y13 weights of a step
+	// 	Y14 4 bytes of a row   DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VMOVUPS Y0, Y4
@@ -4961,154 +4974,156 @@ tile:
 	VMOVUPS Y1, Y9
 	VMOVUPS Y0, Y10
 	VMOVUPS Y1, Y11
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	MOVQ 32(DX), R11
+	MOVQ 40(DX), R12
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R13
+	MOVQ tileArgs_steps(AX), R14
+	SUBQ $0x02, R14
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VPBROADCASTD (DI)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y0 (VEX)
 	LONG $0x500dc2c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y1 (VEX)
-	VPBROADCASTD (DI)(R12*1), Y14
+	VPBROADCASTD (R8)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y2 (VEX)
 	LONG $0x500dc2c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y3 (VEX)
-	VPBROADCASTD (R8)(R12*1), Y14
+	VPBROADCASTD (R9)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xe4 // VPDPBUSD Y12, Y14, Y4 (VEX)
 	LONG $0x500dc2c4; BYTE $0xed // VPDPBUSD Y13, Y14, Y5 (VEX)
-	VPBROADCASTD (R9)(R12*1), Y14
+	VPBROADCASTD (R10)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xf4 // VPDPBUSD Y12, Y14, Y6 (VEX)
 	LONG $0x500dc2c4; BYTE $0xfd // VPDPBUSD Y13, Y14, Y7 (VEX)
-	VPBROADCASTD (R10)(R12*1), Y14
+	VPBROADCASTD (R11)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y8 (VEX)
 	LONG $0x500d42c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y9 (VEX)
-	VPBROADCASTD (R11)(R12*1), Y14
+	VPBROADCASTD (R12)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y10 (VEX)
 	LONG $0x500d42c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y11 (VEX)
-	VMOVUPS      64(DX), Y12
-	VMOVUPS      96(DX), Y13
-	VPBROADCASTD 4(SI)(R12*1), Y14
+	VMOVUPS      64(BX), Y12
+	VMOVUPS      96(BX), Y13
+	VPBROADCASTD 4(DI)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y0 (VEX)
 	LONG $0x500dc2c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y1 (VEX)
-	VPBROADCASTD 4(DI)(R12*1), Y14
+	VPBROADCASTD 4(R8)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y2 (VEX)
 	LONG $0x500dc2c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y3 (VEX)
-	VPBROADCASTD 4(R8)(R12*1), Y14
+	VPBROADCASTD 4(R9)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xe4 // VPDPBUSD Y12, Y14, Y4 (VEX)
 	LONG $0x500dc2c4; BYTE $0xed // VPDPBUSD Y13, Y14, Y5 (VEX)
-	VPBROADCASTD 4(R9)(R12*1), Y14
+	VPBROADCASTD 4(R10)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xf4 // VPDPBUSD Y12, Y14, Y6 (VEX)
 	LONG $0x500dc2c4; BYTE $0xfd // VPDPBUSD Y13, Y14, Y7 (VEX)
-	VPBROADCASTD 4(R10)(R12*1), Y14
+	VPBROADCASTD 4(R11)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y8 (VEX)
 	LONG $0x500d42c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y9 (VEX)
-	VPBROADCASTD 4(R11)(R12*1), Y14
+	VPBROADCASTD 4(R12)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y10 (VEX)
 	LONG $0x500d42c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y11 (VEX)
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R14
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, R14
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VPBROADCASTD (DI)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y0 (VEX)
 	LONG $0x500dc2c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y1 (VEX)
-	VPBROADCASTD (DI)(R12*1), Y14
+	VPBROADCASTD (R8)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y2 (VEX)
 	LONG $0x500dc2c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y3 (VEX)
-	VPBROADCASTD (R8)(R12*1), Y14
+	VPBROADCASTD (R9)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xe4 // VPDPBUSD Y12, Y14, Y4 (VEX)
 	LONG $0x500dc2c4; BYTE $0xed // VPDPBUSD Y13, Y14, Y5 (VEX)
-	VPBROADCASTD (R9)(R12*1), Y14
+	VPBROADCASTD (R10)(R13*1), Y14
 	LONG $0x500dc2c4; BYTE $0xf4 // VPDPBUSD Y12, Y14, Y6 (VEX)
 	LONG $0x500dc2c4; BYTE $0xfd // VPDPBUSD Y13, Y14, Y7 (VEX)
-	VPBROADCASTD (R10)(R12*1), Y14
+	VPBROADCASTD (R11)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xc4 // VPDPBUSD Y12, Y14, Y8 (VEX)
 	LONG $0x500d42c4; BYTE $0xcd // VPDPBUSD Y13, Y14, Y9 (VEX)
-	VPBROADCASTD (R11)(R12*1), Y14
+	VPBROADCASTD (R12)(R13*1), Y14
 	LONG $0x500d42c4; BYTE $0xd4 // VPDPBUSD Y12, Y14, Y10 (VEX)
 	LONG $0x500d42c4; BYTE $0xdd // VPDPBUSD Y13, Y14, Y11 (VEX)
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000040, BX
+	DECQ         R14
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y12
+	VPBROADCASTD (DX), Y12
 	VPSUBD       Y12, Y0, Y0
 	VPSUBD       Y12, Y1, Y1
-	VPBROADCASTD 4(CX), Y12
+	VPBROADCASTD 4(DX), Y12
 	VPSUBD       Y12, Y2, Y2
 	VPSUBD       Y12, Y3, Y3
-	VPBROADCASTD 8(CX), Y12
+	VPBROADCASTD 8(DX), Y12
 	VPSUBD       Y12, Y4, Y4
 	VPSUBD       Y12, Y5, Y5
-	VPBROADCASTD 12(CX), Y12
+	VPBROADCASTD 12(DX), Y12
 	VPSUBD       Y12, Y6, Y6
 	VPSUBD       Y12, Y7, Y7
-	VPBROADCASTD 16(CX), Y12
+	VPBROADCASTD 16(DX), Y12
 	VPSUBD       Y12, Y8, Y8
 	VPSUBD       Y12, Y9, Y9
-	VPBROADCASTD 20(CX), Y12
+	VPBROADCASTD 20(DX), Y12
 	VPSUBD       Y12, Y10, Y10
 	VPSUBD       Y12, Y11, Y11
 	ADDQ         $0x18, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y4, (CX)
-	VMOVUPS Y5, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y6, (CX)
-	VMOVUPS Y7, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y8, (CX)
-	VMOVUPS Y9, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y10, (CX)
-	VMOVUPS Y11, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y4, (DX)
+	VMOVUPS Y5, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y6, (DX)
+	VMOVUPS Y7, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y8, (DX)
+	VMOVUPS Y9, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y10, (DX)
+	VMOVUPS Y11, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y12
+	VMOVUPS   (SI), Y12
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y12, Y0, Y0
 	VCVTDQ2PS Y2, Y2
@@ -5121,7 +5136,7 @@ real:
 	VMULPS    Y12, Y8, Y8
 	VCVTDQ2PS Y10, Y10
 	VMULPS    Y12, Y10, Y10
-	VMOVUPS   32(BX), Y12
+	VMOVUPS   32(SI), Y12
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y12, Y1, Y1
 	VCVTDQ2PS Y3, Y3
@@ -5134,28 +5149,28 @@ real:
 	VMULPS    Y12, Y9, Y9
 	VCVTDQ2PS Y11, Y11
 	VMULPS    Y12, Y11, Y11
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y10, (CX)
-	VMOVUPS   Y11, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y4, (DX)
+	VMOVUPS   Y5, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y6, (DX)
+	VMOVUPS   Y7, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y8, (DX)
+	VMOVUPS   Y9, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y10, (DX)
+	VMOVUPS   Y11, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y12
+	VMOVUPS      (SI), Y12
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y12, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
@@ -5168,7 +5183,7 @@ requantise:
 	VMULPS       Y12, Y8, Y8
 	VCVTDQ2PS    Y10, Y10
 	VMULPS       Y12, Y10, Y10
-	VMOVUPS      32(BX), Y12
+	VMOVUPS      32(SI), Y12
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y12, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -5222,11 +5237,11 @@ fits:
 	VPMAXSB      Y13, Y0, Y0
 	VPMINSB      Y14, Y0, Y0
 	VPERMD       Y0, Y15, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y5, Y4, Y4
 	VPADDSW      Y12, Y4, Y4
 	VPACKSSDW    Y7, Y6, Y6
@@ -5235,11 +5250,11 @@ fits:
 	VPMAXSB      Y13, Y4, Y4
 	VPMINSB      Y14, Y4, Y4
 	VPERMD       Y4, Y15, Y4
-	VMOVDQU      X4, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X4, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y4, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y9, Y8, Y8
 	VPADDSW      Y12, Y8, Y8
 	VPACKSSDW    Y11, Y10, Y10
@@ -5248,14 +5263,14 @@ fits:
 	VPMAXSB      Y13, Y8, Y8
 	VPMINSB      Y14, Y8, Y8
 	VPERMD       Y8, Y15, Y8
-	VMOVDQU      X8, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X8, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y8, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x30, tileArgs_rows(AX)
@@ -5265,141 +5280,144 @@ stored:
 	RET
 
 // func tileInt8_4x16_AVXVNNI(args *tileArgs)
-// Requires: AVX, AVX2, AVX_VNNI
+// Requires: AVX, AVX2, MMX+, AVX_VNNI
 TEXT ·tileInt8_4x16_AVXVNNI(SB), NOSPLIT, $0-8
 	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 Y9 weights of a step
-	// 	Y10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R10 rows of the segment   R11 at   R12 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VMOVUPS Y0, Y4
 	VMOVUPS Y1, Y5
 	VMOVUPS Y0, Y6
 	VMOVUPS Y1, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R11
+	MOVQ tileArgs_steps(AX), R12
+	SUBQ $0x02, R12
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VPBROADCASTD (DI)(R10*1), Y10
+	VPBROADCASTD (R8)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	VPBROADCASTD (R8)(R10*1), Y10
+	VPBROADCASTD (R9)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xe0 // VPDPBUSD Y8, Y10, Y4 (VEX)
 	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
-	VPBROADCASTD (R9)(R10*1), Y10
+	VPBROADCASTD (R10)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xf0 // VPDPBUSD Y8, Y10, Y6 (VEX)
 	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R10*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VPBROADCASTD 4(DI)(R10*1), Y10
+	VPBROADCASTD 4(R8)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	VPBROADCASTD 4(R8)(R10*1), Y10
+	VPBROADCASTD 4(R9)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xe0 // VPDPBUSD Y8, Y10, Y4 (VEX)
 	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
-	VPBROADCASTD 4(R9)(R10*1), Y10
+	VPBROADCASTD 4(R10)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xf0 // VPDPBUSD Y8, Y10, Y6 (VEX)
 	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R12
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, R12
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VPBROADCASTD (DI)(R10*1), Y10
+	VPBROADCASTD (R8)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	VPBROADCASTD (R8)(R10*1), Y10
+	VPBROADCASTD (R9)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xe0 // VPDPBUSD Y8, Y10, Y4 (VEX)
 	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
-	VPBROADCASTD (R9)(R10*1), Y10
+	VPBROADCASTD (R10)(R11*1), Y10
 	LONG $0x502dc2c4; BYTE $0xf0 // VPDPBUSD Y8, Y10, Y6 (VEX)
 	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, BX
+	DECQ         R12
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y8
+	VPBROADCASTD (DX), Y8
 	VPSUBD       Y8, Y0, Y0
 	VPSUBD       Y8, Y1, Y1
-	VPBROADCASTD 4(CX), Y8
+	VPBROADCASTD 4(DX), Y8
 	VPSUBD       Y8, Y2, Y2
 	VPSUBD       Y8, Y3, Y3
-	VPBROADCASTD 8(CX), Y8
+	VPBROADCASTD 8(DX), Y8
 	VPSUBD       Y8, Y4, Y4
 	VPSUBD       Y8, Y5, Y5
-	VPBROADCASTD 12(CX), Y8
+	VPBROADCASTD 12(DX), Y8
 	VPSUBD       Y8, Y6, Y6
 	VPSUBD       Y8, Y7, Y7
 	ADDQ         $0x10, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y4, (CX)
-	VMOVUPS Y5, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y6, (CX)
-	VMOVUPS Y7, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y4, (DX)
+	VMOVUPS Y5, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y6, (DX)
+	VMOVUPS Y7, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y8
+	VMOVUPS   (SI), Y8
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y8, Y0, Y0
 	VCVTDQ2PS Y2, Y2
@@ -5408,7 +5426,7 @@ real:
 	VMULPS    Y8, Y4, Y4
 	VCVTDQ2PS Y6, Y6
 	VMULPS    Y8, Y6, Y6
-	VMOVUPS   32(BX), Y8
+	VMOVUPS   32(SI), Y8
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y8, Y1, Y1
 	VCVTDQ2PS Y3, Y3
@@ -5417,22 +5435,22 @@ real:
 	VMULPS    Y8, Y5, Y5
 	VCVTDQ2PS Y7, Y7
 	VMULPS    Y8, Y7, Y7
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y4, (DX)
+	VMOVUPS   Y5, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y6, (DX)
+	VMOVUPS   Y7, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y8
+	VMOVUPS      (SI), Y8
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
@@ -5441,7 +5459,7 @@ requantise:
 	VMULPS       Y8, Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMOVUPS      32(BX), Y8
+	VMOVUPS      32(SI), Y8
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -5483,11 +5501,11 @@ fits:
 	VPMAXSB      Y9, Y0, Y0
 	VPMINSB      Y10, Y0, Y0
 	VPERMD       Y0, Y11, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y5, Y4, Y4
 	VPADDSW      Y8, Y4, Y4
 	VPACKSSDW    Y7, Y6, Y6
@@ -5496,14 +5514,14 @@ fits:
 	VPMAXSB      Y9, Y4, Y4
 	VPMINSB      Y10, Y4, Y4
 	VPERMD       Y4, Y11, Y4
-	VMOVDQU      X4, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X4, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y4, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x20, tileArgs_rows(AX)
@@ -5513,137 +5531,140 @@ stored:
 	RET
 
 // func tileInt8_2x16_AVXVNNI(args *tileArgs)
-// Requires: AVX, AVX2, AVX_VNNI
+// Requires: AVX, AVX2, MMX+, AVX_VNNI
 TEXT ·tileInt8_2x16_AVXVNNI(SB), NOSPLIT, $0-8
 	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX less   CX out   DX ld
-	// 	BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI R8 rows of the segment   R9 at   R10 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R9
+	MOVQ tileArgs_steps(AX), R10
+	SUBQ $0x02, R10
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VPBROADCASTD (DI)(R8*1), Y10
+	VPBROADCASTD (R8)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R8*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xe0 // VPDPBUSD Y8, Y10, Y4 (VEX)
 	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
-	VPBROADCASTD 4(DI)(R8*1), Y10
+	VPBROADCASTD 4(R8)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xf0 // VPDPBUSD Y8, Y10, Y6 (VEX)
 	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R10
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, R10
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VPBROADCASTD (DI)(R8*1), Y10
+	VPBROADCASTD (R8)(R9*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000040, BX
+	DECQ         R10
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
 	VPADDD       Y4, Y0, Y0
 	VPADDD       Y5, Y1, Y1
 	VPADDD       Y6, Y2, Y2
 	VPADDD       Y7, Y3, Y3
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y4
+	VPBROADCASTD (DX), Y4
 	VPSUBD       Y4, Y0, Y0
 	VPSUBD       Y4, Y1, Y1
-	VPBROADCASTD 4(CX), Y4
+	VPBROADCASTD 4(DX), Y4
 	VPSUBD       Y4, Y2, Y2
 	VPSUBD       Y4, Y3, Y3
 	ADDQ         $0x08, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y4
+	VMOVUPS   (SI), Y4
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y4, Y0, Y0
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y4, Y2, Y2
-	VMOVUPS   32(BX), Y4
+	VMOVUPS   32(SI), Y4
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y4, Y1, Y1
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y4, Y3, Y3
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y4
+	VMOVUPS      (SI), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMOVUPS      32(BX), Y4
+	VMOVUPS      32(SI), Y4
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -5673,14 +5694,14 @@ fits:
 	VPMAXSB      Y5, Y0, Y0
 	VPMINSB      Y6, Y0, Y0
 	VPERMD       Y0, Y7, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x10, tileArgs_rows(AX)
@@ -5690,80 +5711,83 @@ stored:
 	RET
 
 // func tileInt8_1x16_AVXVNNI(args *tileArgs)
-// Requires: AVX, AVX2, AVX_VNNI
+// Requires: AVX, AVX2, MMX+, AVX_VNNI
 TEXT ·tileInt8_1x16_AVXVNNI(SB), NOSPLIT, $0-8
 	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX less   CX out   DX ld
-	// 	BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI rows of the segment   R8 at   R9 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VPXOR   Y2, Y2, Y2
 	VPXOR   Y3, Y3, Y3
 	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
+	MOVQ (DX), DI
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x04, R9
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R8*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(DI*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R8*1), Y10
 	LONG $0x502dc2c4; BYTE $0xd0 // VPDPBUSD Y8, Y10, Y2 (VEX)
 	LONG $0x502dc2c4; BYTE $0xd9 // VPDPBUSD Y9, Y10, Y3 (VEX)
-	VMOVUPS      128(DX), Y8
-	VMOVUPS      160(DX), Y9
-	VPBROADCASTD 8(SI)(DI*1), Y10
+	VMOVUPS      128(BX), Y8
+	VMOVUPS      160(BX), Y9
+	VPBROADCASTD 8(DI)(R8*1), Y10
 	LONG $0x502dc2c4; BYTE $0xe0 // VPDPBUSD Y8, Y10, Y4 (VEX)
 	LONG $0x502dc2c4; BYTE $0xe9 // VPDPBUSD Y9, Y10, Y5 (VEX)
-	VMOVUPS      192(DX), Y8
-	VMOVUPS      224(DX), Y9
-	VPBROADCASTD 12(SI)(DI*1), Y10
+	VMOVUPS      192(BX), Y8
+	VMOVUPS      224(BX), Y9
+	VPBROADCASTD 12(DI)(R8*1), Y10
 	LONG $0x502dc2c4; BYTE $0xf0 // VPDPBUSD Y8, Y10, Y6 (VEX)
 	LONG $0x502dc2c4; BYTE $0xf9 // VPDPBUSD Y9, Y10, Y7 (VEX)
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x04, R8
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, BX
+	SUBQ         $0x04, R9
 	JGE          steps
 
 few:
-	ADDQ $0x04, R8
+	ADDQ $0x04, R9
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R8*1), Y10
 	LONG $0x502dc2c4; BYTE $0xc0 // VPDPBUSD Y8, Y10, Y0 (VEX)
 	LONG $0x502dc2c4; BYTE $0xc9 // VPDPBUSD Y9, Y10, Y1 (VEX)
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, BX
+	DECQ         R9
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
 	VPADDD       Y2, Y0, Y0
 	VPADDD       Y3, Y1, Y1
@@ -5771,43 +5795,43 @@ next:
 	VPADDD       Y5, Y1, Y1
 	VPADDD       Y6, Y0, Y0
 	VPADDD       Y7, Y1, Y1
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y2
+	VPBROADCASTD (DX), Y2
 	VPSUBD       Y2, Y0, Y0
 	VPSUBD       Y2, Y1, Y1
 	ADDQ         $0x04, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y2
+	VMOVUPS   (SI), Y2
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y2, Y0, Y0
-	VMOVUPS   32(BX), Y2
+	VMOVUPS   32(SI), Y2
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y2, Y1, Y1
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y2
+	VMOVUPS      (SI), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMOVUPS      32(BX), Y2
+	VMOVUPS      32(SI), Y2
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
 	CMPQ         tileArgs_mode(AX), $0x02
@@ -5829,11 +5853,11 @@ fits:
 	VPMAXSB      Y3, Y0, Y0
 	VPMINSB      Y4, Y0, Y0
 	VPERMD       Y0, Y5, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x08, tileArgs_rows(AX)
@@ -6608,19 +6632,20 @@ stored:
 	RET
 
 // func tileInt8_6x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·tileInt8_6x16_AVX2(SB), NOSPLIT, $0-8
 	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 Y13 weights of a step
-	// 	Y14 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y11 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R12 rows of the segment   R13 at   R14 steps   Y12 Y13 weights of a step
+	// 	Y14 4 bytes of a row   DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VMOVUPS Y0, Y4
@@ -6631,190 +6656,192 @@ tile:
 	VMOVUPS Y1, Y9
 	VMOVUPS Y0, Y10
 	VMOVUPS Y1, Y11
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	MOVQ 32(DX), R11
+	MOVQ 40(DX), R12
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R13
+	MOVQ tileArgs_steps(AX), R14
+	SUBQ $0x02, R14
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VPBROADCASTD (DI)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y0, Y0
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y1, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VPBROADCASTD (R8)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y2, Y2
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y3, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VPBROADCASTD (R9)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y4, Y4
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y5, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VPBROADCASTD (R10)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y6, Y6
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y7, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VPBROADCASTD (R11)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y8, Y8
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y9, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VPBROADCASTD (R12)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y12
 	VPADDD       Y12, Y10, Y10
 	VPMADDWD     Y13, Y14, Y12
 	VPADDD       Y12, Y11, Y11
-	VMOVUPS      64(DX), Y12
-	VMOVUPS      96(DX), Y13
-	VPBROADCASTD 4(SI)(R12*1), Y14
+	VMOVUPS      64(BX), Y12
+	VMOVUPS      96(BX), Y13
+	VPBROADCASTD 4(DI)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y0, Y0
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y1, Y1
-	VPBROADCASTD 4(DI)(R12*1), Y14
+	VPBROADCASTD 4(R8)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y2, Y2
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y3, Y3
-	VPBROADCASTD 4(R8)(R12*1), Y14
+	VPBROADCASTD 4(R9)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y4, Y4
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y5, Y5
-	VPBROADCASTD 4(R9)(R12*1), Y14
+	VPBROADCASTD 4(R10)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y6, Y6
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y7, Y7
-	VPBROADCASTD 4(R10)(R12*1), Y14
+	VPBROADCASTD 4(R11)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y8, Y8
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y9, Y9
-	VPBROADCASTD 4(R11)(R12*1), Y14
+	VPBROADCASTD 4(R12)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y12
 	VPADDD       Y12, Y10, Y10
 	VPMADDWD     Y13, Y14, Y12
 	VPADDD       Y12, Y11, Y11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R14
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, R14
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VPBROADCASTD (DI)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y0, Y0
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y1, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VPBROADCASTD (R8)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y2, Y2
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y3, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VPBROADCASTD (R9)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y4, Y4
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y5, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VPBROADCASTD (R10)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y6, Y6
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y7, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VPBROADCASTD (R11)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y15
 	VPADDD       Y15, Y8, Y8
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y9, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VPBROADCASTD (R12)(R13*1), Y14
 	VPMADDWD     Y12, Y14, Y12
 	VPADDD       Y12, Y10, Y10
 	VPMADDWD     Y13, Y14, Y12
 	VPADDD       Y12, Y11, Y11
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000040, BX
+	DECQ         R14
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y12
+	VPBROADCASTD (DX), Y12
 	VPSUBD       Y12, Y0, Y0
 	VPSUBD       Y12, Y1, Y1
-	VPBROADCASTD 4(CX), Y12
+	VPBROADCASTD 4(DX), Y12
 	VPSUBD       Y12, Y2, Y2
 	VPSUBD       Y12, Y3, Y3
-	VPBROADCASTD 8(CX), Y12
+	VPBROADCASTD 8(DX), Y12
 	VPSUBD       Y12, Y4, Y4
 	VPSUBD       Y12, Y5, Y5
-	VPBROADCASTD 12(CX), Y12
+	VPBROADCASTD 12(DX), Y12
 	VPSUBD       Y12, Y6, Y6
 	VPSUBD       Y12, Y7, Y7
-	VPBROADCASTD 16(CX), Y12
+	VPBROADCASTD 16(DX), Y12
 	VPSUBD       Y12, Y8, Y8
 	VPSUBD       Y12, Y9, Y9
-	VPBROADCASTD 20(CX), Y12
+	VPBROADCASTD 20(DX), Y12
 	VPSUBD       Y12, Y10, Y10
 	VPSUBD       Y12, Y11, Y11
 	ADDQ         $0x18, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y4, (CX)
-	VMOVUPS Y5, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y6, (CX)
-	VMOVUPS Y7, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y8, (CX)
-	VMOVUPS Y9, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y10, (CX)
-	VMOVUPS Y11, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y4, (DX)
+	VMOVUPS Y5, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y6, (DX)
+	VMOVUPS Y7, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y8, (DX)
+	VMOVUPS Y9, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y10, (DX)
+	VMOVUPS Y11, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y12
+	VMOVUPS   (SI), Y12
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y12, Y0, Y0
 	VCVTDQ2PS Y2, Y2
@@ -6827,7 +6854,7 @@ real:
 	VMULPS    Y12, Y8, Y8
 	VCVTDQ2PS Y10, Y10
 	VMULPS    Y12, Y10, Y10
-	VMOVUPS   32(BX), Y12
+	VMOVUPS   32(SI), Y12
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y12, Y1, Y1
 	VCVTDQ2PS Y3, Y3
@@ -6840,28 +6867,28 @@ real:
 	VMULPS    Y12, Y9, Y9
 	VCVTDQ2PS Y11, Y11
 	VMULPS    Y12, Y11, Y11
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y10, (CX)
-	VMOVUPS   Y11, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y4, (DX)
+	VMOVUPS   Y5, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y6, (DX)
+	VMOVUPS   Y7, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y8, (DX)
+	VMOVUPS   Y9, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y10, (DX)
+	VMOVUPS   Y11, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y12
+	VMOVUPS      (SI), Y12
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y12, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
@@ -6874,7 +6901,7 @@ requantise:
 	VMULPS       Y12, Y8, Y8
 	VCVTDQ2PS    Y10, Y10
 	VMULPS       Y12, Y10, Y10
-	VMOVUPS      32(BX), Y12
+	VMOVUPS      32(SI), Y12
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y12, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -6928,11 +6955,11 @@ fits:
 	VPMAXSB      Y13, Y0, Y0
 	VPMINSB      Y14, Y0, Y0
 	VPERMD       Y0, Y15, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y5, Y4, Y4
 	VPADDSW      Y12, Y4, Y4
 	VPACKSSDW    Y7, Y6, Y6
@@ -6941,11 +6968,11 @@ fits:
 	VPMAXSB      Y13, Y4, Y4
 	VPMINSB      Y14, Y4, Y4
 	VPERMD       Y4, Y15, Y4
-	VMOVDQU      X4, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X4, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y4, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y9, Y8, Y8
 	VPADDSW      Y12, Y8, Y8
 	VPACKSSDW    Y11, Y10, Y10
@@ -6954,14 +6981,14 @@ fits:
 	VPMAXSB      Y13, Y8, Y8
 	VPMINSB      Y14, Y8, Y8
 	VPERMD       Y8, Y15, Y8
-	VMOVDQU      X8, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X8, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y8, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x30, tileArgs_rows(AX)
@@ -6971,165 +6998,168 @@ stored:
 	RET
 
 // func tileInt8_4x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·tileInt8_4x16_AVX2(SB), NOSPLIT, $0-8
 	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 Y9 weights of a step
-	// 	Y10 4 bytes of a row   CX less   CX out   DX ld   BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI R8-R10 rows of the segment   R11 at   R12 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VMOVUPS Y0, Y4
 	VMOVUPS Y1, Y5
 	VMOVUPS Y0, Y6
 	VMOVUPS Y1, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	MOVQ 16(DX), R9
+	MOVQ 24(DX), R10
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R11
+	MOVQ tileArgs_steps(AX), R12
+	SUBQ $0x02, R12
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
+	VPBROADCASTD (R8)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y2, Y2
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
+	VPBROADCASTD (R9)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y4, Y4
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y5, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
+	VPBROADCASTD (R10)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y7, Y7
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R10*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD 4(DI)(R10*1), Y10
+	VPBROADCASTD 4(R8)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y2, Y2
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD 4(R8)(R10*1), Y10
+	VPBROADCASTD 4(R9)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y4, Y4
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y5, Y5
-	VPBROADCASTD 4(R9)(R10*1), Y10
+	VPBROADCASTD 4(R10)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R12
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, R12
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
+	VPBROADCASTD (R8)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y2, Y2
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y3, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
+	VPBROADCASTD (R9)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y4, Y4
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y5, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
+	VPBROADCASTD (R10)(R11*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, BX
+	DECQ         R12
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y8
+	VPBROADCASTD (DX), Y8
 	VPSUBD       Y8, Y0, Y0
 	VPSUBD       Y8, Y1, Y1
-	VPBROADCASTD 4(CX), Y8
+	VPBROADCASTD 4(DX), Y8
 	VPSUBD       Y8, Y2, Y2
 	VPSUBD       Y8, Y3, Y3
-	VPBROADCASTD 8(CX), Y8
+	VPBROADCASTD 8(DX), Y8
 	VPSUBD       Y8, Y4, Y4
 	VPSUBD       Y8, Y5, Y5
-	VPBROADCASTD 12(CX), Y8
+	VPBROADCASTD 12(DX), Y8
 	VPSUBD       Y8, Y6, Y6
 	VPSUBD       Y8, Y7, Y7
 	ADDQ         $0x10, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y4, (CX)
-	VMOVUPS Y5, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y6, (CX)
-	VMOVUPS Y7, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y4, (DX)
+	VMOVUPS Y5, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y6, (DX)
+	VMOVUPS Y7, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y8
+	VMOVUPS   (SI), Y8
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y8, Y0, Y0
 	VCVTDQ2PS Y2, Y2
@@ -7138,7 +7168,7 @@ real:
 	VMULPS    Y8, Y4, Y4
 	VCVTDQ2PS Y6, Y6
 	VMULPS    Y8, Y6, Y6
-	VMOVUPS   32(BX), Y8
+	VMOVUPS   32(SI), Y8
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y8, Y1, Y1
 	VCVTDQ2PS Y3, Y3
@@ -7147,22 +7177,22 @@ real:
 	VMULPS    Y8, Y5, Y5
 	VCVTDQ2PS Y7, Y7
 	VMULPS    Y8, Y7, Y7
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y4, (DX)
+	VMOVUPS   Y5, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y6, (DX)
+	VMOVUPS   Y7, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y8
+	VMOVUPS      (SI), Y8
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
@@ -7171,7 +7201,7 @@ requantise:
 	VMULPS       Y8, Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMOVUPS      32(BX), Y8
+	VMOVUPS      32(SI), Y8
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -7213,11 +7243,11 @@ fits:
 	VPMAXSB      Y9, Y0, Y0
 	VPMINSB      Y10, Y0, Y0
 	VPERMD       Y0, Y11, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VPACKSSDW    Y5, Y4, Y4
 	VPADDSW      Y8, Y4, Y4
 	VPACKSSDW    Y7, Y6, Y6
@@ -7226,14 +7256,14 @@ fits:
 	VPMAXSB      Y9, Y4, Y4
 	VPMINSB      Y10, Y4, Y4
 	VPERMD       Y4, Y11, Y4
-	VMOVDQU      X4, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X4, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y4, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x20, tileArgs_rows(AX)
@@ -7243,149 +7273,152 @@ stored:
 	RET
 
 // func tileInt8_2x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·tileInt8_2x16_AVX2(SB), NOSPLIT, $0-8
 	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX less   CX out   DX ld
-	// 	BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI R8 rows of the segment   R9 at   R10 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VMOVUPS Y0, Y2
 	VMOVUPS Y1, Y3
 	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ (DX), DI
+	MOVQ 8(DX), R8
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R9
+	MOVQ tileArgs_steps(AX), R10
+	SUBQ $0x02, R10
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R8*1), Y10
+	VPBROADCASTD (R8)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y2, Y2
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y3, Y3
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R8*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y4, Y4
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y5, Y5
-	VPBROADCASTD 4(DI)(R8*1), Y10
+	VPBROADCASTD 4(R8)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x02, R10
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, R10
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y11
 	VPADDD       Y11, Y0, Y0
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R8*1), Y10
+	VPBROADCASTD (R8)(R9*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y2, Y2
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y3, Y3
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000040, BX
+	DECQ         R10
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
 	VPADDD       Y4, Y0, Y0
 	VPADDD       Y5, Y1, Y1
 	VPADDD       Y6, Y2, Y2
 	VPADDD       Y7, Y3, Y3
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y4
+	VPBROADCASTD (DX), Y4
 	VPSUBD       Y4, Y0, Y0
 	VPSUBD       Y4, Y1, Y1
-	VPBROADCASTD 4(CX), Y4
+	VPBROADCASTD 4(DX), Y4
 	VPSUBD       Y4, Y2, Y2
 	VPSUBD       Y4, Y3, Y3
 	ADDQ         $0x08, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
-	VMOVUPS Y2, (CX)
-	VMOVUPS Y3, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y4
+	VMOVUPS   (SI), Y4
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y4, Y0, Y0
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y4, Y2, Y2
-	VMOVUPS   32(BX), Y4
+	VMOVUPS   32(SI), Y4
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y4, Y1, Y1
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y4, Y3, Y3
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
-	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
+	VMOVUPS   Y2, (DX)
+	VMOVUPS   Y3, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y4
+	VMOVUPS      (SI), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMOVUPS      32(BX), Y4
+	VMOVUPS      32(SI), Y4
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
 	VCVTDQ2PS    Y3, Y3
@@ -7415,14 +7448,14 @@ fits:
 	VPMAXSB      Y5, Y0, Y0
 	VPMINSB      Y6, Y0, Y0
 	VPERMD       Y0, Y7, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 	VEXTRACTI128 $0x01, Y0, X0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x10, tileArgs_rows(AX)
@@ -7432,90 +7465,93 @@ stored:
 	RET
 
 // func tileInt8_1x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·tileInt8_1x16_AVX2(SB), NOSPLIT, $0-8
 	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
 	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX less   CX out   DX ld
-	// 	BX scale
+	// 	AX args   CX ahead   DX bias   Y0-Y7 sums   DX rows   BX weights   SI segments
+	// 	DI rows of the segment   R8 at   R9 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row
+	// 	DX less   DX out   BX ld   SI scale
 	MOVQ args+0(FP), AX
+	MOVQ tileArgs_ahead(AX), CX
 
 tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	MOVQ    tileArgs_bias(AX), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
 	VPXOR   Y2, Y2, Y2
 	VPXOR   Y3, Y3, Y3
 	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    tileArgs_rows(AX), DX
+	MOVQ    tileArgs_weights(AX), BX
+	MOVQ    tileArgs_segments(AX), SI
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	MOVQ tileArgs_from(AX), DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
+	MOVQ (DX), DI
+	ADDQ tileArgs_rowStep(AX), DX
+	MOVQ tileArgs_from(AX), R8
+	MOVQ tileArgs_steps(AX), R9
+	SUBQ $0x04, R9
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
+	PREFETCHT1   (CX)
+	ADDQ         tileArgs_aheadStep(AX), CX
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R8*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y0, Y0
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y1, Y1
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(DI*1), Y10
+	VMOVUPS      64(BX), Y8
+	VMOVUPS      96(BX), Y9
+	VPBROADCASTD 4(DI)(R8*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y2, Y2
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y3, Y3
-	VMOVUPS      128(DX), Y8
-	VMOVUPS      160(DX), Y9
-	VPBROADCASTD 8(SI)(DI*1), Y10
+	VMOVUPS      128(BX), Y8
+	VMOVUPS      160(BX), Y9
+	VPBROADCASTD 8(DI)(R8*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y4, Y4
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y5, Y5
-	VMOVUPS      192(DX), Y8
-	VMOVUPS      224(DX), Y9
-	VPBROADCASTD 12(SI)(DI*1), Y10
+	VMOVUPS      192(BX), Y8
+	VMOVUPS      224(BX), Y9
+	VPBROADCASTD 12(DI)(R8*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x04, R8
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, BX
+	SUBQ         $0x04, R9
 	JGE          steps
 
 few:
-	ADDQ $0x04, R8
+	ADDQ $0x04, R9
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
+	VMOVUPS      (BX), Y8
+	VMOVUPS      32(BX), Y9
+	VPBROADCASTD (DI)(R8*1), Y10
 	VPMADDWD     Y8, Y10, Y8
 	VPADDD       Y8, Y0, Y0
 	VPMADDWD     Y9, Y10, Y8
 	VPADDD       Y8, Y1, Y1
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, BX
+	DECQ         R9
 	JNZ          one
 
 next:
-	DECQ         BX
+	DECQ         SI
 	JNZ          segment
 	VPADDD       Y2, Y0, Y0
 	VPADDD       Y3, Y1, Y1
@@ -7523,43 +7559,43 @@ next:
 	VPADDD       Y5, Y1, Y1
 	VPADDD       Y6, Y0, Y0
 	VPADDD       Y7, Y1, Y1
-	MOVQ         tileArgs_less(AX), CX
-	TESTQ        CX, CX
+	MOVQ         tileArgs_less(AX), DX
+	TESTQ        DX, DX
 	JZ           symmetric
-	VPBROADCASTD (CX), Y2
+	VPBROADCASTD (DX), Y2
 	VPSUBD       Y2, Y0, Y0
 	VPSUBD       Y2, Y1, Y1
 	ADDQ         $0x04, tileArgs_less(AX)
 
 symmetric:
-	MOVQ    tileArgs_out(AX), CX
-	MOVQ    tileArgs_ld(AX), DX
-	MOVQ    tileArgs_scale(AX), BX
+	MOVQ    tileArgs_out(AX), DX
+	MOVQ    tileArgs_ld(AX), BX
+	MOVQ    tileArgs_scale(AX), SI
 	CMPQ    tileArgs_mode(AX), $0x01
 	JEQ     real
 	JA      requantise
-	VMOVUPS Y0, (CX)
-	VMOVUPS Y1, 32(CX)
-	ADDQ    DX, CX
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y1, 32(DX)
+	ADDQ    BX, DX
 	JMP     stored
 
 real:
-	VMOVUPS   (BX), Y2
+	VMOVUPS   (SI), Y2
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y2, Y0, Y0
-	VMOVUPS   32(BX), Y2
+	VMOVUPS   32(SI), Y2
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y2, Y1, Y1
-	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, 32(CX)
-	ADDQ      DX, CX
+	VMOVUPS   Y0, (DX)
+	VMOVUPS   Y1, 32(DX)
+	ADDQ      BX, DX
 	JMP       stored
 
 requantise:
-	VMOVUPS      (BX), Y2
+	VMOVUPS      (SI), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMOVUPS      32(BX), Y2
+	VMOVUPS      32(SI), Y2
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
 	CMPQ         tileArgs_mode(AX), $0x02
@@ -7581,11 +7617,11 @@ fits:
 	VPMAXSB      Y3, Y0, Y0
 	VPMINSB      Y4, Y0, Y0
 	VPERMD       Y0, Y5, Y0
-	VMOVDQU      X0, (CX)
-	ADDQ         DX, CX
+	VMOVDQU      X0, (DX)
+	ADDQ         BX, DX
 
 stored:
-	MOVQ CX, tileArgs_out(AX)
+	MOVQ DX, tileArgs_out(AX)
 
 	// the next tile
 	ADDQ $0x08, tileArgs_rows(AX)

@@ -25,6 +25,8 @@ var tileArgs = &args{
 		{"order", "uintptr", "an int32 for each column: which 4 bytes of a row, from those at hand on, it reads; for tiles of groups"},
 		{"steps", "uintptr", "in a segment, each of 4 bytes of a row"},
 		{"weights", "uintptr", "[segments][steps][columns] of 4 bytes, or of a float16"},
+		{"ahead", "uintptr", "the weights of the panel after this one, which the widest integer tiles bring into the second cache"},
+		{"aheadStep", "uintptr", "bytes of them for each two steps"},
 		{"bias", "uintptr", "a value for each column"},
 		{"less", "uintptr", "an int32 for each row, taken off its sums, or 0: none"},
 		{"scale", "uintptr", "float32 for each column, for modeF32 and modeInt8"},
@@ -106,10 +108,15 @@ func (file *file) tile(s isa, rows, columns int) string {
 		fmt.Sprintf("each step loads %d registers of weights and spreads 4 bytes of each row over one more.", columns))
 	masks := f.masks(columns)
 
+	var ahead reg.Register
+	if !s.float() && !s.grouped && columns*s.lanes == tileColumns(s) {
+		ahead = f.value("ahead")
+	}
+
 	f.Label("tile")
 	sums := f.start(rows, columns, sets)
 	f.usesVecs("sums", slices.Concat(sums...)...)
-	f.depth(sums, rows, columns, sets)
+	f.depth(sums, rows, columns, sets, ahead)
 	for set := 1; set < sets; set++ {
 		for r := range rows {
 			for j := range columns {
@@ -173,8 +180,10 @@ func (f *function) start(rows, columns, sets int) [][]reg.VecVirtual {
 	return sums
 }
 
-// depth adds all products.
-func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
+// depth adds all products. Large weights come from memory while the first
+// tiles of a panel pass over them; with ahead set, those of the next panel come
+// while this one is computed.
+func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int, ahead reg.Register) {
 	list, weights, segments := f.value("rows"), f.value("weights"), f.value("segments")
 	row := make([]reg.GPVirtual, rows)
 	for r := range row {
@@ -232,6 +241,10 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	f.SUBQ(Imm(uint64(unroll)), steps)
 	f.JL(LabelRef("few"))
 	f.Label("steps")
+	if ahead != nil {
+		f.PREFETCHT1(Mem{Base: ahead})
+		f.ADDQ(f.field("aheadStep"), ahead)
+	}
 	for i := range unroll {
 		step(i)
 	}
