@@ -128,7 +128,7 @@ func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, ro
 		columns := p.panelWidth(j)
 		x.weights, x.bias = weights+uintptr(j*p.channelBytes()), bias+uintptr(4*j)
 		x.ahead, x.aheadStep = x.weights+uintptr(columns*p.channelBytes()), 0
-		if j+columns < p.n {
+		if j+columns < p.n && m >= tileRows[0] {
 			x.aheadStep = uintptr(2*columns*4*tileRows[0]/m + 1)
 		}
 		r.at = base + uintptr((at+j)*r.size)
