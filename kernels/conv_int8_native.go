@@ -60,7 +60,7 @@ func (c *ConvInt8) lessBytes(r *ring) int {
 // runConv is convInt8Generic with tiles. There is no copy of the windows
 // (im2col): tiles read the staged rows through addresses.
 func (v *tileInt8) runConv(c *ConvInt8, out, in []int8, scratch []byte) {
-	r := ringRun{ring: ringOf(&c.Geometry, v.size, convPixels), g: &c.Geometry, stage: v.stage, size: 1}
+	r := ringRun{ring: ringOf(&c.Geometry, v.size, convPixels), g: &c.Geometry, stage: v.stage, size: 1, slides: true}
 	t := tileSpace(scratch)
 	addresses, terms := c.listLength(&r.ring), c.terms()
 	list := view[uintptr](scratch[tileScratchBytes:][:8*addresses])
@@ -74,29 +74,30 @@ func (v *tileInt8) runConv(c *ConvInt8, out, in []int8, scratch []byte) {
 		tiles = v.grouped
 	}
 	t.args.order = addressOf(c.order)
+	listed, most := false, r.outRows*c.OW
+	t.args.rowStep = uintptr(8 * most)
 	for n := range c.N {
 		r.picture(addressOf(in[n*c.H*c.W*c.C:]))
 		for oy := 0; oy < c.OH; oy += r.outRows {
 			rows := min(r.outRows, c.OH-oy)
 			r.advance(oy, rows)
-			m := rows * c.OW
 			for g := range c.groups {
 				p := &c.groups[g]
 				first := g * c.joined // of the groups that p computes
 				from := first * (c.C / c.Groups) * v.size
-				one := list[:p.segments*m]
 				if tilesAddFrom {
 					t.args.from, from = uintptr(from), 0
 				}
-				if g == 0 || !tilesAddFrom {
-					r.list(one, oy, rows, from)
+				if !listed || !tilesAddFrom && len(c.groups) > 1 {
+					one := list[:p.segments*most]
+					r.list(one, oy, r.outRows, from)
 					for term := 1; term < terms; term++ {
 						copy(list[term*len(one):], one)
 					}
+					listed = true
 				}
-				t.args.rowStep = uintptr(8 * m)
 				result := resultInt8{i8: out, ld: c.OC}
-				tiles.panels(t, p, &result, (n*c.OH+oy)*c.OW*c.OC+first*(c.OC/c.Groups), addressOf(list), m, less)
+				tiles.panels(t, p, &result, (n*c.OH+oy)*c.OW*c.OC+first*(c.OC/c.Groups), addressOf(list), rows*c.OW, less)
 			}
 		}
 	}

@@ -8,7 +8,9 @@ package kernels
 //
 //	slots rows:  [ PadLeft | W pixels | padding ], input row y in slot (y+PadTop) mod slots
 //
-// Rows above and below the picture are padding alone.
+// Rows above and below the picture are padding alone. A ring that slides has
+// the first row that is read in slot 0: rows that are read again move up, and
+// lists of addresses stay true.
 type ring struct {
 	pixel   int // bytes of a pixel
 	row     int // bytes of a row
@@ -41,11 +43,13 @@ type ringRun struct {
 	in      uintptr // the picture
 	size    int     // bytes of a value of the input
 	next    int     // the next row to enter, counted from the top padding
+	slides  bool
+	first   int // the row in slot 0 of a ring that slides
 }
 
 // picture begins with another picture, and with new padding.
 func (r *ringRun) picture(in uintptr) {
-	r.in, r.next = in, 0
+	r.in, r.next, r.first = in, 0, 0
 	left := min(r.g.PadLeft*r.pixel, r.row)
 	for slot := range r.slots {
 		row := r.memory[slot*r.row : (slot+1)*r.row]
@@ -64,9 +68,12 @@ func fillBytes(b, pattern []byte) {
 // advance stages the rows that output rows oy to oy+rows-1 read.
 func (r *ringRun) advance(oy, rows int) {
 	g := r.g
+	if r.slides {
+		r.slide(oy * g.StrideH)
+	}
 	last := (oy+rows-1)*g.StrideH + (g.KH-1)*g.DilationH
 	for y := max(oy*g.StrideH, r.next); y <= last; y++ {
-		row, from := r.memory[y%r.slots*r.row:][:r.row], y-g.PadTop
+		row, from := r.memory[r.slot(y)*r.row:][:r.row], y-g.PadTop
 		switch {
 		case from < 0 || from >= g.H:
 			fillBytes(row, r.padding)
@@ -77,9 +84,25 @@ func (r *ringRun) advance(oy, rows int) {
 	r.next = last + 1
 }
 
+// slide makes row first that of slot 0.
+func (r *ringRun) slide(first int) {
+	if first < r.next {
+		copy(r.memory, r.memory[(first-r.first)*r.row:(r.next-r.first)*r.row])
+	}
+	r.first = first
+}
+
+// slot returns where row y is.
+func (r *ringRun) slot(y int) int {
+	if r.slides {
+		return y - r.first
+	}
+	return y % r.slots
+}
+
 // at returns the address of row y, counted from the top padding: of its first
 // pixel to the left of the picture.
-func (r *ringRun) at(y int) uintptr { return addressOf(r.memory[y%r.slots*r.row:]) }
+func (r *ringRun) at(y int) uintptr { return addressOf(r.memory[r.slot(y)*r.row:]) }
 
 // list writes the addresses that output rows oy to oy+rows-1 read, beginning
 // with value from of a pixel: [segments][rows*OW], as Geometry.segments cuts
