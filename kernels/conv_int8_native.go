@@ -67,8 +67,8 @@ func (v *tileInt8) runConv(c *ConvInt8, out, in []int8, scratch []byte) {
 	clear(t.none[:])
 	less := view[int32](scratch[tileScratchBytes+8*addresses:][:c.lessBytes(&r.ring)])
 	r.memory = scratch[tileScratchBytes+8*addresses+4*len(less):][:r.bytes()]
-	padding := stagedInt8(c.groups[0].inZero, v.size)
-	r.padding = padding[:v.size]
+	padding := paddingInt8(c.groups[0].inZero, v.size)
+	r.padding = padding[:]
 	tiles := v
 	if c.joined > 1 {
 		tiles = v.grouped

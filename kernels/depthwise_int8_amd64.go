@@ -176,8 +176,8 @@ func (v *depthwiseTier) run(d *DepthwiseInt8, out, in []int8, scratch []byte) {
 	memory := alignedBytes(scratch[depthwiseScratchBytes+8*len(list):])
 	peeled := memory[r.bytes():]
 	r.memory = memory[:r.bytes()]
-	padding := stagedInt8(d.pad[0], v.size)
-	r.padding = padding[:v.size]
+	padding := paddingInt8(d.pad[0], v.size)
+	r.padding = padding[:]
 	b, together := v.blocks(d), d.packed.together
 	x.mask = b.mask()
 	x.terms = uintptr(d.packed.terms)

@@ -190,8 +190,8 @@ func (v *depthwiseTier) run(d *DepthwiseInt8, out, in []int8, scratch []byte) {
 	memory := scratch[depthwiseScratchBytes+8*len(taps):]
 	peeled := memory[r.bytes():]
 	r.memory = memory[:r.bytes()]
-	padding := stagedInt8(d.pad[0], v.size)
-	r.padding = padding[:v.size]
+	padding := paddingInt8(d.pad[0], v.size)
+	r.padding = padding[:]
 	b := v.blocks(d)
 	x.mask = b.mask()
 	x.terms = uintptr(d.packed.terms)

@@ -39,7 +39,7 @@ type ringRun struct {
 	g       *Geometry
 	memory  []byte
 	stage   func(to, from uintptr, n int)
-	padding []byte  // a value of it
+	padding []byte  // some values of it
 	in      uintptr // the picture
 	size    int     // bytes of a value of the input
 	next    int     // the next row to enter, counted from the top padding
@@ -56,6 +56,14 @@ func (r *ringRun) picture(in uintptr) {
 		fillBytes(row[:left], r.padding)
 		fillBytes(row[left+r.pixels*r.pixel:], r.padding)
 	}
+}
+
+// paddingInt8 returns a cache line of values of size bytes as staging leaves
+// them: padding is filled in by whole lines.
+func paddingInt8(v int8, size int) (line [cacheLine]byte) {
+	value := stagedInt8(v, size)
+	fillBytes(line[:], value[:size])
+	return line
 }
 
 // fillBytes repeats pattern over b.
