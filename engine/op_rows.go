@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"dunlin/model"
 )
@@ -13,9 +12,11 @@ import (
 // a handful of such blocks of float32 fit the first cache.
 const blockElements = 2048
 
-// rows is a dunlin.Rows in the making. Its operators run on blocks of rows of
-// one shape, as ordinary kernels: bound for each block, to a window of the
-// tensors from outside and to blocks in scratch for what they pass on.
+// rows is a dunlin.Rows in the making. Its operators are ordinary kernels of
+// tensors of two axes, a block of rows, which lie in scratch. What comes from
+// outside is copied there and what goes outside is copied from there
+// (op_rows_run.go): against what operators do with a block that costs little,
+// and kernels are bound once, not for each block.
 type rows struct {
 	*call
 	body    *model.Graph
@@ -129,15 +130,19 @@ func (r *rows) windowOf(s model.Shape, n int) window {
 	return w
 }
 
-// of returns the window of t for the block that begins at a row.
-func (w window) of(r *rows, t *model.Tensor, row int) *model.Tensor {
+// from returns the first element that the block from a row on sees.
+func (w window) from(shape model.Shape, row int) int {
 	at := 0
-	for i := len(r.shape) - 2; i >= 0; i-- {
-		at += row % r.shape[i] * w.strides[i]
-		row /= r.shape[i]
+	for i := len(shape) - 2; i >= 0; i-- {
+		at += row % shape[i] * w.strides[i]
+		row /= shape[i]
 	}
-	size := t.Type.Size()
-	return &model.Tensor{Type: t.Type, Shape: w.shape, Data: t.Data[at*size : (at+w.elements())*size]}
+	return at
+}
+
+// moves reports whether blocks see different elements.
+func (w window) moves() bool {
+	return slices.ContainsFunc(w.strides[:len(w.strides)-1], func(s int) bool { return s > 0 })
 }
 
 func (w window) elements() int { return w.shape[0] * w.shape[1] }
@@ -206,137 +211,4 @@ func onRows(n *model.Node) *model.Node {
 	c.Attrs = maps.Clone(n.Attrs)
 	delete(c.Attrs, "axis")
 	return &c
-}
-
-func lowerRows(c *call) (*kernel, error) {
-	r, err := rowsOf(c)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.measure(); err != nil {
-		return nil, err
-	}
-	full, err := r.steps(r.block)
-	if err != nil {
-		return nil, err
-	}
-	tail := full
-	if n := r.segment % r.block; n > 0 {
-		if tail, err = r.steps(n); err != nil {
-			return nil, err
-		}
-	}
-	k := &kernel{tier: full[0].kernel.tier}
-	var ops []string
-	for _, s := range full {
-		k.tier = min(k.tier, s.kernel.tier)
-		ops = append(ops, strings.TrimSuffix(s.node.Op, "Linear"))
-	}
-	k.name = strings.Join(ops, "+")
-	for _, v := range r.body.Values {
-		if v.Const != nil {
-			k.weights += len(v.Const.Data)
-		}
-	}
-	at, need := r.memory(full)
-	k.scratch = need
-	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
-		b := &rowBinding{rows: r, at: at, scratch: scratch, outside: map[string]*model.Tensor{}}
-		for name, v := range r.body.Values {
-			if v.Const != nil {
-				b.outside[name] = v.Const
-			}
-		}
-		for i, name := range r.body.Inputs {
-			b.outside[name] = in[i]
-		}
-		for i, name := range r.body.Outputs {
-			b.outside[name] = out[i]
-		}
-		list := b.blocks(full, tail)
-		return func() error { return runAll(list) }
-	}
-	return k, nil
-}
-
-func runAll(list []func() error) error {
-	for _, f := range list {
-		if err := f(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// memory places the blocks that operators pass on in scratch, and returns
-// where they are and the bytes of all of it. The scratch of the operators
-// themselves comes first.
-func (r *rows) memory(steps []rowStep) (at map[string]int, need int) {
-	blocks := map[string]*buffer{}
-	var list []*buffer
-	for i, s := range steps {
-		need = max(need, align(s.kernel.scratch))
-		for _, name := range s.in {
-			if b := blocks[name]; b != nil {
-				b.dies = i
-			}
-		}
-		if !slices.Contains(r.body.Outputs, s.out) {
-			b := &buffer{bytes: s.result.elements() * r.body.Value(s.out).Type.Size(), born: i, dies: i}
-			blocks[s.out], list = b, append(list, b)
-		}
-	}
-	total := place(list)
-	at = map[string]int{}
-	for name, b := range blocks {
-		at[name] = need + b.offset
-	}
-	return at, need + total
-}
-
-// rowBinding binds operators to blocks.
-type rowBinding struct {
-	*rows
-	outside map[string]*model.Tensor // inputs, outputs and constants
-	at      map[string]int           // where in scratch all others are
-	scratch []byte
-}
-
-// blocks binds the steps to all blocks.
-func (b *rowBinding) blocks(full, tail []rowStep) []func() error {
-	var list []func() error
-	rows, _ := b.shape[:len(b.shape)-1].Elements()
-	for first := 0; first < rows; first += b.segment {
-		for row := 0; row < b.segment; row += b.block {
-			steps := full
-			if row+b.block > b.segment {
-				steps = tail
-			}
-			for _, s := range steps {
-				list = append(list, b.bind(s, first+row))
-			}
-		}
-	}
-	return list
-}
-
-// bind returns the function that runs a step on the block that begins at a row.
-func (b *rowBinding) bind(s rowStep, row int) func() error {
-	in := make([]*model.Tensor, len(s.in))
-	for i, name := range s.in {
-		if i < len(s.windows) {
-			in[i] = b.tensor(name, s.windows[i], row)
-		} else {
-			in[i] = b.outside[name]
-		}
-	}
-	return s.kernel.bind(in, []*model.Tensor{b.tensor(s.out, s.result, row)}, b.scratch)
-}
-
-func (b *rowBinding) tensor(name string, w window, row int) *model.Tensor {
-	if t := b.outside[name]; t != nil {
-		return w.of(b.rows, t, row)
-	}
-	t := b.body.Value(name).Type
-	return &model.Tensor{Type: t, Shape: w.shape, Data: b.scratch[b.at[name]:][:w.elements()*t.Size()]}
 }

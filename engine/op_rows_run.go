@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"strings"
+
+	"dunlin/model"
+)
+
+func lowerRows(c *call) (*kernel, error) {
+	r, err := rowsOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.measure(); err != nil {
+		return nil, err
+	}
+	full, err := r.steps(r.block)
+	if err != nil {
+		return nil, err
+	}
+	var rest []rowStep // for the last block of a segment
+	if n := r.segment % r.block; n > 0 {
+		if rest, err = r.steps(n); err != nil {
+			return nil, err
+		}
+	}
+	k := &kernel{tier: full[0].kernel.tier}
+	var ops []string
+	for _, s := range full {
+		k.tier = min(k.tier, s.kernel.tier)
+		ops = append(ops, strings.TrimSuffix(s.node.Op, "Linear"))
+	}
+	k.name = strings.Join(ops, "+")
+	for _, v := range r.body.Values {
+		if v.Const != nil {
+			k.weights += len(v.Const.Data)
+		}
+	}
+	blocks, need := r.memory(full)
+	k.scratch = need
+	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
+		b := &rowRun{rows: r, outside: map[string]*model.Tensor{}, blocks: map[string][]byte{}}
+		for name, v := range r.body.Values {
+			if v.Const != nil {
+				b.outside[name] = v.Const
+			}
+		}
+		for i, name := range r.body.Inputs {
+			b.outside[name] = in[i]
+		}
+		for i, name := range r.body.Outputs {
+			b.outside[name] = out[i]
+		}
+		for name, x := range blocks {
+			b.blocks[name] = scratch[x.offset : x.offset+x.bytes]
+		}
+		b.full, b.rest = b.bind(full, scratch), b.bind(rest, scratch)
+		b.copies(full)
+		return b.run
+	}
+	return k, nil
+}
+
+// memory places the blocks of values in scratch, and returns the bytes of all
+// of it. The scratch of the operators themselves comes first.
+func (r *rows) memory(steps []rowStep) (blocks map[string]*buffer, need int) {
+	blocks = map[string]*buffer{}
+	var list []*buffer
+	block := func(name string, w window, born int) {
+		b := blocks[name]
+		if b == nil {
+			b = &buffer{bytes: w.elements() * r.body.Value(name).Type.Size(), born: born}
+			blocks[name], list = b, append(list, b)
+		}
+	}
+	for i, s := range steps {
+		need = max(need, align(s.kernel.scratch))
+		for j, w := range s.windows {
+			if w.moves() || blocks[s.in[j]] != nil {
+				block(s.in[j], w, -1)
+				blocks[s.in[j]].dies = i
+			}
+		}
+		block(s.out, s.result, i)
+		blocks[s.out].dies = i
+	}
+	for _, name := range r.body.Outputs {
+		blocks[name].dies = len(steps)
+	}
+	total := place(list)
+	for _, b := range list {
+		b.offset += need
+	}
+	return blocks, need + total
+}
+
+// rowRun is a dunlin.Rows bound to memory.
+type rowRun struct {
+	*rows
+	outside    map[string]*model.Tensor // inputs, outputs and constants
+	blocks     map[string][]byte        // of values, in scratch
+	full, rest []func() error
+	in, out    []blockCopy
+}
+
+// blockCopy moves a block between scratch and the tensor that it is of.
+type blockCopy struct {
+	block, whole []byte
+	window       window
+	row, size    int // bytes that a row of the block adds, 0 where it repeats, and of an element
+}
+
+// bytes returns how long a block of n rows is.
+func (c *blockCopy) bytes(n int) int {
+	if c.row == 0 {
+		return len(c.block)
+	}
+	return n * c.row
+}
+
+func (b *rowRun) bind(steps []rowStep, scratch []byte) []func() error {
+	var list []func() error
+	for _, s := range steps {
+		in := make([]*model.Tensor, len(s.in))
+		for i, name := range s.in {
+			if in[i] = b.outside[name]; i < len(s.windows) {
+				in[i] = b.seen(name, s.windows[i])
+			}
+		}
+		list = append(list, s.kernel.bind(in, []*model.Tensor{b.seen(s.out, s.result)}, scratch))
+	}
+	return list
+}
+
+// seen returns the tensor that a step has for a value: its block, or, where
+// all blocks see the same, the value itself.
+func (b *rowRun) seen(name string, w window) *model.Tensor {
+	data, t := b.blocks[name], b.body.Value(name).Type
+	if data == nil {
+		data = b.outside[name].Data
+	}
+	return &model.Tensor{Type: t, Shape: w.shape, Data: data[:w.elements()*t.Size()]}
+}
+
+// copies lists what is copied for each block.
+func (b *rowRun) copies(steps []rowStep) {
+	windows := map[string]window{}
+	for _, s := range steps {
+		for i, w := range s.windows {
+			windows[s.in[i]] = w
+		}
+		windows[s.out] = s.result
+	}
+	made := b.body.Producers()
+	for name, block := range b.blocks {
+		t := b.outside[name]
+		if t == nil {
+			continue
+		}
+		w := windows[name]
+		c := blockCopy{block: block, whole: t.Data, window: w, size: t.Type.Size()}
+		if w.shape[0] > 1 {
+			c.row = len(block) / w.shape[0]
+		}
+		if made[name] == nil {
+			b.in = append(b.in, c)
+		} else {
+			b.out = append(b.out, c)
+		}
+	}
+}
+
+// run runs all blocks, none of which goes beyond a segment.
+func (b *rowRun) run() error {
+	rows := 1
+	for _, d := range b.shape[:len(b.shape)-1] {
+		rows *= d
+	}
+	for first := 0; first < rows; first += b.segment {
+		for row := 0; row < b.segment; row += b.block {
+			n, list := b.block, b.full
+			if row+n > b.segment {
+				n, list = b.segment-row, b.rest
+			}
+			if err := b.runBlock(list, first+row, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *rowRun) runBlock(list []func() error, row, n int) error {
+	for i := range b.in {
+		c := &b.in[i]
+		at := c.window.from(b.shape, row) * c.size
+		copy(c.block, c.whole[at:at+c.bytes(n)])
+	}
+	for _, f := range list {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	for i := range b.out {
+		c := &b.out[i]
+		copy(c.whole[c.window.from(b.shape, row)*c.size:], c.block[:c.bytes(n)])
+	}
+	return nil
+}
