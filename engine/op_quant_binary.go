@@ -77,12 +77,12 @@ func lowerQMatMul(c *call) (*kernel, error) {
 	if y == 0 {
 		y = 1
 	}
-	p, err := kernels.NewMatMulInt8(m, k, n, kernels.Multiplier(q.xScale, q.bScale, y), int8(q.xZero), int8(q.bZero), q.requant())
+	p, err := kernels.NewMatMulInt8(c.target, m, k, n, kernels.Multiplier(q.xScale, q.bScale, y), int8(q.xZero), int8(q.bZero), q.requant())
 	if err != nil {
 		return nil, err
 	}
 	out := named("matmul-int8")
-	out.scratch, out.macs = p.Scratch(), int64(batch)*int64(m)*int64(n)*int64(k)
+	out.tier, out.scratch, out.macs = p.Tier(), p.Scratch(), int64(batch)*int64(m)*int64(n)*int64(k)
 	out.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
 		x, w := in[0].I8(), in[1].I8()
 		if q.yScale == 0 {

@@ -186,6 +186,20 @@ func BenchmarkProductF32(b *testing.B) {
 	}
 }
 
+func BenchmarkMatMulInt8(b *testing.B) {
+	for _, s := range [][3]int{{128, 128, 64}, {128, 64, 128}, {196, 196, 64}} {
+		m, n, k := s[0], s[1], s[2]
+		benchVariants(b, matMulInt8Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+			p, err := NewMatMulInt8(t, m, k, n, 1e-4, 3, -5, Requant{Min: -128, Max: 127})
+			if err != nil {
+				b.Fatal(err)
+			}
+			x, w, out, scratch := benchInt8(m*k), benchInt8(k*n), make([]int8, m*n), make([]byte, p.Scratch())
+			return func() { p.Run(out, x, w, scratch) }
+		})
+	}
+}
+
 func BenchmarkGEMMF16(b *testing.B) {
 	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}} {
 		m, n, k := s[0], s[1], s[2]
