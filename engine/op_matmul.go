@@ -13,9 +13,10 @@ import (
 var products = []model.DType{model.F32, model.F64, model.I32, model.U32, model.I64, model.U64}
 
 // matrices returns the shapes of MatMul's operands, seen as matrices: a row
-// and a column gain an axis. Those of dunlin.MatMul are transposed first.
+// and a column gain an axis. Those of dunlin.MatMul are repeated and transposed first.
 func matrices(c *call) (a, b model.Shape) {
-	a, b = permuted(c.shape(0), c.node.Ints(turnA)), permuted(c.shape(1), c.node.Ints(turnB))
+	a = permuted(repeated(c.shape(0), c.node.Ints(timesA)), c.node.Ints(turnA))
+	b = permuted(repeated(c.shape(1), c.node.Ints(timesB)), c.node.Ints(turnB))
 	if len(a) == 1 {
 		a = model.Shape{1, a[0]}
 	}

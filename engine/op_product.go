@@ -8,19 +8,36 @@ import (
 )
 
 // The attributes of dunlin.MatMul: the transposes of its operands, and of its
-// result, as the perm of Transpose.
+// result, as the perm of Transpose; and how often each index of an axis of an
+// operand is repeated, an axis of those before its matrices, by axis before
+// the transpose.
 const (
 	turnA   = "perm_a"
 	turnB   = "perm_b"
 	turnOut = "perm_out"
+	timesA  = "repeats_a"
+	timesB  = "repeats_b"
 )
 
-// permuted returns s with axis perm[i] as axis i; where perm is nil, s.
-func permuted(s model.Shape, perm []int64) model.Shape {
-	if perm == nil {
+// repeated returns s with each axis as often as repeats says; where that is
+// nil, s.
+func repeated(s model.Shape, repeats []int64) model.Shape {
+	if repeats == nil {
 		return s
 	}
 	to := make(model.Shape, len(s))
+	for i, n := range s {
+		to[i] = n * int(repeats[i])
+	}
+	return to
+}
+
+// permuted returns s with axis perm[i] as axis i; where perm or s is nil, s.
+func permuted[S ~[]T, T any](s S, perm []int64) S {
+	if perm == nil || s == nil {
+		return s
+	}
+	to := make(S, len(s))
 	for i, p := range perm {
 		to[i] = s[p]
 	}
@@ -64,7 +81,8 @@ func lowerProductF32(c *call, a, b model.Shape) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := batchOf(out[:len(out)-2], a[:len(a)-2], b[:len(b)-2], so, sa, sb)
+	batch := batchOf(out[:len(out)-2], so, batchOperand{a, sa, permuted(c.node.Ints(timesA), c.node.Ints(turnA))},
+		batchOperand{b, sb, permuted(c.node.Ints(timesB), c.node.Ints(turnB))})
 	return &kernel{
 		name: "matmul-f32", tier: ready.Tier(), macs: int64(len(batch)) * int64(p.M) * int64(p.N) * int64(p.K), scratch: ready.Scratch(),
 		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
@@ -74,22 +92,35 @@ func lowerProductF32(c *call, a, b model.Shape) (*kernel, error) {
 	}, nil
 }
 
-// batchOf returns where each product of a batch begins. out, a and b are the
-// axes before the matrices, so, sa and sb the strides of all axes.
-func batchOf(out, a, b, so, sa, sb model.Shape) []kernels.Offsets {
-	list := []kernels.Offsets{{}}
-	along := func(axis int, s, strides model.Shape) int {
-		if i := axis - (len(out) - len(s)); i >= 0 && s[i] > 1 {
-			return strides[i]
-		}
+// batchOperand is an operand with its matrices' axes last.
+type batchOperand struct {
+	shape, strides model.Shape
+	repeats        []int64
+}
+
+// at returns where index i of an axis of a result of that rank lies.
+func (o batchOperand) at(axis, rank, i int) int {
+	axis -= rank + 2 - len(o.shape)
+	if axis < 0 || o.shape[axis] == 1 {
 		return 0
 	}
+	if o.repeats != nil {
+		i /= int(o.repeats[axis])
+	}
+	return i * o.strides[axis]
+}
+
+// batchOf returns where each product of a batch begins. out are the axes
+// before the matrices, so the strides of all of the result's.
+func batchOf(out, so model.Shape, a, b batchOperand) []kernels.Offsets {
+	list := []kernels.Offsets{{}}
 	for axis, length := range out {
-		da, db := along(axis, a, sa), along(axis, b, sb)
 		var next []kernels.Offsets
-		for _, at := range list {
+		for _, from := range list {
 			for i := range length {
-				next = append(next, kernels.Offsets{A: at.A + i*da, B: at.B + i*db, Out: at.Out + i*so[axis]})
+				next = append(next, kernels.Offsets{
+					A: from.A + a.at(axis, len(out), i), B: from.B + b.at(axis, len(out), i), Out: from.Out + i*so[axis],
+				})
 			}
 		}
 		list = next

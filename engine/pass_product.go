@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"slices"
 
 	"dunlin/model"
 )
@@ -12,6 +13,11 @@ import (
 //
 //	Transpose -> MatMul -> Transpose     becomes dunlin.MatMul
 //	Transpose ----^
+//
+// So it takes in the repetition of heads before a transpose, where several
+// heads of queries share one of keys:
+//
+//	Expand [.., heads, n, d] -> Reshape [.., heads*n, d] -> Transpose
 //
 // A transpose that moves the last axis of the result stays, for the columns of
 // a product lie side by side.
@@ -30,6 +36,9 @@ func foldTransposes(_ *compiler, g *model.Graph) (*model.Graph, error) {
 		for i, name := range []string{turnA, turnB} {
 			if t := e.made[n.In[i]]; t != nil && t.Op == "Transpose" {
 				turns[name], n.In[i] = e.turn(t), t.In[0]
+				if x, repeats := e.repeats(t, turns[name].([]int64)); x != "" {
+					turns[[]string{timesA, timesB}[i]], n.In[i] = repeats, x
+				}
 			}
 		}
 		if t := e.only(n.Out[0]); t != nil && t.Op == "Transpose" && len(e.Value(n.In[0]).Shape) > 1 && len(e.Value(n.In[1]).Shape) > 1 {
@@ -47,6 +56,49 @@ func foldTransposes(_ *compiler, g *model.Graph) (*model.Graph, error) {
 		}
 	}
 	return e.done(), nil
+}
+
+// repeats returns the value whose axis an Expand and a Reshape before a
+// transpose t repeat, as a tensor without the axis that was expanded, and how
+// often; "" where there is none, or where that axis is one of the matrices'.
+func (e *edit) repeats(t *model.Node, perm []int64) (x string, times []int64) {
+	r := e.made[t.In[0]]
+	if r == nil || r.Op != "Reshape" {
+		return "", nil
+	}
+	wide := e.made[r.In[0]]
+	if wide == nil || wide.Op != "Expand" || e.Const(wide.In[0]) != nil {
+		return "", nil
+	}
+	from, to, out := e.Value(wide.In[0]).Shape, e.Value(wide.Out[0]).Shape, e.Value(r.Out[0]).Shape
+	if len(from) != len(to) || len(out) != len(to)-1 {
+		return "", nil
+	}
+	for axis := 1; axis < len(from); axis++ {
+		less := slices.Delete(slices.Clone(from), axis, axis+1)
+		times = slices.Repeat([]int64{1}, len(less))
+		times[axis-1] = int64(to[axis])
+		one := slices.Clone(from)
+		one[axis] = to[axis]
+		if from[axis] != 1 || to[axis] == 1 || !one.Equal(to) || !repeated(less, times).Equal(out) {
+			continue
+		}
+		if place := slices.Index(perm, int64(axis-1)); place >= len(perm)-2 {
+			return "", nil
+		}
+		shape := make([]int64, len(less))
+		for i, d := range less {
+			shape[i] = int64(d)
+		}
+		x = e.value(wide.In[0], "heads")
+		e.Values[x] = &model.Value{Type: model.F32, Shape: less}
+		last := e.nodes[len(e.nodes)-1] // n, which comes behind what it reads
+		e.nodes = e.nodes[:len(e.nodes)-1]
+		e.add("Reshape", r, []string{wide.In[0], e.constant(x, "shape", model.Of(model.I64, shape, len(shape)))}, []string{x}, nil)
+		e.keep(last)
+		return x, times
+	}
+	return "", nil
 }
 
 // turn returns the order of axes that a Transpose gives its input.

@@ -50,6 +50,27 @@ func TestFoldTransposesLeaves(t *testing.T) {
 	}
 }
 
+// Heads that an Expand repeats are read where they are.
+func TestFoldRepeats(t *testing.T) {
+	b := newBuild(1)
+	heads := b.node("Reshape", nil, b.input("k", 2, 5, 12), b.ints(2, 5, 3, 1, 4))
+	heads = b.node("Expand", nil, heads, b.ints(2, 5, 3, 2, 4))
+	heads = b.node("Reshape", nil, heads, b.ints(2, 5, 6, 4))
+	q := b.node("Transpose", attrs{"perm": []int64{0, 2, 1, 3}}, b.input("q", 2, 7, 6, 4))
+	s := b.node("MatMul", nil, q, b.node("Transpose", attrs{"perm": []int64{0, 2, 3, 1}}, heads))
+	b.output(b.node("MatMul", nil, s, b.node("Transpose", attrs{"perm": []int64{0, 2, 1, 3}}, heads)))
+	g := apply(t, b.Graph, foldTransposes)
+	wantOps(t, g, "Reshape", "Reshape", "dunlin.MatMul", "Reshape", "dunlin.MatMul")
+	if n := g.Nodes[2]; !slices.Equal(n.Ints(timesB), []int64{1, 1, 2, 1}) || n.Attrs[timesA] != nil {
+		t.Errorf("scores are %v", n.Attrs)
+	}
+	got := runOnce(t, compiled(t, b.Graph, Options{}), 1)[0]
+	want := runOnce(t, compiled(t, b.Graph, Options{Observe: func(string, *model.Tensor) {}, Kernels: "generic"}), 1)[0]
+	if !got.Shape.Equal(want.Shape) || farthest(t, got, want) > 1e-5 {
+		t.Errorf("%g from the definition", farthest(t, got, want))
+	}
+}
+
 // Products of every rank give what they do without any pass. Inputs are few
 // multiples of 1/64, so that no sum is rounded.
 func TestProductsAreTheSame(t *testing.T) {
