@@ -20,6 +20,7 @@ func init() {
 		"MatMul":                 {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
 		"dunlin.DynamicQuantize": {minIn: 1, outs: 3, infer: inferDynamicQuantize, lower: lowerDynamicQuantize, anyOut: true},
 		"dunlin.DynamicGemm":     {minIn: 4, infer: inferDynamicGemm, lower: lowerDynamicGemm},
+		"dunlin.Rotate":          {minIn: 3, infer: inferRotate, lower: lowerRotate},
 		"dunlin.Rows":            {minIn: 1, infer: inferRows, lower: lowerRows},
 		"dunlin.MatMul":          {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
 		"Einsum":                 {minIn: 1, check: checkEinsum, infer: inferEinsum, lower: lowerEinsum, limits: "up to 2 operands"},

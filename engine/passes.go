@@ -32,6 +32,7 @@ var fusing = []pass{
 	{"integer", toInteger},          // float operators between integers become integer operators
 	{"weights", foldWeights},        // what no integer kernel took is float from here on
 	{"batchnorm", foldBatchNorm},    // of convolutions whose weights have just become constants
+	{"rotate", makeRotations},       // before products and rows look at what stands between them
 	{"gelu", makeGelu},              // before "divide" and "fuse" change its parts
 	{"divide", divideByConstants},   // a product is faster
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
