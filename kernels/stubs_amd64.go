@@ -8,27 +8,6 @@ package kernels
 // addresses as integers: the garbage collector does not look at them, so that
 // one may point past an end, and the driver keeps what they point to alive.
 type tileArgs struct {
-	rows     uintptr // list of the addresses of rows: [segments][rowStep/8]
-	rowStep  uintptr // bytes from one segment's list to the next
-	segments uintptr // how many
-	from     uintptr // bytes that integer tiles add to each address
-	order    uintptr // an int32 for each column: which 4 bytes of a row, from those at hand on, it reads; for tiles of groups
-	steps    uintptr // in a segment, each of 4 bytes of a row
-	weights  uintptr // [segments][steps][columns] of 4 bytes, or of a float16
-	bias     uintptr // a value for each column
-	less     uintptr // an int32 for each row, taken off its sums, or 0: none
-	scale    uintptr // float32 for each column, for modeF32 and modeInt8
-	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
-	out      uintptr // first row of the result
-	ld       uintptr // bytes from one row of the result to the next
-	tiles    uintptr // how many, at least 1
-	mask     uint64  // a bit for each column that is stored, where the tier has masks
-	mode     uint64  // modeInt32, modeF32, modeInt8 or modeInt8Wide
-	lo       float32 // bounds: of the requantised value before zero is added, or of the float result
-	hi       float32 // see lo
-	zero     int32   // zero point of the result
-	least    int32   // lower bound of a requantised value, zero added
-	most     int32   // upper bound
 	rows      uintptr // list of the addresses of rows: [segments][rowStep/8]
 	rowStep   uintptr // bytes from one segment's list to the next
 	segments  uintptr // how many
@@ -41,6 +20,7 @@ type tileArgs struct {
 	bias      uintptr // a value for each column
 	less      uintptr // an int32 for each row, taken off its sums, or 0: none
 	scale     uintptr // float32 for each column, for modeF32 and modeInt8
+	more      uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out       uintptr // first row of the result
 	ld        uintptr // bytes from one row of the result to the next
 	tiles     uintptr // how many, at least 1
