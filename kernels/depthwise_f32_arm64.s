@@ -28,25 +28,34 @@
 
 // A tap of four pixels, or of one.
 #define FOUR(multiplyAdd) \
-	MOVD.P  8(R17), R11        \
-	FLDPQ.P 32(R8), (F16, F17) \
-	ADD     R13, R11, R12      \
-	FLDPQ   (R12), (F18, F19)  \
-	ADD     R2, R12            \
-	FLDPQ   (R12), (F20, F21)  \
-	ADD     R2, R12            \
-	FLDPQ   (R12), (F22, F23)  \
-	ADD     R2, R12            \
-	FLDPQ   (R12), (F24, F25)  \
-	multiplyAdd(0, 18)         \
-	multiplyAdd(2, 20)         \
-	multiplyAdd(4, 22)         \
+	MOVD (R17), R11    \
+	WEIGHTS2(16, 0)    \
+	ADD  R13, R11, R12 \
+	LDR_Q(18, 12, 0)   \
+	LDR_Q(19, 12, 16)  \
+	ADD  R2, R12       \
+	LDR_Q(20, 12, 0)   \
+	LDR_Q(21, 12, 16)  \
+	ADD  R2, R12       \
+	LDR_Q(22, 12, 0)   \
+	LDR_Q(23, 12, 16)  \
+	ADD  R2, R12       \
+	LDR_Q(24, 12, 0)   \
+	LDR_Q(25, 12, 16)  \
+	ADD  $8, R17       \
+	ADD  $32, R8       \
+	multiplyAdd(0, 18) \
+	multiplyAdd(2, 20) \
+	multiplyAdd(4, 22) \
 	multiplyAdd(6, 24)
 #define ONE(multiplyAdd) \
-	MOVD.P  8(R17), R11        \
-	FLDPQ.P 32(R8), (F16, F17) \
-	ADD     R13, R11, R12      \
-	FLDPQ   (R12), (F18, F19)  \
+	MOVD (R17), R11    \
+	WEIGHTS2(16, 0)    \
+	ADD  R13, R11, R12 \
+	LDR_Q(18, 12, 0)   \
+	LDR_Q(19, 12, 16)  \
+	ADD  $8, R17       \
+	ADD  $32, R8       \
 	multiplyAdd(0, 18)
 
 // DEPTHWISE is the function.

@@ -208,17 +208,21 @@ pixels:
 	ZIP1_H(22, 30, 30) \
 	ZIP2_H(23, 30, 30)
 #define ADD5(s, kx) \
-	FLDPQ (128*kx)(R23), (F28, F29)    \
-	FLDPQ (128*kx+32)(R23), (F30, F31) \
-	SDOT(s, 24, 28)                    \
-	SDOT(s+1, 25, 29)                  \
-	SDOT(s+2, 26, 30)                  \
-	SDOT(s+3, 27, 31)                  \
-	FLDPQ (128*kx+64)(R23), (F28, F29) \
-	FLDPQ (128*kx+96)(R23), (F30, F31) \
-	SDOT(s, 20, 28)                    \
-	SDOT(s+1, 21, 29)                  \
-	SDOT(s+2, 22, 30)                  \
+	LDR_Q(28, 23, 128*kx)    \
+	LDR_Q(29, 23, 128*kx+16) \
+	LDR_Q(30, 23, 128*kx+32) \
+	LDR_Q(31, 23, 128*kx+48) \
+	SDOT(s, 24, 28)          \
+	SDOT(s+1, 25, 29)        \
+	SDOT(s+2, 26, 30)        \
+	SDOT(s+3, 27, 31)        \
+	LDR_Q(28, 23, 128*kx+64) \
+	LDR_Q(29, 23, 128*kx+80) \
+	LDR_Q(30, 23, 128*kx+96) \
+	LDR_Q(31, 23, 128*kx+112) \
+	SDOT(s, 20, 28)          \
+	SDOT(s+1, 21, 29)        \
+	SDOT(s+2, 22, 30)        \
 	SDOT(s+3, 23, 31)
 
 // func depthwiseInt8_5x5s1_DOTPROD(args *depthwiseArgs)

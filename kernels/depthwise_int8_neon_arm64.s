@@ -84,8 +84,8 @@ four:
 	BLT  lastOfFour
 
 twoOfFour:
-	LDP.P   16(R17), (R11, R12)
-	FLDPQ.P 32(R8), (F16, F17)
+	LDP  (R17), (R11, R12)
+	WEIGHTS2(16, 0)
 	LDR_QX(18, 11, 13)
 	LDR_QX(20, 11, 14)
 	LDR_QX(19, 12, 13)
@@ -106,14 +106,16 @@ twoOfFour:
 	WIDEN(4, 26)
 	WIDEN(8, 28)
 	WIDEN(12, 30)
+	ADD  $16, R17
+	ADD  $32, R8
 	SUBS $2, R19, R19
 	BGE  twoOfFour
 
 lastOfFour:
-	ADDS  $2, R19, R19
-	BEQ   storeFour
-	MOVD  (R17), R11
-	FMOVQ.P 16(R8), F16
+	ADDS $2, R19, R19
+	BEQ  storeFour
+	MOVD (R17), R11
+	LDR_Q(16, 8, 0)
 	LDR_QX(18, 11, 13)
 	LDR_QX(19, 11, 14)
 	LDR_QX(20, 11, 15)
@@ -146,13 +148,15 @@ one:
 	BLT  lastOfOne
 
 twoOfOne:
-	LDP.P   16(R17), (R11, R12)
-	FLDPQ.P 32(R8), (F16, F17)
+	LDP  (R17), (R11, R12)
+	WEIGHTS2(16, 0)
 	LDR_QX(18, 11, 13)
 	LDR_QX(19, 12, 13)
 	MULTIPLY(24, 18)
 	THEN(24, 19)
 	WIDEN(0, 24)
+	ADD  $16, R17
+	ADD  $32, R8
 	SUBS $2, R19, R19
 	BGE  twoOfOne
 
@@ -160,7 +164,7 @@ lastOfOne:
 	ADDS $2, R19, R19
 	BEQ  storeOne
 	MOVD (R17), R11
-	FMOVQ.P 16(R8), F16
+	LDR_Q(16, 8, 0)
 	LDR_QX(18, 11, 13)
 	MULTIPLY(24, 18)
 	WIDEN(0, 24)

@@ -6,7 +6,7 @@
 //	R2  rowStep        R8   weights          R16      list of this segment
 //	R3  steps          R9   segments left    R17      less
 //	R4  out            R10  steps left       R20-R22  Zero, Min, Max
-//	R5  ld
+//	R5  ld             R19  bytes of the rows that are done
 //
 // A function is TILE_BEGIN, the sums' start, SEGMENTS, TILE_STORE, TILE_END.
 
@@ -31,10 +31,15 @@ tile:                               \
 	MOVD     tileArgs_segments(R0), R9
 
 // SEGMENTS passes over the depth. rows loads R11.. from the list, many does
-// count steps, one does one.
+// count steps, one does one; both move R8 and R19 on.
+//
+// Loads have no writeback, which occupies an in-order core (Cortex-A53, A55)
+// for as long as the load; those of a step's weights stand before the products
+// of the step before.
 #define SEGMENTS(rows, count, many, one) \
 segment:                   \
 	rows                   \
+	MOVD $0, R19           \
 	ADD  R2, R16           \
 	SUBS $count, R3, R10   \
 	BLT  few               \
@@ -247,51 +252,67 @@ stored:
 // Where a step is 4 bytes of a row (four int8, a float32): V28-V31 hold 16 bytes
 // of each row, or 4; V16-V23 weights.
 #define LOAD1 \
-	VLD1.P 16(R11), [V28.B16]
+	LDR_QX(28, 11, 19)
 #define LOAD2 \
 	LOAD1 \
-	VLD1.P 16(R12), [V29.B16]
+	LDR_QX(29, 12, 19)
 #define LOAD4 \
 	LOAD2 \
-	VLD1.P 16(R13), [V30.B16] \
-	VLD1.P 16(R14), [V31.B16]
+	LDR_QX(30, 13, 19) \
+	LDR_QX(31, 14, 19)
 #define WORD1 \
-	FMOVS.P 4(R11), F28
+	FMOVS (R11)(R19), F28
 #define WORD2 \
 	WORD1 \
-	FMOVS.P 4(R12), F29
+	FMOVS (R12)(R19), F29
 #define WORD4 \
 	WORD2 \
-	FMOVS.P 4(R13), F30 \
-	FMOVS.P 4(R14), F31
+	FMOVS (R13)(R19), F30 \
+	FMOVS (R14)(R19), F31
+
+// Weights at off into two or four registers from w on.
+#define WEIGHTS2(w, off) \
+	LDR_Q(w, 8, off) \
+	LDR_Q(w+1, 8, off+16)
+#define WEIGHTS4(w, off) \
+	WEIGHTS2(w, off) \
+	WEIGHTS2(w+2, off+32)
 
 // Four steps, and one. dot adds what the weights from a register on and a lane
 // of the rows give. Weights are loaded a step ahead.
 #define FOUR16(load, dot) \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
-	load      \
-	VLD1.P 64(R8), [V20.B16, V21.B16, V22.B16, V23.B16] \
-	dot(16, 0) \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
-	dot(20, 1) \
-	VLD1.P 64(R8), [V20.B16, V21.B16, V22.B16, V23.B16] \
-	dot(16, 2) \
+	load              \
+	WEIGHTS4(16, 0)   \
+	WEIGHTS4(20, 64)  \
+	dot(16, 0)        \
+	WEIGHTS4(16, 128) \
+	dot(20, 1)        \
+	WEIGHTS4(20, 192) \
+	dot(16, 2)        \
+	ADD $16, R19      \
+	ADD $256, R8      \
 	dot(20, 3)
 #define ONE16(load, dot) \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
-	load \
+	load            \
+	WEIGHTS4(16, 0) \
+	ADD $4, R19     \
+	ADD $64, R8     \
 	dot(16, 0)
 #define FOUR8(load, dot) \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
-	load      \
-	VLD1.P 64(R8), [V20.B16, V21.B16, V22.B16, V23.B16] \
-	dot(16, 0) \
-	dot(18, 1) \
-	dot(20, 2) \
+	load             \
+	WEIGHTS4(16, 0)  \
+	WEIGHTS4(20, 64) \
+	dot(16, 0)       \
+	dot(18, 1)       \
+	ADD $16, R19     \
+	ADD $128, R8     \
+	dot(20, 2)       \
 	dot(22, 3)
 #define ONE8(load, dot) \
-	VLD1.P 32(R8), [V16.B16, V17.B16] \
-	load \
+	load            \
+	WEIGHTS2(16, 0) \
+	ADD $4, R19     \
+	ADD $32, R8     \
 	dot(16, 0)
 
 // Sums begin with the bias.

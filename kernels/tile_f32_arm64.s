@@ -84,56 +84,48 @@
 
 // FOUR16 and the like with weights in binary16, which V24-V27 hold before they
 // are widened.
+#define WIDEN4(w, half) \
+	FCVTL(w, half)      \
+	FCVTL2(w+1, half)   \
+	FCVTL(w+2, half+1)  \
+	FCVTL2(w+3, half+1)
 #define FOUR_HALF16(load, dot) \
-	VLD1.P 64(R8), [V24.B16, V25.B16, V26.B16, V27.B16] \
-	load           \
-	FCVTL(16, 24)  \
-	FCVTL2(17, 24) \
-	FCVTL(18, 25)  \
-	FCVTL2(19, 25) \
-	FCVTL(20, 26)  \
-	FCVTL2(21, 26) \
-	FCVTL(22, 27)  \
-	FCVTL2(23, 27) \
-	VLD1.P 64(R8), [V24.B16, V25.B16, V26.B16, V27.B16] \
-	dot(16, 0)     \
-	dot(20, 1)     \
-	FCVTL(16, 24)  \
-	FCVTL2(17, 24) \
-	FCVTL(18, 25)  \
-	FCVTL2(19, 25) \
-	FCVTL(20, 26)  \
-	FCVTL2(21, 26) \
-	FCVTL(22, 27)  \
-	FCVTL2(23, 27) \
-	dot(16, 2)     \
+	load             \
+	WEIGHTS4(24, 0)  \
+	WIDEN4(16, 24)   \
+	WIDEN4(20, 26)   \
+	WEIGHTS4(24, 64) \
+	dot(16, 0)       \
+	dot(20, 1)       \
+	ADD $16, R19     \
+	ADD $128, R8     \
+	WIDEN4(16, 24)   \
+	WIDEN4(20, 26)   \
+	dot(16, 2)       \
 	dot(20, 3)
 #define ONE_HALF16(load, dot) \
-	VLD1.P 32(R8), [V24.B16, V25.B16] \
-	load           \
-	FCVTL(16, 24)  \
-	FCVTL2(17, 24) \
-	FCVTL(18, 25)  \
-	FCVTL2(19, 25) \
+	load            \
+	WEIGHTS2(24, 0) \
+	ADD $4, R19     \
+	ADD $32, R8     \
+	WIDEN4(16, 24)  \
 	dot(16, 0)
 #define FOUR_HALF8(load, dot) \
-	VLD1.P 64(R8), [V24.B16, V25.B16, V26.B16, V27.B16] \
-	load           \
-	FCVTL(16, 24)  \
-	FCVTL2(17, 24) \
-	FCVTL(18, 25)  \
-	FCVTL2(19, 25) \
-	FCVTL(20, 26)  \
-	FCVTL2(21, 26) \
-	FCVTL(22, 27)  \
-	FCVTL2(23, 27) \
-	dot(16, 0)     \
-	dot(18, 1)     \
-	dot(20, 2)     \
+	load            \
+	WEIGHTS4(24, 0) \
+	ADD $16, R19    \
+	ADD $64, R8     \
+	WIDEN4(16, 24)  \
+	WIDEN4(20, 26)  \
+	dot(16, 0)      \
+	dot(18, 1)      \
+	dot(20, 2)      \
 	dot(22, 3)
 #define ONE_HALF8(load, dot) \
-	VLD1.P 16(R8), [V24.B16] \
 	load           \
+	LDR_Q(24, 8, 0) \
+	ADD $4, R19    \
+	ADD $16, R8    \
 	FCVTL(16, 24)  \
 	FCVTL2(17, 24) \
 	dot(16, 0)

@@ -26,29 +26,29 @@
 	SMMLA(sum+1, a, w+1) \
 	SMMLA(sum+2, a, w+2) \
 	SMMLA(sum+3, a, w+3)
-#define WEIGHTS16 \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
-	VLD1.P 64(R8), [V20.B16, V21.B16, V22.B16, V23.B16]
+#define WEIGHTS8(off) \
+	WEIGHTS4(16, off) \
+	WEIGHTS4(20, off+64)
 
 // Rows: 16 bytes, two steps, or 8.
 #define PAIR1 \
-	VLD1.P 16(R11), [V24.B16]
+	LDR_QX(24, 11, 19)
 #define PAIR2 \
 	PAIR1 \
-	VLD1.P 16(R12), [V25.B16]
+	LDR_QX(25, 12, 19)
 #define PAIR4 \
 	PAIR2 \
-	VLD1.P 16(R13), [V26.B16] \
-	VLD1.P 16(R14), [V27.B16]
+	LDR_QX(26, 13, 19) \
+	LDR_QX(27, 14, 19)
 #define HALF1 \
-	FMOVD.P 8(R11), F24
+	FMOVD (R11)(R19), F24
 #define HALF2 \
 	HALF1 \
-	FMOVD.P 8(R12), F25
+	FMOVD (R12)(R19), F25
 #define HALF4 \
 	HALF2 \
-	FMOVD.P 8(R13), F26 \
-	FMOVD.P 8(R14), F27
+	FMOVD (R13)(R19), F26 \
+	FMOVD (R14)(R19), F27
 
 // The first step of the rows, and the second. A single row has itself for
 // company.
@@ -67,86 +67,111 @@
 	SECOND2 \
 	ZIP2_D(31, 26, 27)
 
+// Two steps, and one.
 #define TWO4x16 \
-	WEIGHTS16 \
 	PAIR4 \
+	WEIGHTS8(0) \
 	FIRST4 \
+	SECOND4 \
 	MULTIPLY16(0, 28) \
 	MULTIPLY16(8, 30) \
-	WEIGHTS16 \
-	SECOND4 \
+	WEIGHTS8(128) \
+	ADD $16, R19 \
+	ADD $256, R8 \
 	MULTIPLY16(0, 29) \
 	MULTIPLY16(8, 31)
 #define ONE4x16 \
-	WEIGHTS16 \
 	HALF4 \
+	WEIGHTS8(0) \
 	FIRST4 \
+	ADD $8, R19 \
+	ADD $128, R8 \
 	MULTIPLY16(0, 28) \
 	MULTIPLY16(8, 30)
 #define TWO2x16 \
-	WEIGHTS16 \
 	PAIR2 \
+	WEIGHTS8(0) \
 	FIRST2 \
-	MULTIPLY16(0, 28) \
-	WEIGHTS16 \
 	SECOND2 \
+	MULTIPLY16(0, 28) \
+	WEIGHTS8(128) \
+	ADD $16, R19 \
+	ADD $256, R8 \
 	MULTIPLY16(0, 29)
 #define ONE2x16 \
-	WEIGHTS16 \
 	HALF2 \
+	WEIGHTS8(0) \
 	FIRST2 \
+	ADD $8, R19 \
+	ADD $128, R8 \
 	MULTIPLY16(0, 28)
 #define TWO1x16 \
-	WEIGHTS16 \
 	PAIR1 \
+	WEIGHTS8(0) \
 	FIRST1 \
-	MULTIPLY16(0, 28) \
-	WEIGHTS16 \
 	SECOND1 \
+	MULTIPLY16(0, 28) \
+	WEIGHTS8(128) \
+	ADD $16, R19 \
+	ADD $256, R8 \
 	MULTIPLY16(0, 29)
 #define ONE1x16 \
-	WEIGHTS16 \
 	HALF1 \
+	WEIGHTS8(0) \
 	FIRST1 \
+	ADD $8, R19 \
+	ADD $128, R8 \
 	MULTIPLY16(0, 28)
 #define TWO4x8 \
-	WEIGHTS16 \
 	PAIR4 \
+	WEIGHTS8(0) \
 	FIRST4 \
+	SECOND4 \
+	ADD $16, R19 \
+	ADD $128, R8 \
 	MULTIPLY8(0, 28, 16) \
 	MULTIPLY8(4, 30, 16) \
-	SECOND4 \
 	MULTIPLY8(0, 29, 20) \
 	MULTIPLY8(4, 31, 20)
 #define ONE4x8 \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
 	HALF4 \
+	WEIGHTS4(16, 0) \
 	FIRST4 \
+	ADD $8, R19 \
+	ADD $64, R8 \
 	MULTIPLY8(0, 28, 16) \
 	MULTIPLY8(4, 30, 16)
 #define TWO2x8 \
-	WEIGHTS16 \
 	PAIR2 \
+	WEIGHTS8(0) \
 	FIRST2 \
-	MULTIPLY8(0, 28, 16) \
 	SECOND2 \
+	ADD $16, R19 \
+	ADD $128, R8 \
+	MULTIPLY8(0, 28, 16) \
 	MULTIPLY8(0, 29, 20)
 #define ONE2x8 \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
 	HALF2 \
+	WEIGHTS4(16, 0) \
 	FIRST2 \
+	ADD $8, R19 \
+	ADD $64, R8 \
 	MULTIPLY8(0, 28, 16)
 #define TWO1x8 \
-	WEIGHTS16 \
 	PAIR1 \
+	WEIGHTS8(0) \
 	FIRST1 \
-	MULTIPLY8(0, 28, 16) \
 	SECOND1 \
+	ADD $16, R19 \
+	ADD $128, R8 \
+	MULTIPLY8(0, 28, 16) \
 	MULTIPLY8(0, 29, 20)
 #define ONE1x8 \
-	VLD1.P 64(R8), [V16.B16, V17.B16, V18.B16, V19.B16] \
 	HALF1 \
+	WEIGHTS4(16, 0) \
 	FIRST1 \
+	ADD $8, R19 \
+	ADD $64, R8 \
 	MULTIPLY8(0, 28, 16)
 
 // Two rows of columns side by side: 16 of s to s+7 in d to d+3 and e to e+3, or

@@ -15,15 +15,19 @@
 //	V20-V23  weights: four columns of two steps
 //	V24-V31  products
 
-// Two steps of the rows.
+// Two steps of the rows, and one. There is no load to both halves of a register
+// with an index.
+#define EIGHT(v, row) \
+	VLD1R (row), [v.D2] \
+	ADD $8, row
 #define PAIR1 \
-	VLD1R.P 8(R11), [V16.D2] \
-	VLD1R.P 8(R11), [V18.D2]
+	EIGHT(V16, R11) \
+	EIGHT(V18, R11)
 #define PAIR2 \
-	VLD1R.P 8(R11), [V16.D2] \
-	VLD1R.P 8(R12), [V17.D2] \
-	VLD1R.P 8(R11), [V18.D2] \
-	VLD1R.P 8(R12), [V19.D2]
+	EIGHT(V16, R11) \
+	EIGHT(V17, R12) \
+	EIGHT(V18, R11) \
+	EIGHT(V19, R12)
 
 // Products of four columns, weights in b and b+1, with a row.
 #define FIRST4(p, b, a) \
@@ -43,59 +47,57 @@
 	SADALP(sum+3, p+3)
 
 // Two steps: four columns, then the other four, whose weights arrive while
-// the first four are summed.
+// the first four are multiplied and summed.
 #define TWO2x8 \
-	FLDPQ (R8), (F20, F21)   \
-	PAIR2                    \
-	FLDPQ 64(R8), (F22, F23) \
-	FIRST4(24, 20, 16)       \
-	FIRST4(28, 20, 17)       \
-	THEN4(24, 22, 18)        \
-	FLDPQ 32(R8), (F20, F21) \
-	THEN4(28, 22, 19)        \
-	FLDPQ 96(R8), (F22, F23) \
-	SUM4(0, 24)              \
-	SUM4(8, 28)              \
-	ADD $128, R8             \
-	FIRST4(24, 20, 16)       \
-	FIRST4(28, 20, 17)       \
-	THEN4(24, 22, 18)        \
-	THEN4(28, 22, 19)        \
-	SUM4(4, 24)              \
+	PAIR2              \
+	WEIGHTS2(20, 0)    \
+	WEIGHTS2(22, 64)   \
+	FIRST4(24, 20, 16) \
+	FIRST4(28, 20, 17) \
+	WEIGHTS2(20, 32)   \
+	THEN4(24, 22, 18)  \
+	THEN4(28, 22, 19)  \
+	WEIGHTS2(22, 96)   \
+	SUM4(0, 24)        \
+	SUM4(8, 28)        \
+	ADD $128, R8       \
+	FIRST4(24, 20, 16) \
+	FIRST4(28, 20, 17) \
+	THEN4(24, 22, 18)  \
+	THEN4(28, 22, 19)  \
+	SUM4(4, 24)        \
 	SUM4(12, 28)
 #define ONE2x8 \
-	VLD1R.P 8(R11), [V16.D2]  \
-	VLD1R.P 8(R12), [V17.D2]  \
-	FLDPQ.P 32(R8), (F20, F21) \
-	FLDPQ.P 32(R8), (F22, F23) \
-	FIRST4(24, 20, 16)        \
-	FIRST4(28, 20, 17)        \
-	SUM4(0, 24)               \
-	SUM4(8, 28)               \
-	FIRST4(24, 22, 16)        \
-	FIRST4(28, 22, 17)        \
-	SUM4(4, 24)               \
+	EIGHT(V16, R11)    \
+	EIGHT(V17, R12)    \
+	WEIGHTS4(20, 0)    \
+	ADD $64, R8        \
+	FIRST4(24, 20, 16) \
+	FIRST4(28, 20, 17) \
+	SUM4(0, 24)        \
+	SUM4(8, 28)        \
+	FIRST4(24, 22, 16) \
+	FIRST4(28, 22, 17) \
+	SUM4(4, 24)        \
 	SUM4(12, 28)
 #define TWO1x8 \
-	FLDPQ (R8), (F20, F21)   \
-	PAIR1                    \
-	FLDPQ 32(R8), (F22, F23) \
-	FIRST4(24, 20, 16)       \
-	FIRST4(28, 22, 16)       \
-	FLDPQ 64(R8), (F20, F21) \
-	FLDPQ 96(R8), (F22, F23) \
-	ADD $128, R8             \
-	THEN4(24, 20, 18)        \
-	THEN4(28, 22, 18)        \
-	SUM4(0, 24)              \
+	PAIR1              \
+	WEIGHTS4(20, 0)    \
+	FIRST4(24, 20, 16) \
+	FIRST4(28, 22, 16) \
+	WEIGHTS4(20, 64)   \
+	ADD $128, R8       \
+	THEN4(24, 20, 18)  \
+	THEN4(28, 22, 18)  \
+	SUM4(0, 24)        \
 	SUM4(4, 28)
 #define ONE1x8 \
-	VLD1R.P 8(R11), [V16.D2]  \
-	FLDPQ.P 32(R8), (F20, F21) \
-	FLDPQ.P 32(R8), (F22, F23) \
-	FIRST4(24, 20, 16)        \
-	FIRST4(28, 22, 16)        \
-	SUM4(0, 24)               \
+	EIGHT(V16, R11)    \
+	WEIGHTS4(20, 0)    \
+	ADD $64, R8        \
+	FIRST4(24, 20, 16) \
+	FIRST4(28, 22, 16) \
+	SUM4(0, 24)        \
 	SUM4(4, 28)
 
 // The four partial sums of the columns in p.. become one each, eight columns
