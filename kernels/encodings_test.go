@@ -27,6 +27,10 @@ type encoding struct {
 
 var macro = regexp.MustCompile(`^#define (\w+)\(([\w, ]+)\) WORD \$\((.*)\)$`)
 
+// chained is a shift whose result is shifted or masked without parentheses: Go
+// takes those from left to right, its assembler from right to left.
+var chained = regexp.MustCompile(`(<<|>>)[^|()]*(<<|>>|&)`)
+
 // encodings reads neon_arm64.h.
 func encodings(t *testing.T) []encoding {
 	t.Helper()
@@ -44,6 +48,9 @@ func encodings(t *testing.T) []encoding {
 			if m == nil || !ok {
 				t.Fatalf("%q: not an instruction with its syntax in the line above", line)
 			}
+			if chained.MatchString(m[3]) {
+				t.Fatalf("%q: operators of one rank without parentheses", line)
+			}
 			list = append(list, encoding{m[1], strings.Split(m[2], ", "), syntax, m[3]})
 		}
 		above = line
@@ -55,11 +62,16 @@ func encodings(t *testing.T) []encoding {
 // range to the other, lanes and offsets from their first to their last.
 func (e *encoding) sample(k int) map[string]int {
 	s := map[string]int{}
+	halves := strings.Contains(e.syntax, ".h[{i}]") // eight lanes, of the first sixteen registers
 	for i, p := range e.parameters {
-		switch p {
-		case "i":
+		switch {
+		case p == "i" && halves:
+			s[p] = k % 8
+		case p == "m" && halves:
+			s[p] = [...]int{0, 15, 10, 5, 7}[k%5]
+		case p == "i":
 			s[p] = k % 4
-		case "o":
+		case p == "o":
 			s[p] = 16 * (k * k * 31 % 256)
 		default:
 			s[p] = [...]int{0, 31, 10, 21, 30, 7}[(i+k)%6]
@@ -115,7 +127,7 @@ func TestEncodings(t *testing.T) {
 		}
 	}
 	object := filepath.Join(t.TempDir(), "encodings.o")
-	assemble := exec.Command(as, "-march=armv8.6-a", "-o", object, "-")
+	assemble := exec.Command(as, "-march=armv8.6-a+fp16", "-o", object, "-")
 	assemble.Stdin = &source
 	if out, err := assemble.CombinedOutput(); err != nil {
 		t.Fatalf("assemble: %v\n%s", err, out)

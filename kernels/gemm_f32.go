@@ -60,12 +60,13 @@ func (w WeightsF32) widened() WeightsF32 {
 }
 
 // panelsF32 are the weights of one group of output channels in panels of width
-// channels, [n/width][depth][width], the last as narrow as a multiple of lanes
+// channels, [n/width][steps][width], the last as narrow as a multiple of lanes
 // allows.
 type panelsF32 struct {
 	layoutF32
 	w, bias  []float32 // bias for a multiple of lanes channels
 	half     []uint16  // instead of w, where the layout has them so
+	greatest float32   // magnitude of the greatest finite one of half
 	n, depth int
 	segments int // runs of the depth that lie side by side in the input
 	clamp    Clamp
@@ -74,6 +75,7 @@ type panelsF32 struct {
 type layoutF32 struct {
 	width, lanes int
 	half         bool // weights that come as binary16 stay so
+	turn         int  // the depth is filled up to a multiple of it with zeros; 0 is 1
 }
 
 // layoutGenericF32 is that of the generic tier.
@@ -124,6 +126,11 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 		p.w = pack(&p, w.W, func(v float32) float32 { return v })
 	case l.half:
 		p.half = pack(&p, w.Half, func(v uint16) uint16 { return v })
+		for _, v := range w.Half {
+			if v &^= 0x8000; v < 0x7c00 {
+				p.greatest = max(p.greatest, Float16(v))
+			}
+		}
 	default:
 		p.w = pack(&p, w.Half, Float16)
 	}
@@ -132,17 +139,21 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 
 // pack lays w, [n, depth], out in panels.
 func pack[From, To any](p *panelsF32, w []From, convert func(From) To) []To {
-	to := aligned[To](roundUp(p.n, p.lanes) * p.depth)
+	steps := p.steps()
+	to := aligned[To](roundUp(p.n, p.lanes) * steps)
 	for j := range p.n {
 		first := j / p.width * p.width
 		width := p.panelWidth(first)
-		dst := to[first*p.depth+j-first:]
+		dst := to[first*steps+j-first:]
 		for k, v := range w[j*p.depth : (j+1)*p.depth] {
 			dst[k*width] = convert(v)
 		}
 	}
 	return to
 }
+
+// steps returns the depth with what it is filled up with.
+func (p *panelsF32) steps() int { return roundUp(p.depth, max(p.turn, 1)) }
 
 // panelWidth returns how many channels lie in the panel that begins at j.
 func (p *panelsF32) panelWidth(j int) int { return min(p.width, roundUp(p.n-j, p.lanes)) }

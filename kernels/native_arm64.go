@@ -27,6 +27,7 @@ func stagedInt8(v int8, _ int) [2]byte { return [2]byte{byte(v)} }
 var (
 	tileF32NEON        = &tileF32{&tilesF32NEON, layoutF32{width: 16, lanes: 8}}
 	tileF16NEON        = &tileF32{&tilesF16NEON, layoutF32{width: 16, lanes: 8, half: true}}
+	tileF16FP16        = &tileHalf{&tilesF16FP16, layoutF32{width: 16, lanes: 16, half: true, turn: stepHalf}}
 	tileExactF32NEON   = &tileF32{&tilesExactF32NEON, layoutF32{width: 16, lanes: 8}}
 	depthwiseRealNEON  = &depthwiseReal{lanes: 4, row: depthwiseF32_NEON}
 	depthwiseExactNEON = &depthwiseReal{lanes: 4, row: depthwiseExactF32_NEON}
@@ -57,7 +58,10 @@ var (
 		{NEON, false, tileF32NEON.productTier()},
 		{NEON, true, tileExactF32NEON.productTier()},
 	}
-	gemmF16Native = []variant[gemmF32Tier]{{NEON, false, tileF16NEON.gemm()}}
+	gemmF16Native = []variant[gemmF32Tier]{
+		{FP16, false, tileF16FP16.gemm()},
+		{NEON, false, tileF16NEON.gemm()},
+	}
 	convF32Native = []variant[convF32Tier]{
 		{NEON, false, tileF32NEON.conv()},
 		{NEON, true, tileExactF32NEON.conv()},
@@ -93,5 +97,8 @@ var (
 		{DotProd, true, peakLoop{peakInt8_DOTPROD, peakInt8DotProdMACs}},
 		{NEON, true, peakLoop{peakInt8_NEON, peakInt8NEONMACs}},
 	}
-	peakF32Native = []variant[peakLoop]{{NEON, false, peakLoop{peakF32_NEON, peakF32NEONMACs}}}
+	peakF32Native = []variant[peakLoop]{
+		{FP16, false, peakLoop{peakF16_FP16, peakF16FP16MACs}},
+		{NEON, false, peakLoop{peakF32_NEON, peakF32NEONMACs}},
+	}
 )

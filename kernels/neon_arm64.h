@@ -92,6 +92,21 @@
 #define FCMLT_0(d, n) WORD $(0x4ea0e800 | (n)<<5 | (d))
 // bit v{d}.16b, v{n}.16b, v{m}.16b
 #define BIT(d, n, m) WORD $(0x6ea01c00 | (m)<<16 | (n)<<5 | (d))
+// fmaxnm v{d}.4s, v{n}.4s, v{m}.4s
+#define FMAXNM(d, n, m) WORD $(0x4e20c400 | (m)<<16 | (n)<<5 | (d))
+// fmaxnmv s{d}, v{n}.4s
+#define FMAXNMV(d, n) WORD $(0x6e30c800 | (n)<<5 | (d))
+
+// Products and sums of binary16; a lane is of V0 to V15.
+
+// fmla v{d}.8h, v{n}.8h, v{m}.h[{i}]
+#define FMLA_LANE_H(d, n, m, i) WORD $(0x4f001000 | ((i)&3)<<20 | ((i)&4)<<9 | (m)<<16 | (n)<<5 | (d))
+// fmul v{d}.8h, v{n}.8h, v{m}.h[{i}]
+#define FMUL_LANE_H(d, n, m, i) WORD $(0x4f009000 | ((i)&3)<<20 | ((i)&4)<<9 | (m)<<16 | (n)<<5 | (d))
+// fmla v{d}.8h, v{n}.8h, v{m}.8h
+#define FMLA_H(d, n, m) WORD $(0x4e400c00 | (m)<<16 | (n)<<5 | (d))
+// fadd v{d}.8h, v{n}.8h, v{m}.8h
+#define FADD_H(d, n, m) WORD $(0x4e401400 | (m)<<16 | (n)<<5 | (d))
 
 // Bits.
 
@@ -120,6 +135,10 @@
 #define FCVTL(d, n) WORD $(0x0e217800 | (n)<<5 | (d))
 // fcvtl2 v{d}.4s, v{n}.8h
 #define FCVTL2(d, n) WORD $(0x4e217800 | (n)<<5 | (d))
+// fcvtn v{d}.4h, v{n}.4s
+#define FCVTN(d, n) WORD $(0x0e216800 | (n)<<5 | (d))
+// fcvtn2 v{d}.8h, v{n}.4s
+#define FCVTN2(d, n) WORD $(0x4e216800 | (n)<<5 | (d))
 // sqxtn v{d}.4h, v{n}.4s
 #define SQXTN_H(d, n) WORD $(0x0e614800 | (n)<<5 | (d))
 // sqxtn2 v{d}.8h, v{n}.4s

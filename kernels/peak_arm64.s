@@ -44,6 +44,7 @@ turn:                \
 #define SDOT_PEAK(sum) SDOT(sum, 30, 31)
 #define SMMLA_PEAK(sum) SMMLA(sum, 30, 31)
 #define FMLA_PEAK(sum) FMLA(sum, 30, 31)
+#define FMLA_H_PEAK(sum) FMLA_H(sum, 30, 31)
 #define SMULL_PEAK(p) SMULL(p, 30, 31)
 #define SMLAL_PEAK(p) SMLAL2(p, 30, 31)
 #define SADALP_PEAK(p) SADALP(p-16, p)
@@ -68,3 +69,7 @@ TEXT ·peakInt8_I8MM(SB), NOSPLIT, $0-8
 // func peakF32_NEON(n int)
 TEXT ·peakF32_NEON(SB), NOSPLIT, $0-8
 	PEAK(REPEAT16(FMLA_PEAK))
+
+// func peakF16_FP16(n int)
+TEXT ·peakF16_FP16(SB), NOSPLIT, $0-8
+	PEAK(REPEAT16(FMLA_H_PEAK))

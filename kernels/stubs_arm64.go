@@ -14,7 +14,7 @@ type tileArgs struct {
 	steps    uintptr // in a segment
 	weights  uintptr // [segments][steps][columns][step]
 	bias     uintptr // a value for each column
-	less     uintptr // an int32 for each row, taken off its sums, or 0: none
+	less     uintptr // an int32 for each row, taken off its sums, or 0: none; for FP16 a float32 that they are times
 	scale    uintptr // float32 for each column, for modeF32 and modeInt8
 	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out      uintptr // first row of the result
@@ -137,6 +137,11 @@ var (
 	tilesExactF32NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
 		{tileExactF32_1x8_NEON, tileExactF32_2x8_NEON, nil, tileExactF32_4x8_NEON},
 		{tileExactF32_1x16_NEON, tileExactF32_2x16_NEON, nil, tileExactF32_4x16_NEON},
+	}}
+	// Panels are of 16 columns alone.
+	tilesF16FP16 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileF16_1x16_FP16, tileF16_2x16_FP16, nil, tileF16_4x16_FP16},
+		{tileF16_1x16_FP16, tileF16_2x16_FP16, nil, tileF16_4x16_FP16},
 	}}
 )
 
@@ -298,6 +303,21 @@ func tileF16_2x8_NEON(args *tileArgs)
 //go:noescape
 func tileF16_1x8_NEON(args *tileArgs)
 
+//go:noescape
+func tileF16_4x16_FP16(args *tileArgs)
+
+//go:noescape
+func tileF16_2x16_FP16(args *tileArgs)
+
+//go:noescape
+func tileF16_1x16_FP16(args *tileArgs)
+
+//go:noescape
+func greatestF32_FP16(args *loopArgs)
+
+//go:noescape
+func halvesF32_FP16(args *loopArgs)
+
 // The peak functions run n turns of nothing but products, and what one turn
 // multiplies.
 const (
@@ -305,6 +325,7 @@ const (
 	peakInt8DotProdMACs = 256
 	peakInt8I8MMMACs    = 512
 	peakF32NEONMACs     = 64
+	peakF16FP16MACs     = 128
 )
 
 func peakInt8_NEON(n int)
@@ -448,3 +469,4 @@ func roundF32_NEON(args *rowArgs)
 
 //go:noescape
 func transpose4x4_NEON(args *transposeArgs)
+func peakF16_FP16(n int)

@@ -18,11 +18,12 @@ const (
 	AVXVNNI             // amd64: AVX2 and dot products of bytes, for CPUs without AVX-512
 	AVX512              // amd64: AVX-512 with VNNI
 	NEON                // arm64: what every ARMv8 CPU has
+	FP16                // arm64: arithmetic in binary16
 	DotProd             // arm64: dot products of bytes (SDOT)
 	I8MM                // arm64: matrix products of bytes (SMMLA)
 )
 
-var tierNames = [...]string{Generic: "generic", AVX2: "avx2", AVXVNNI: "avxvnni", AVX512: "avx512", NEON: "neon", DotProd: "dotprod", I8MM: "i8mm"}
+var tierNames = [...]string{Generic: "generic", AVX2: "avx2", AVXVNNI: "avxvnni", AVX512: "avx512", NEON: "neon", FP16: "fp16", DotProd: "dotprod", I8MM: "i8mm"}
 
 // String returns the name used in DUNLIN_KERNELS and in plans.
 func (t Tier) String() string {
