@@ -119,6 +119,7 @@ func (c *compiler) program(g *model.Graph) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.halves = c.halves || holdsHalves(g)
 	capture(g)
 	g.Prune()
 	g, waiting, err := c.settle(g)
@@ -139,6 +140,7 @@ type compiler struct {
 	options Options
 	target  kernels.Target
 	budget  *budget
+	halves  bool // the graph has constants in binary16: see half_weights.go
 
 	observed map[string]bool // values that Options.Observe wants
 }

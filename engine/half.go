@@ -21,7 +21,7 @@ const widenedConstant = 4096
 // widened too.
 func (c *call) widened(all bool) (*call, model.DType) {
 	var half model.DType
-	w := &call{node: c.node, in: make([]*model.Value, len(c.in)), target: c.target}
+	w := &call{node: c.node, in: make([]*model.Value, len(c.in)), target: c.target, halves: c.halves}
 	for i, v := range c.in {
 		if v == nil || !isHalf(v.Type) {
 			w.in[i] = v

@@ -111,7 +111,7 @@ func (c *compiler) inferNode(g *model.Graph, n *model.Node) (*call, error) {
 	if !ok {
 		return nil, notYet("no such operator")
 	}
-	a := &call{node: n, in: make([]*model.Value, len(n.In)), out: make([]*model.Value, len(n.Out)), target: c.target}
+	a := &call{node: n, in: make([]*model.Value, len(n.In)), out: make([]*model.Value, len(n.Out)), target: c.target, halves: c.halves}
 	for i, name := range n.In {
 		if name == "" {
 			if i < op.minIn {

@@ -91,7 +91,7 @@ func (b *body) compile(in []*model.Tensor) (*Program, error) {
 		b.graph.Values[name] = &model.Value{Type: in[i].Type}
 		o.Shapes[name] = in[i].Shape
 	}
-	c := &compiler{options: o, target: b.c.target, budget: &budget{limit: b.c.budget.limit}}
+	c := &compiler{options: o, target: b.c.target, halves: b.c.halves, budget: &budget{limit: b.c.budget.limit}}
 	return c.program(b.graph)
 }
 

@@ -154,7 +154,7 @@ func lowerConv(c *call) (*kernel, error) {
 	}
 	weights.W = tapsFirst(weights.W, w.Shape)
 	if g.Pointwise() {
-		m, err := kernels.PackGEMMF32(c.target, g.OC, g.C, weights)
+		m, err := c.packGEMMF32(g.N*g.H*g.W, g.OC, g.C, weights)
 		if err != nil {
 			return nil, err
 		}

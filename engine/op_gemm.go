@@ -79,7 +79,7 @@ func lowerGemm(c *call) (*kernel, error) {
 			weights.Bias[i] = beta * values[i]
 		}
 	}
-	g, err := kernels.PackGEMMF32(c.target, n, k, weights)
+	g, err := c.packGEMMF32(m, n, k, weights)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func lowerMatMul(c *call) (*kernel, error) {
 	m, k, n := a[len(a)-2], a[len(a)-1], b[len(b)-1]
 	if w := c.constant(1); w != nil && len(b) == 2 && w.Type == model.F32 {
 		rows, _ := a[:len(a)-1].Elements()
-		g, err := kernels.PackGEMMF32(c.target, n, k, kernels.WeightsF32{W: transposed(w.F32(), k, n), Clamp: kernels.NoClamp})
+		g, err := c.packGEMMF32(rows, n, k, kernels.WeightsF32{W: transposed(w.F32(), k, n), Clamp: kernels.NoClamp})
 		if err != nil {
 			return nil, err
 		}

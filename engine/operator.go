@@ -45,6 +45,7 @@ type call struct {
 	in     []*model.Value // nil where an optional input is left out
 	out    []*model.Value
 	target kernels.Target
+	halves bool // weights may be binary16 numbers: see half_weights.go
 	wide   bool // half-precision inputs are computed with as float32: see half.go
 }
 

@@ -370,7 +370,7 @@ func (k *continuation) program(key []byte, decided, made map[string]*model.Tenso
 	for name, t := range made {
 		g.Values[name] = &model.Value{Type: t.Type, Shape: slices.Clone(t.Shape)}
 	}
-	c := &compiler{options: o, target: k.compiler.target, observed: k.compiler.observed, budget: &budget{limit: k.compiler.budget.limit}}
+	c := &compiler{options: o, target: k.compiler.target, halves: k.compiler.halves, observed: k.compiler.observed, budget: &budget{limit: k.compiler.budget.limit}}
 	p, err := c.program(g)
 	if err != nil {
 		return nil, err
