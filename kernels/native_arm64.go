@@ -29,8 +29,8 @@ var (
 	tileF16NEON        = &tileF32{&tilesF16NEON, layoutF32{width: 16, lanes: 8, half: true}}
 	tileF16FP16        = &tileHalf{&tilesF16FP16, layoutF32{width: 16, lanes: 16, half: true, turn: stepHalf}}
 	tileExactF32NEON   = &tileF32{&tilesExactF32NEON, layoutF32{width: 16, lanes: 8}}
-	depthwiseRealNEON  = &depthwiseReal{lanes: 4, row: depthwiseF32_NEON}
-	depthwiseExactNEON = &depthwiseReal{lanes: 4, row: depthwiseExactF32_NEON}
+	depthwiseRealNEON  = &depthwiseReal{4, depthwiseF32_NEON, []depthwiseSquare{{3, 1, depthwiseF32_3x3s1_NEON}, {3, 2, depthwiseF32_3x3s2_NEON}}}
+	depthwiseExactNEON = &depthwiseReal{4, depthwiseExactF32_NEON, []depthwiseSquare{{3, 1, depthwiseExactF32_3x3s1_NEON}, {3, 2, depthwiseExactF32_3x3s2_NEON}}}
 )
 
 // What arm64 adds to each operation's table.

@@ -215,6 +215,18 @@ func depthwiseF32_NEON(args *depthwiseArgs)
 func depthwiseExactF32_NEON(args *depthwiseArgs)
 
 //go:noescape
+func depthwiseF32_3x3s1_NEON(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseF32_3x3s2_NEON(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseExactF32_3x3s1_NEON(args *depthwiseArgs)
+
+//go:noescape
+func depthwiseExactF32_3x3s2_NEON(args *depthwiseArgs)
+
+//go:noescape
 func addInt8_NEON(args *loopArgs)
 
 //go:noescape
