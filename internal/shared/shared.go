@@ -9,6 +9,7 @@
 package shared
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,6 +33,31 @@ func Dir(t testing.TB, elem ...string) string {
 		t.Fatalf("shared data: %v", err)
 	}
 	return path
+}
+
+// Corpus adds to a fuzz target the files below elem whose names end in ext and
+// that have at most the given number of bytes. Without the shared folder the
+// target has its own seeds alone.
+func Corpus(f *testing.F, ext string, most int64, elem ...string) {
+	f.Helper()
+	root := filepath.Join(append([]string{Root()}, elem...)...)
+	if _, err := os.Stat(root); err != nil {
+		return
+	}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ext {
+			return err
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() > most {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		f.Add(data)
+		return err
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
 }
 
 // Root returns where the shared folder is looked for.

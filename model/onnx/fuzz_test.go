@@ -34,6 +34,7 @@ func FuzzImport(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s)
 	}
+	shared.Corpus(f, ".onnx", 100<<10, "models")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		importWithin(t, data)
 	})
@@ -104,7 +105,7 @@ func TestMemory(t *testing.T) {
 
 // TestRealModelMemory: real files keep the promise with room to spare.
 func TestRealModelMemory(t *testing.T) {
-	for _, path := range files(t, shared.Dir(t, "models", "onnx")) {
+	for _, path := range files(t, shared.Dir(t, "models")) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 
+	"dunlin/internal/shared"
 	"dunlin/model"
 )
 
@@ -66,6 +67,7 @@ func FuzzImport(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s)
 	}
+	shared.Corpus(f, ".tflite", 100<<10, "models")
 	f.Fuzz(func(t *testing.T, data []byte) { importWithin(t, data) })
 }
 
