@@ -50,8 +50,9 @@ var mayImport = map[string]string{
 	"sync/fetch":    "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
 
 	// 2
-	"sync/link": "sync/wire sync/outbox",
-	"quant":     "model engine",
+	"sync/link":       "sync/wire sync/outbox",
+	"quant":           "model engine",
+	"engine/lockstep": "engine kernels model", // engine's own steps side by side; apart, because no device compares
 
 	// 3
 	"agent/source": "",
@@ -73,7 +74,7 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
-	"internal/cli": "hub hub/page examples/garments facts/cache engine kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
+	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
 		"internal/oci internal/sign internal/durable sync/wire",
 }
 

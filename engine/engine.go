@@ -58,6 +58,11 @@ type Options struct {
 	// constants together; 0: half of the machine's memory.
 	MaxMemory int64
 
+	// RequireInt8 makes a float fallback an error, a *FloatError: a graph
+	// without integers, and a step that multiplies, or stands between
+	// integers, in float.
+	RequireInt8 bool
+
 	// Kernels limits the tiers, as DUNLIN_KERNELS does: "" is the best for
 	// this CPU, "generic" the definition.
 	Kernels string
@@ -68,6 +73,11 @@ type Options struct {
 	// exists, in the layout that the graph gives it. t is valid during the
 	// call only.
 	Observe func(value string, t *model.Tensor)
+
+	// Trace, where set, is called in each Run with every value that a step
+	// makes, and before with the inputs, in the order of the run. The program
+	// is the one that runs without it. v is valid during the call only.
+	Trace func(v *Traced)
 
 	// Dump, where set, receives the graph as text before the first pass and
 	// after each one that changed it.
@@ -96,8 +106,11 @@ func Compile(g *model.Graph, o Options) (*Program, error) {
 		limit = machineMemory() / 2
 	}
 	target.Exact = quantised(g)
+	if o.RequireInt8 && !target.Exact {
+		return nil, &FloatError{Graph: g.Name}
+	}
 	c := &compiler{options: o, target: target, budget: &budget{limit: limit}}
-	if o.Observe != nil {
+	if o.Observe != nil || o.Trace != nil {
 		c.observed = map[string]bool{}
 		for _, name := range g.Inputs {
 			c.observed[name] = true
@@ -142,7 +155,7 @@ type compiler struct {
 	budget  *budget
 	halves  bool // the graph has constants in binary16: see half_weights.go
 
-	observed map[string]bool // values that Options.Observe wants
+	observed map[string]bool // names of the graph, for Options.Observe and Trace
 }
 
 // quantised reports whether the graph computes with integers, and so must

@@ -23,6 +23,8 @@ type step struct {
 	kernel  *kernel
 	in, out []int // slot numbers, -1 for an input left out or an output nobody wants
 	scratch *buffer
+
+	fallback bool // see fallbacks
 }
 
 // lower makes a kernel of each node, and plans the memory. The nodes that no
@@ -62,6 +64,10 @@ func (c *compiler) lower(g *model.Graph) (*Program, error) {
 		return nil, err
 	}
 	p.ports(g)
+	if err := c.fallbacks(p, g); err != nil {
+		return nil, err
+	}
+	c.trace(p, g)
 	return p, nil
 }
 

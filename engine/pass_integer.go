@@ -75,7 +75,7 @@ func (e *integers8) rule(n *model.Node) func(*model.Node) string {
 		return e.rescale
 	case "Concat":
 		return e.concat
-	case "DequantizeLinear", "Shape", "Cast", "Dropout":
+	case "DequantizeLinear", "Shape", "Cast", "Dropout", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger":
 		return nil
 	}
 	if slices.Contains(movesOnly, n.Op) || strings.HasPrefix(n.Op, ownDomain) {

@@ -19,6 +19,7 @@ type Program struct {
 	in, out         []Port
 	observe         func(string, *model.Tensor)
 	observed        map[string]bool // values that the graph names
+	trace           *tracing        // nil: nobody wants it
 	then            *continuation   // what is compiled in a run; nil: nothing
 }
 
@@ -39,7 +40,8 @@ type Step struct {
 	Kernel    string      // operation and tier: "conv-int8 generic"
 	Tier      string      // the instructions it uses: see kernels.Tier
 	Precision string      // "int8", "float32", ...: the type it computes in
-	Why       string      // why it is float in a quantised graph, "" elsewhere
+	Why       string      // why it computes in float, "" where it does not
+	Fallback  bool        // it computes in float where the graph has integers: see Options.RequireInt8
 	Out       model.Shape // of the first output
 	Offset    int         // of the first output in the arena
 	Bytes     int         // of the first output
@@ -76,21 +78,28 @@ func (p *Program) Memory() Memory {
 // values, the steps that the decisions compiled last led to stand behind
 // those of the first stage.
 func (p *Program) Steps() []Step {
+	list := p.ownSteps()
+	if p.then != nil && p.then.last() != nil {
+		list = append(list, p.then.last().Steps()...)
+	}
+	return list
+}
+
+// ownSteps returns the steps of p without those of later stages.
+func (p *Program) ownSteps() []Step {
 	list := make([]Step, 0, len(p.steps))
 	for _, s := range p.steps {
 		out := p.slots[s.first()]
 		n, _ := out.shape.Elements()
 		line := Step{
 			Name: s.node.Name, Kernel: s.kernel.name + " " + s.kernel.tier.String(), Tier: s.kernel.tier.String(), Precision: p.precision(s),
-			Why: s.node.Str(whyFloat, ""), Out: out.shape, Offset: out.buffer.offset, Bytes: n * out.dtype.Size(), MACs: s.kernel.macs,
+			Fallback: s.fallback, Out: out.shape, Offset: out.buffer.offset, Bytes: n * out.dtype.Size(), MACs: s.kernel.macs,
 		}
 		if s.kernel.alias {
 			line.Kernel = "alias"
 		}
+		line.Why = p.why(s, line.Precision)
 		list = append(list, line)
-	}
-	if p.then != nil && p.then.last() != nil {
-		list = append(list, p.then.last().Steps()...)
 	}
 	return list
 }

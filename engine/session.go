@@ -98,6 +98,9 @@ func (s *Session) stage() error {
 	if s.program.observe != nil {
 		return s.observed()
 	}
+	if s.program.trace != nil {
+		return s.traced()
+	}
 	for i := range s.runs {
 		if f := s.runs[i].f; f != nil {
 			if err := f(); err != nil {

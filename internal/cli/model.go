@@ -22,8 +22,8 @@ import (
 
 func modelCommand() *cobra.Command {
 	return group("model", "Run, measure, compress, sign and publish models",
-		modelRunCommand(), modelBenchCommand(), modelInspectCommand(), modelCompressCommand(),
-		modelEvalCommand(), modelSignCommand(), modelPushCommand(), modelConformanceCommand())
+		modelRunCommand(), modelBenchCommand(), modelInspectCommand(), modelCompareCommand(),
+		modelCompressCommand(), modelEvalCommand(), modelSignCommand(), modelPushCommand(), modelConformanceCommand())
 }
 
 // loaded is a model from any of the forms that dunlin reads. pack is nil for
@@ -225,7 +225,7 @@ func session(g *model.Graph, shapes map[string]model.Shape, data map[string][]by
 	o.Shapes = shapes
 	p, err := engine.Compile(g, o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, explain(err)
 	}
 	s := p.NewSession()
 	for i, port := range p.Inputs() {

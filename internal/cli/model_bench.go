@@ -30,9 +30,8 @@ type benchLine struct {
 func modelBenchCommand() *cobra.Command {
 	var (
 		in      inputFlags
-		threads int
+		flags   compileFlags
 		seconds float64
-		kernels string
 		steps   bool
 		asJSON  bool
 	)
@@ -47,15 +46,20 @@ With --profile, runs with a clock follow: a row a step of the plan, then one a k
 with the products a second and their share of the most that this CPU can do.`,
 		Example: `  dunlin model bench net.onnx
   dunlin model bench --profile net.onnx
-  dunlin model bench --threads 1 --seconds 5 --json a.onnx b.onnx`,
+  dunlin model bench --threads 1 --seconds 5 --json a.onnx b.onnx
+  dunlin model bench --require int8 net-int8.onnx`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			o, err := flags.options()
+			if err != nil {
+				return err
+			}
 			rows := [][]string{{"MODEL", "MEDIAN", "FASTEST", "RUNS", "LOAD", "ARENA"}}
 			var failed error
 			for _, path := range args {
-				line, err := benchModel(path, in, engine.Options{Threads: threads, Kernels: kernels}, time.Duration(seconds*float64(time.Second)), steps)
+				line, err := benchModel(path, in, o, time.Duration(seconds*float64(time.Second)), steps)
 				if err != nil {
-					line = benchLine{Model: filepath.Base(path), Threads: threads, Error: err.Error()}
+					line = benchLine{Model: filepath.Base(path), Threads: o.Threads, Error: err.Error()}
 					failed = fmt.Errorf("bench %s: %w", path, err)
 				}
 				if asJSON {
@@ -80,9 +84,8 @@ with the products a second and their share of the most that this CPU can do.`,
 		},
 	}
 	in.register(c)
-	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
+	flags.register(c)
 	c.Flags().Float64Var(&seconds, "seconds", 1, "how long to measure each model")
-	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
 	c.Flags().BoolVar(&steps, "profile", false, "a row a step: time, products a second, share of this CPU's peak")
 	jsonFlag(c, &asJSON)
 	return c

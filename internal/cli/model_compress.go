@@ -31,6 +31,7 @@ type compressOptions struct {
 	Samples   int    // how many of them to use at most
 	Prep      string
 	Examples  int // cases of the exam
+	Engine    engine.Options
 }
 
 // packReport is the report that a pack carries.
@@ -57,6 +58,7 @@ type accuracy struct {
 func modelCompressCommand() *cobra.Command {
 	var (
 		o      = compressOptions{}
+		flags  compileFlags
 		out    string
 		eval   string
 		asJSON bool
@@ -72,11 +74,16 @@ every device sits before the model may answer.
 
 Preprocessing, labels and entities are read from prep.toml beside MODEL, or --prep.`,
 		Example: `  dunlin model compress garments.onnx --calibrate calibration -o garments-int8
+  dunlin model compress net.onnx --calibrate pics --require int8 -o net-int8
   dunlin model compress net.onnx --calibrate pics --to fp16 --eval test -o net-fp16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" || o.Calibrate == "" {
 				return usagef("say where the pictures are and where the pack goes: --calibrate PATH -o PACK")
+			}
+			var err error
+			if o.Engine, err = flags.options(); err != nil {
+				return err
 			}
 			m, err := load(args[0])
 			if err != nil {
@@ -112,6 +119,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 	f.StringVar(&o.Name, "name", "", "name of the model (default: of the file)")
 	f.Int64Var(&o.Version, "version", 1, "version; a device refuses one below that it has had")
 	f.IntVar(&o.Examples, "exam", 4, "cases of the exam")
+	flags.registerLimits(c)
 	f.StringVar(&eval, "eval", "", "labelled pictures: measure the accuracy before and after, and keep it in the report")
 	jsonFlag(c, &asJSON)
 	return c
@@ -145,7 +153,7 @@ func compress(ctx context.Context, m *loaded, o compressOptions, progress func(d
 	if err := readNames(p, spec, dir, m); err != nil {
 		return nil, err
 	}
-	if p.Exam, err = makeExam(small, feed, o.Examples); err != nil {
+	if p.Exam, err = makeExam(small, feed, o.Examples, o.Engine); err != nil {
 		return nil, err
 	}
 	p.Quant, err = json.Marshal(map[string]any{"to": o.To, "rounding": "dunlin v1: float32 multiply, round half to even"})
@@ -274,10 +282,11 @@ func readNames(p *pack.Pack, spec prep.Spec, dir string, m *loaded) error {
 const examTolerance = 1e-3
 
 // makeExam runs the generic kernels, which define the right answer.
-func makeExam(g *model.Graph, feed *feeder, cases int) (*pack.Exam, error) {
-	p, err := engine.Compile(g, engine.Options{Kernels: "generic", Threads: 1})
+func makeExam(g *model.Graph, feed *feeder, cases int, o engine.Options) (*pack.Exam, error) {
+	o.Kernels, o.Threads = "generic", 1
+	p, err := engine.Compile(g, o)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	for _, out := range p.Outputs() { // with the inputs fixed, so are the outputs
 		g.Values[out.Name] = &model.Value{Type: out.Type, Shape: out.Shape}

@@ -50,6 +50,7 @@ type planInfo struct {
 func modelInspectCommand() *cobra.Command {
 	var (
 		in              inputFlags
+		flags           compileFlags
 		plan, precision bool
 		asJSON          bool
 	)
@@ -57,19 +58,24 @@ func modelInspectCommand() *cobra.Command {
 		Use:   "inspect MODEL",
 		Short: "Show what a model is: inputs, outputs, operators, precision, plan",
 		Example: `  dunlin model inspect net.onnx
-  dunlin model inspect garments-int8 --plan`,
+  dunlin model inspect garments-int8 --plan
+  dunlin model inspect garments-int8 --precision --require int8`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			o, err := flags.options()
+			if err != nil {
+				return err
+			}
 			m, err := load(args[0])
 			if err != nil {
 				return err
 			}
 			defer m.close()
 			info := describe(m)
-			if err := engine.Check(m.graph); err != nil {
+			if err := engine.Check(m.graph); err != nil && !o.RequireInt8 {
 				info.Missing = err.Error()
-			} else if plan || precision {
-				if info.Plan, err = planOf(m.graph, in); err != nil {
+			} else if plan || precision || o.RequireInt8 {
+				if info.Plan, err = planOf(m.graph, in, o); err != nil {
 					return err
 				}
 			}
@@ -87,6 +93,7 @@ func modelInspectCommand() *cobra.Command {
 		},
 	}
 	in.register(c)
+	flags.registerLimits(c)
 	c.Flags().BoolVar(&plan, "plan", false, "the compiled program: step, kernel, shape, arena offset, bytes")
 	c.Flags().BoolVar(&precision, "precision", false, "the precision in which each step computes, and why")
 	jsonFlag(c, &asJSON)
@@ -120,12 +127,12 @@ func ports(g *model.Graph, names []string) []portInfo {
 	return out
 }
 
-func planOf(g *model.Graph, in inputFlags) (*planInfo, error) {
+func planOf(g *model.Graph, in inputFlags, o engine.Options) (*planInfo, error) {
 	shapes, data, err := in.resolve(g, true)
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := session(g, shapes, data, engine.Options{})
+	p, _, err := session(g, shapes, data, o)
 	if err != nil {
 		return nil, err
 	}
@@ -193,9 +200,43 @@ func printPlan(w io.Writer, p *planInfo) {
 }
 
 func printPrecision(w io.Writer, p *planInfo) {
-	rows := [][]string{{"STEP", "PRECISION", "WHY"}}
+	rows := [][]string{{"STEP", "KERNEL", "PRECISION", "WHY"}}
+	steps, macs, count, float := map[string]int{}, map[string]int64{}, 0, 0
 	for _, s := range p.Steps {
-		rows = append(rows, []string{s.Name, s.Precision, s.Why})
+		why := reason(s)
+		if s.Fallback {
+			why = "FALLBACK: " + why
+			float++
+		}
+		rows = append(rows, []string{s.Name, s.Kernel, s.Precision, why})
+		if s.Kernel != "alias" {
+			count++
+			steps[s.Precision]++
+			macs[s.Precision] += s.MACs
+		}
 	}
 	table(w, rows)
+	var parts []string
+	for _, t := range slices.Sorted(maps.Keys(steps)) {
+		parts = append(parts, fmt.Sprintf("%s: %d steps, %.1f %% of the multiplications", t, steps[t], 100*float64(macs[t])/float64(max(p.MACs, 1))))
+	}
+	fmt.Fprintf(w, "%d steps compute. %s\n", count, strings.Join(parts, "; "))
+	if p.Exact {
+		fmt.Fprintf(w, "%d of them in float where the model has integers\n", float)
+	}
+}
+
+// reason returns why a step computes in its precision.
+func reason(s engine.Step) string {
+	switch kind, _, _ := strings.Cut(s.Kernel, " "); {
+	case s.Why != "":
+		return s.Why
+	case s.Kernel == "alias":
+		return "the bytes stay where they are"
+	case strings.HasPrefix(kind, "quantize"):
+		return "the border from float to integers"
+	case strings.HasPrefix(kind, "dequantize"):
+		return "the border from integers to float"
+	}
+	return "its inputs are " + s.Precision
 }

@@ -25,10 +25,9 @@ type outputEntry struct {
 func modelRunCommand() *cobra.Command {
 	var (
 		in      inputFlags
+		flags   compileFlags
 		picture pictureFlags
 		dir     string
-		threads int
-		kernels string
 		asJSON  bool
 	)
 	c := &cobra.Command{
@@ -54,12 +53,15 @@ pack, --prep or prep.toml beside MODEL, or is known for some well-known files.`,
 			if (dir == "") == (picture.in == "") {
 				return usagef("say --input and --output-dir for raw tensors, or --picture FILE")
 			}
+			o, err := flags.options()
+			if err != nil {
+				return err
+			}
 			m, err := load(args[0])
 			if err != nil {
 				return err
 			}
 			defer m.close()
-			o := engine.Options{Threads: threads, Kernels: kernels}
 			if picture.in != "" {
 				s, err := runPicture(m, picture, o)
 				if err == nil && asJSON {
@@ -91,8 +93,7 @@ pack, --prep or prep.toml beside MODEL, or is known for some well-known files.`,
 	c.Flags().StringVarP(&picture.out, "output", "o", "", "with --picture: write the picture with what was found to this PNG")
 	c.Flags().StringVar(&picture.prep, "prep", "", "with --picture: file that says how it becomes the input")
 	c.Flags().StringVar(&picture.keys, "keys", "", "with --picture: file with the characters that a reader of text knows, one a line")
-	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
-	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
+	flags.register(c)
 	jsonFlag(c, &asJSON)
 	return c
 }
