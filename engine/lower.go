@@ -118,6 +118,14 @@ func (l *lowering) use(name string, at int) int {
 	return i
 }
 
+// packs are the operators whose kernels hold constant weights, input 1, in a
+// form of their own where they have any. The program then does without the
+// graph's form of them, and frees it as soon as nobody else holds the graph.
+var packs = map[string]bool{
+	"Conv": true, "dunlin.Conv": true, "dunlin.QConv": true,
+	"Gemm": true, "dunlin.Gemm": true, "dunlin.QGemm": true, "MatMul": true, "MatMulInteger": true,
+}
+
 // node adds a step for n.
 func (l *lowering) node(n *model.Node) error {
 	call, err := l.c.inferNode(l.g, n)
@@ -142,7 +150,11 @@ func (l *lowering) node(n *model.Node) error {
 	l.weights += k.weights
 	at := len(l.p.steps)
 	s := step{node: n, kernel: k}
-	for _, name := range n.In {
+	for i, name := range n.In {
+		if i == 1 && k.weights > 0 && !call.wide && packs[n.Op] && call.constant(1) != nil {
+			s.in = append(s.in, -1)
+			continue
+		}
 		s.in = append(s.in, l.use(name, at))
 	}
 	if k.alias {

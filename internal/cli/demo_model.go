@@ -91,7 +91,7 @@ func (d *demo) packAs(ctx context.Context, to string, version int64, sets []stri
 
 // latency returns the median of one inference, in milliseconds.
 func (d *demo) latency(p *pack.Pack) (float64, error) {
-	_, s, err := session(p.Graph, nil, nil, engine.Options{})
+	_, s, err := session(p.Graph, nil, engine.Options{})
 	if err != nil {
 		return 0, err
 	}

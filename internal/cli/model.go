@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,15 @@ type loaded struct {
 	path  string
 	graph *model.Graph
 	pack  *pack.Model
-	sum   string // SHA-256 of the file, of the manifest for a pack
+}
+
+// sum returns the SHA-256 of the file, of the manifest for a pack.
+func (m *loaded) sum() (string, error) {
+	if m.pack != nil {
+		return m.pack.Digest, nil
+	}
+	data, err := os.ReadFile(m.path)
+	return fmt.Sprintf("%x", sha256.Sum256(data)), err
 }
 
 // importers are the formats of foreign files, by how a file's name ends.
@@ -43,6 +53,7 @@ var importers = map[string]func(data []byte) (*model.Graph, error){
 
 // load reads an .onnx or .tflite file or a packed model's folder.
 func load(path string) (*loaded, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(loadGC))
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -52,7 +63,7 @@ func load(path string) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &loaded{path, p.Graph, p, p.Digest}, nil
+		return &loaded{path, p.Graph, p}, nil
 	}
 	ext := strings.ToLower(filepath.Ext(path))
 	read, ok := importers[ext]
@@ -68,7 +79,7 @@ func load(path string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", path, err)
 	}
-	return &loaded{path, g, nil, fmt.Sprintf("%x", sha256.Sum256(data))}, nil
+	return &loaded{path, g, nil}, nil
 }
 
 // close unmaps a packed model's weights.
@@ -220,14 +231,40 @@ func fill(v *model.Value, data []byte, ones bool) (model.Shape, bool) {
 	return shape, true
 }
 
-// session compiles g for these shapes and writes data to its inputs.
-func session(g *model.Graph, shapes map[string]model.Shape, data map[string][]byte, o engine.Options) (*engine.Program, *engine.Session, error) {
+// loadGC is the garbage collector's percentage while a command loads a model
+// to run it: passes over a graph leave more behind than they keep, and at the
+// usual 100 a small board would need twice the memory for a moment. A run
+// allocates nothing, so nothing is slower for it.
+const loadGC = 25
+
+// session compiles the model for these shapes and writes data to its inputs.
+// The model gives up its graph: a program has what it needs of it in a form
+// of its own, and the bytes of a foreign file make room for the arena.
+func (m *loaded) session(shapes map[string]model.Shape, data map[string][]byte, o engine.Options) (*engine.Program, *engine.Session, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(loadGC))
+	o.Shapes = shapes
+	p, err := engine.Compile(m.graph, o)
+	if err != nil {
+		return nil, nil, explain(err)
+	}
+	m.graph = nil
+	runtime.GC()
+	s := p.NewSession()
+	return p, s, feed(p, s, data)
+}
+
+// session compiles g for these shapes.
+func session(g *model.Graph, shapes map[string]model.Shape, o engine.Options) (*engine.Program, *engine.Session, error) {
 	o.Shapes = shapes
 	p, err := engine.Compile(g, o)
 	if err != nil {
 		return nil, nil, explain(err)
 	}
-	s := p.NewSession()
+	return p, p.NewSession(), nil
+}
+
+// feed writes data to the inputs of those names.
+func feed(p *engine.Program, s *engine.Session, data map[string][]byte) error {
 	for i, port := range p.Inputs() {
 		given, ok := data[port.Name]
 		if !ok {
@@ -235,11 +272,11 @@ func session(g *model.Graph, shapes map[string]model.Shape, data map[string][]by
 		}
 		in := s.Input(i)
 		if len(given) != len(in.Data) {
-			return nil, nil, fmt.Errorf("input %q: %d bytes given, %v %v has %d", port.Name, len(given), in.Type, in.Shape, len(in.Data))
+			return fmt.Errorf("input %q: %d bytes given, %v %v has %d", port.Name, len(given), in.Type, in.Shape, len(in.Data))
 		}
 		copy(in.Data, given)
 	}
-	return p, s, nil
+	return nil
 }
 
 // table prints rows in columns, the first row as a heading.

@@ -102,7 +102,7 @@ func benchModel(path string, in inputFlags, o engine.Options, d time.Duration, s
 	if err != nil {
 		return benchLine{}, err
 	}
-	p, s, err := session(m.graph, shapes, data, o)
+	p, s, err := m.session(shapes, data, o)
 	if err != nil {
 		return benchLine{}, err
 	}

@@ -160,8 +160,12 @@ func compress(ctx context.Context, m *loaded, o compressOptions, progress func(d
 	if err != nil {
 		return nil, err
 	}
+	sum, err := m.sum()
+	if err != nil {
+		return nil, err
+	}
 	p.Provenance, err = json.Marshal(map[string]any{
-		"source": filepath.Base(m.path), "source_sha256": m.sum, "calibration_samples": len(feed.at),
+		"source": filepath.Base(m.path), "source_sha256": sum, "calibration_samples": len(feed.at),
 	})
 	if err != nil {
 		return nil, err

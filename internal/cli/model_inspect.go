@@ -128,11 +128,11 @@ func ports(g *model.Graph, names []string) []portInfo {
 }
 
 func planOf(g *model.Graph, in inputFlags, o engine.Options) (*planInfo, error) {
-	shapes, data, err := in.resolve(g, true)
+	shapes, _, err := in.resolve(g, true)
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := session(g, shapes, data, o)
+	p, _, err := session(g, shapes, o)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (m *loaded) look(img image.Image, spec prep.Spec, o engine.Options) (map[st
 		return nil, fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one picture", len(m.graph.Inputs), len(spec.Inputs))
 	}
 	in, name := spec.Inputs[0], m.graph.Inputs[0]
-	p, s, err := session(m.graph, map[string]model.Shape{name: in.Shape()}, nil, o)
+	p, s, err := m.session(map[string]model.Shape{name: in.Shape()}, nil, o)
 	if err != nil {
 		return nil, err
 	}

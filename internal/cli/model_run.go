@@ -104,7 +104,7 @@ func runOnce(m *loaded, in inputFlags, dir string, o engine.Options) ([]outputEn
 	if err != nil {
 		return nil, err
 	}
-	p, s, err := session(m.graph, shapes, data, o)
+	p, s, err := m.session(shapes, data, o)
 	if err != nil {
 		return nil, err
 	}
