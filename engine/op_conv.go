@@ -235,9 +235,10 @@ func tapsFirst[T any](w []T, s model.Shape) []T {
 	}
 	out := make([]T, len(w))
 	for o := range oc {
-		for i := range ch {
-			for k := range taps {
-				out[(o*taps+k)*ch+i] = w[(o*ch+i)*taps+k]
+		for k := range taps {
+			to, from := out[(o*taps+k)*ch:][:ch], w[o*ch*taps+k:]
+			for i := range to {
+				to[i] = from[i*taps]
 			}
 		}
 	}

@@ -92,11 +92,17 @@ func (p *panels) channel(j, length int, w WeightsInt8) {
 	first := j / p.width * p.width
 	dst, width := p.w[first*p.channelBytes():], p.panelWidth(first)
 	row, sum := w.W[j*p.depth:(j+1)*p.depth], int32(0)
+	asGiven := p.terms == 1 && p.cell != cellWide && (zero == 0 || p.cell == cellPlain || p.zeros != nil)
 	for term := range p.terms {
 		for s := range p.segments {
 			at := ((term*p.segments+s)*p.steps*width + j - first) * p.step
+			run := row[s*length:][:length]
+			if asGiven {
+				copySteps(dst[at:], run, p.step, width*p.step)
+				continue
+			}
 			for k := 0; k < length; k += p.step {
-				for i, v := range row[s*length:][k:min(k+p.step, length)] {
+				for i, v := range run[k:min(k+p.step, length)] {
 					p.put(dst, at+i, term, int32(v), zero)
 				}
 				at += width * p.step
@@ -115,6 +121,22 @@ func (p *panels) channel(j, length int, w WeightsInt8) {
 	}
 	p.bias[j] -= zeroIn * sum
 	p.sums[j] = sum
+}
+
+// copySteps copies run to dst, step weights at a time, each stride behind the
+// last. Most weights of most models go this way.
+func copySteps(dst, run []int8, step, stride int) {
+	if step == 4 {
+		for ; len(run) > 4; run = run[4:] {
+			*(*[4]int8)(dst) = [4]int8(run)
+			dst = dst[stride:]
+		}
+	}
+	for len(run) > step {
+		copy(dst[:step], run)
+		dst, run = dst[stride:], run[step:]
+	}
+	copy(dst, run)
 }
 
 // put stores a term of weight v with its zero point as cell at of a panel.
