@@ -113,6 +113,13 @@ func TestMalformed(t *testing.T) {
 		"version": {func(n *net) []byte {
 			return flatbuffer(tab{0: int32(2), 2: []tab{{2: []int32{}}}})
 		}, ErrUnsupported, "version 2"},
+		"output of no type": {func(n *net) []byte { // found by FuzzImport
+			relu(n)
+			x := n.tensor("s", model.F32, 1)
+			n.tensors[x][1] = int8(32)
+			n.out = []int32{x}
+			return n.bytes()
+		}, ErrUnsupported, "tensor 2 (s) is of type number 32"},
 		"no subgraph": {func(n *net) []byte { return flatbuffer(tab{0: int32(3)}) }, ErrMalformed, "no subgraph"},
 		"reads nothing": {func(n *net) []byte {
 			n.op("RELU", nil, []int32{n.tensor("x", model.F32, 1)})

@@ -144,6 +144,9 @@ func (l *lowering) run() error {
 	}
 	l.finish()
 	l.describe()
+	if why, ok := l.err.(refusal); ok { // of an output that no operator makes
+		return fail(ErrUnsupported, "the outputs", "%s", string(why))
+	}
 	return l.err
 }
 
