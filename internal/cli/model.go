@@ -248,6 +248,10 @@ func (m *loaded) session(shapes map[string]model.Shape, data map[string][]byte, 
 		return nil, nil, explain(err)
 	}
 	m.graph = nil
+	if m.pack != nil {
+		m.pack.Graph, m.pack.Exam = nil, nil
+		m.pack.Forget()
+	}
 	runtime.GC()
 	s := p.NewSession()
 	return p, s, feed(p, s, data)

@@ -3,8 +3,10 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ type benchLine struct {
 	Runs     int     `json:"runs"`
 	LoadMS   float64 `json:"load_ms"`
 	ArenaKiB int     `json:"arena_kib"`
+	PeakKiB  int     `json:"peak_kib,omitempty"` // most memory that the process has had resident so far
 	Error    string  `json:"error,omitempty"`
 
 	Profile []profileRow `json:"profile,omitempty"`
@@ -125,8 +128,23 @@ func benchModel(path string, in inputFlags, o engine.Options, d time.Duration, s
 	return benchLine{
 		Profile: rows,
 		Model:   filepath.Base(path), Threads: max(1, o.Threads), MedianMS: millis(times[len(times)/2]), MinMS: millis(times[0]),
-		Runs: len(times), LoadMS: millis(load), ArenaKiB: p.Memory().Arena >> 10,
+		Runs: len(times), LoadMS: millis(load), ArenaKiB: p.Memory().Arena >> 10, PeakKiB: peakMemory(),
 	}, nil
+}
+
+// peakMemory returns the most that this process has had resident, in KiB; 0
+// where the system does not tell.
+func peakMemory() (kib int) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			return kib
+		}
+	}
+	return 0
 }
 
 // measure runs s for d, at least 5 times after one that is not counted, and

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dunlin/internal/shared"
 )
 
 // The limits of the agent: what a small board can spare.
@@ -15,6 +18,10 @@ const (
 	maxBinary = 12 << 20 // bytes, linux/arm64, stripped
 	maxIdle   = 25 << 10 // KiB resident, connected, with a model
 )
+
+// maxRun is what a process may take that loads MobileNetV2 in int8 and runs
+// it, in bytes resident at the peak.
+const maxRun = 30e6
 
 // TestSize measures the agent as it ships; make size prints what it logs.
 func TestSize(t *testing.T) {
@@ -49,6 +56,31 @@ func TestSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("dunlin-agent idle with a model: %.1f MB resident", float64(kib)/1024)
+}
+
+// TestSizeOfModelRun measures a process that reads an int8 model and answers.
+func TestSizeOfModelRun(t *testing.T) {
+	file := shared.Dir(t, "models", "onnx", "mobilenet-v2-1.0-224-qdq-uint8.onnx")
+	dunlin := filepath.Join(t.TempDir(), "dunlin")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dunlin, "dunlin/cmd/dunlin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	text, err := exec.Command(dunlin, "model", "bench", "--threads", "1", "--seconds", "0.01", "--json", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b struct {
+		Peak int `json:"peak_kib"`
+	}
+	if err := json.Unmarshal(text, &b); err != nil || b.Peak == 0 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	t.Logf("dunlin model bench, MobileNetV2 int8: %.1f MB resident at the peak", float64(b.Peak)*1024/1e6)
+	if b.Peak<<10 > maxRun {
+		t.Errorf("%d KiB resident at the peak, limit %.0f MB", b.Peak, maxRun/1e6)
+	}
 }
 
 // resident returns VmRSS of a process, in KiB.

@@ -48,6 +48,14 @@ func mapBlob(l *oci.Layout, d oci.Descriptor) (*blob, error) {
 	return &blob{data: data}, nil
 }
 
+// forget lets the pages of a mapping go until they are read again: to hash a
+// blob makes all of it resident, the exam with the weights.
+func (b *blob) forget() {
+	if b.unmap != nil {
+		forget(b.data)
+	}
+}
+
 func (b *blob) close() error {
 	data := b.data
 	b.data = nil

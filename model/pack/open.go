@@ -32,6 +32,15 @@ func (m *Model) Close() error {
 	return errors.Join(errs...)
 }
 
+// Forget lets go of the memory that mapped tensors take, once a program has
+// what it needs of them in a form of its own. They stay valid: what is read
+// of them later comes from the file again.
+func (m *Model) Forget() {
+	for _, b := range m.blobs {
+		b.forget()
+	}
+}
+
 // Open reads the pack with that manifest digest. Every blob is hashed, then
 // checked; the weights are mapped into memory where the system can. An error
 // is an *Error that wraps *oci.DigestError where a byte is not what the
@@ -216,6 +225,7 @@ func (r *reader) tensors(file string) (map[string]*model.Tensor, error) {
 	if err := oci.Check(d, b.data); err != nil {
 		return nil, r.fail(file, err)
 	}
+	b.forget()
 	all, err := decodeTensors(b.data)
 	return all, r.fail(file, err)
 }

@@ -450,3 +450,11 @@ func TestPowerCutWhileWriting(t *testing.T) {
 		}
 	}
 }
+
+// What is forgotten is read from the file again.
+func TestForget(t *testing.T) {
+	l, p := newLayout(t), sample(t)
+	m := open(t, l, write(t, l, p))
+	m.Forget()
+	checkSamePack(t, &m.Pack, p)
+}
