@@ -12,7 +12,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench build size screenshot generate clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-arm build size screenshot generate clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,8 +65,14 @@ fresh: ## fail where a generated file is not what its generator makes
 	@before=$$(git status --porcelain | sha256sum); $(GO) generate ./... && \
 	test "$$before" = "$$(git status --porcelain | sha256sum)" || { git status --short; echo "generated files are stale: run make generate"; exit 1; }
 
-bench: ## measure kernels and models on this machine
-	$(GO) test -run xxx -bench . -benchtime 0.5s ./kernels ./engine
+bench: ## measure kernels and models on this machine, as Markdown for docs/PERFORMANCE.md
+	$(GO) run ./cmd/figures kernels models
+
+bench-peers: ## the same models beside ONNX Runtime (wants node, npm, python3-onnx and the network, once)
+	$(GO) run ./cmd/figures peers process
+
+bench-arm: ## what llvm-mca models for the loops of arm64 (wants llvm and binutils-aarch64-linux-gnu)
+	$(GO) run ./cmd/figures arm
 
 build: ## static binaries for every platform, in dist/
 	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=dist/$$os-$$arch$${arm:+v$$arm}; \

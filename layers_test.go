@@ -74,6 +74,8 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
+	"internal/figures": "", // runs the others as programs
+	"cmd/figures":      "internal/figures",
 	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
 		"internal/oci internal/sign internal/durable sync/wire",
 }

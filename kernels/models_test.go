@@ -89,11 +89,22 @@ func BenchmarkModels(t *testing.B) {
 			}
 			fmt.Printf("%-32s %5d", fmt.Sprintf("%s.%d", name[1], i), macs)
 			for _, cpu := range modelCPUs {
+				if lacks(cpu, name[1]) {
+					fmt.Printf(" %12s", "-")
+					continue
+				}
 				fmt.Printf(" %12.2f", float64(macs)/cycles(t, cpu, loop))
 			}
 			fmt.Println()
 		}
 	}
+}
+
+// lacks reports whether a core has not got the instructions of a function:
+// none here has I8MM, and the first ones have neither DOTPROD nor FP16.
+func lacks(cpu, function string) bool {
+	old := cpu == "cortex-a53" || cpu == "cortex-a72"
+	return strings.HasSuffix(function, "I8MM") || old && !strings.HasSuffix(function, "NEON")
 }
 
 // loops returns the innermost loops that multiply, without the branches out of

@@ -1,0 +1,11 @@
+// Command figures measures the tables of docs/PERFORMANCE.md and prints them
+// as Markdown: make bench, make bench-peers and make bench-arm run it.
+package main
+
+import (
+	"os"
+
+	"dunlin/internal/figures"
+)
+
+func main() { os.Exit(figures.Main(os.Args[1:], os.Stdout, os.Stderr)) }
