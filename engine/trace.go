@@ -86,7 +86,7 @@ func (c *compiler) named(name string) string {
 // moved, what it says of that.
 func scaleOf(g *model.Graph, value string, made map[string]*model.Node, read map[string][]*model.Node) (port Port) {
 	for {
-		madeScale(g, &port, made[value], made)
+		madeScale(g, &port, value, made)
 		if !port.Quantised {
 			readScale(g, &port, value, read)
 		}
