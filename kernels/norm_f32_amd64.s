@@ -313,7 +313,7 @@ DATA number3f800000<>+28(SB)/4, $0x3f800000
 GLOBL number3f800000<>(SB), RODATA|NOPTR, $32
 
 // func sumAVX512(x uintptr, n int) (sum float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, SSE
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·sumAVX512(SB), NOSPLIT, $0-20
 	// 	AX x   CX n   Z0 sums
 	MOVQ   x+0(FP), AX
@@ -348,29 +348,28 @@ blockDone:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, sum+16(FP)
+	VMOVSS        X0, sum+16(FP)
 	VZEROUPPER
 	RET
 
 // func deviationsAVX512(x uintptr, n int, mean float32) (sum float32, squares float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, SSE
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·deviationsAVX512(SB), NOSPLIT, $0-32
 	// 	AX x   CX n   Z0 mean   Z1 sums   Z2 sums of squares
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        mean+16(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS mean+16(FP), Z0
 	VPXORD       Z1, Z1, Z1
 	VPXORD       Z2, Z2, Z2
 	SUBQ         $0x10, CX
 	JL           blockTail
 
 block:
-	VMOVUPS (AX), Z5
-	VSUBPS  Z0, Z5, Z5
-	VADDPS  Z1, Z5, Z1
-	VMULPS  Z5, Z5, Z5
-	VADDPS  Z2, Z5, Z2
+	VMOVUPS (AX), Z3
+	VSUBPS  Z0, Z3, Z3
+	VADDPS  Z1, Z3, Z1
+	VMULPS  Z3, Z3, Z3
+	VADDPS  Z2, Z3, Z2
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -381,12 +380,12 @@ blockTail:
 	MOVQ      $-1, DX
 	BZHIQ     CX, DX, DX
 	KMOVQ     DX, K1
-	VMOVUPS.Z (AX), K1, Z5
-	VSUBPS    Z0, Z5, Z0
-	VPXORD    Z3, Z3, Z3
-	VBLENDMPS Z0, Z3, K1, Z4
-	VADDPS    Z1, Z4, Z1
-	VMULPS    Z4, Z4, Z0
+	VMOVUPS.Z (AX), K1, Z3
+	VSUBPS    Z0, Z3, Z0
+	VPXORD    Z4, Z4, Z4
+	VBLENDMPS Z0, Z4, K1, Z5
+	VADDPS    Z1, Z5, Z1
+	VMULPS    Z5, Z5, Z0
 	VADDPS    Z2, Z0, Z2
 	ADDQ      $0x40, AX
 
@@ -399,7 +398,7 @@ blockDone:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, sum+24(FP)
+	VMOVSS        X0, sum+24(FP)
 	VEXTRACTF64X4 $0x01, Z2, Y0
 	VADDPS        Y0, Y2, Y0
 	VEXTRACTF32X4 $0x01, Y0, X1
@@ -408,12 +407,12 @@ blockDone:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, squares+28(FP)
+	VMOVSS        X0, squares+28(FP)
 	VZEROUPPER
 	RET
 
 // func standardizeAVX512(to uintptr, from uintptr, scale uintptr, shift uintptr, n int, mean float32, inverse float32)
-// Requires: AVX, AVX512BW, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·standardizeAVX512(SB), NOSPLIT, $0-48
 	// 	AX to   CX from   DX scale   BX shift   SI n   Z0 mean   Z1 inverse
 	MOVQ         to+0(FP), AX
@@ -421,10 +420,8 @@ TEXT ·standardizeAVX512(SB), NOSPLIT, $0-48
 	MOVQ         scale+16(FP), DX
 	MOVQ         shift+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        mean+40(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        inverse+44(FP), X1
-	VBROADCASTSS X1, Z1
+	VBROADCASTSS mean+40(FP), Z0
+	VBROADCASTSS inverse+44(FP), Z1
 	SUBQ         $0x10, SI
 	JL           blockTail
 
@@ -468,20 +465,16 @@ blockDone:
 	RET
 
 // func standardizePlaneAVX512(to uintptr, from uintptr, n int, mean float32, inverse float32, scale float32, shift float32)
-// Requires: AVX, AVX512BW, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512BW, AVX512F, BMI2
 TEXT ·standardizePlaneAVX512(SB), NOSPLIT, $0-40
 	// 	AX to   CX from   DX n   Z0 mean   Z1 inverse   Z2 scale   Z3 shift
 	MOVQ         to+0(FP), AX
 	MOVQ         from+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        mean+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        inverse+28(FP), X1
-	VBROADCASTSS X1, Z1
-	MOVSS        scale+32(FP), X2
-	VBROADCASTSS X2, Z2
-	MOVSS        shift+36(FP), X3
-	VBROADCASTSS X3, Z3
+	VBROADCASTSS mean+24(FP), Z0
+	VBROADCASTSS inverse+28(FP), Z1
+	VBROADCASTSS scale+32(FP), Z2
+	VBROADCASTSS shift+36(FP), Z3
 	SUBQ         $0x10, DX
 	JL           blockTail
 
@@ -517,7 +510,7 @@ blockDone:
 	RET
 
 // func spanAVX512(x uintptr, n int) (lo float32, hi float32)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, SSE
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·spanAVX512(SB), NOSPLIT, $0-24
 	// 	AX x   CX n   Z0 least   Z1 largest
 	MOVQ   x+0(FP), AX
@@ -555,7 +548,7 @@ blockDone:
 	VMINPS        X2, X0, X0
 	VMOVSHDUP     X0, X2
 	VMINPS        X2, X0, X0
-	MOVSS         X0, lo+16(FP)
+	VMOVSS        X0, lo+16(FP)
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VMAXPS        Y0, Y1, Y0
 	VEXTRACTF32X4 $0x01, Y0, X1
@@ -564,7 +557,7 @@ blockDone:
 	VMAXPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VMAXPS        X1, X0, X0
-	MOVSS         X0, hi+20(FP)
+	VMOVSS        X0, hi+20(FP)
 	VZEROUPPER
 	RET
 
@@ -865,7 +858,7 @@ DATA masks<>+124(SB)/4, $0x00000000
 GLOBL masks<>(SB), RODATA|NOPTR, $128
 
 // func sumAVX2(x uintptr, n int) (sum float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·sumAVX2(SB), NOSPLIT, $0-20
 	// 	AX x   CX n   Y0 Y1 sums
 	MOVQ  x+0(FP), AX
@@ -906,18 +899,17 @@ blockDone:
 	VADDPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VADDPS       X1, X0, X0
-	MOVSS        X0, sum+16(FP)
+	VMOVSS       X0, sum+16(FP)
 	VZEROUPPER
 	RET
 
 // func deviationsAVX2(x uintptr, n int, mean float32) (sum float32, squares float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·deviationsAVX2(SB), NOSPLIT, $0-32
 	// 	AX x   CX n   Y0 mean   Y1 Y2 sums   Y3 Y4 sums of squares
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        mean+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS mean+16(FP), Y0
 	VPXOR        Y1, Y1, Y1
 	VPXOR        Y2, Y2, Y2
 	VPXOR        Y3, Y3, Y3
@@ -972,7 +964,7 @@ blockDone:
 	VADDPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VADDPS       X1, X0, X0
-	MOVSS        X0, sum+24(FP)
+	VMOVSS       X0, sum+24(FP)
 	VADDPS       Y4, Y3, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
@@ -980,12 +972,12 @@ blockDone:
 	VADDPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VADDPS       X1, X0, X0
-	MOVSS        X0, squares+28(FP)
+	VMOVSS       X0, squares+28(FP)
 	VZEROUPPER
 	RET
 
 // func standardizeAVX2(to uintptr, from uintptr, scale uintptr, shift uintptr, n int, mean float32, inverse float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·standardizeAVX2(SB), NOSPLIT, $0-48
 	// 	AX to   CX from   DX scale   BX shift   SI n   Y0 mean   Y1 inverse
 	MOVQ         to+0(FP), AX
@@ -993,10 +985,8 @@ TEXT ·standardizeAVX2(SB), NOSPLIT, $0-48
 	MOVQ         scale+16(FP), DX
 	MOVQ         shift+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        mean+40(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        inverse+44(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS mean+40(FP), Y0
+	VBROADCASTSS inverse+44(FP), Y1
 	SUBQ         $0x10, SI
 	JL           blockTail
 
@@ -1058,20 +1048,16 @@ blockDone:
 	RET
 
 // func standardizePlaneAVX2(to uintptr, from uintptr, n int, mean float32, inverse float32, scale float32, shift float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·standardizePlaneAVX2(SB), NOSPLIT, $0-40
 	// 	AX to   CX from   DX n   Y0 mean   Y1 inverse   Y2 scale   Y3 shift
 	MOVQ         to+0(FP), AX
 	MOVQ         from+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        mean+24(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        inverse+28(FP), X1
-	VBROADCASTSS X1, Y1
-	MOVSS        scale+32(FP), X2
-	VBROADCASTSS X2, Y2
-	MOVSS        shift+36(FP), X3
-	VBROADCASTSS X3, Y3
+	VBROADCASTSS mean+24(FP), Y0
+	VBROADCASTSS inverse+28(FP), Y1
+	VBROADCASTSS scale+32(FP), Y2
+	VBROADCASTSS shift+36(FP), Y3
 	SUBQ         $0x10, DX
 	JL           blockTail
 
@@ -1121,7 +1107,7 @@ blockDone:
 	RET
 
 // func spanAVX2(x uintptr, n int) (lo float32, hi float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·spanAVX2(SB), NOSPLIT, $0-24
 	// 	AX x   CX n   Y0 Y1 least   Y2 Y3 largest
 	MOVQ  x+0(FP), AX
@@ -1168,7 +1154,7 @@ blockDone:
 	VMINPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VMINPS       X1, X0, X0
-	MOVSS        X0, lo+16(FP)
+	VMOVSS       X0, lo+16(FP)
 	VMAXPS       Y3, Y2, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VMAXPS       X1, X0, X0
@@ -1176,6 +1162,6 @@ blockDone:
 	VMAXPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VMAXPS       X1, X0, X0
-	MOVSS        X0, hi+20(FP)
+	VMOVSS       X0, hi+20(FP)
 	VZEROUPPER
 	RET

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/mmcloughlin/avo/attr"
+	"github.com/mmcloughlin/avo/gotypes"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -45,12 +46,22 @@ func (r *row) param(name string) reg.GPVirtual {
 
 // floatParam loads a float32 parameter into all of a block.
 func (r *row) floatParam(name string) block {
-	v := r.XMM()
-	r.Load(r.Param(name), v)
 	w := r.vec()
-	r.VBROADCASTSS(v, w)
+	r.VBROADCASTSS(r.place(r.Param(name)), w)
 	r.usesVecs(name, w)
 	return r.repeated(w)
+}
+
+// result stores a float32 result. (Load and Store of avo would use SSE.)
+func (r *row) result(name string, x reg.VecVirtual) { r.VMOVSS(x, r.place(r.Return(name))) }
+
+// place is where a parameter or a result lies.
+func (r *row) place(c gotypes.Component) Mem {
+	b, err := c.Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return b.Addr
 }
 
 // registers returns how many registers a block has.

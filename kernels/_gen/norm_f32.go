@@ -4,7 +4,6 @@ import (
 	"math"
 
 	. "github.com/mmcloughlin/avo/operand"
-	"github.com/mmcloughlin/avo/reg"
 )
 
 func normsF32(f *file) {
@@ -91,9 +90,6 @@ func (file *file) sum(s isa) {
 	r.result("sum", r.folded(sum, r.VADDPS))
 	r.end()
 }
-
-// result stores a result.
-func (r *row) result(name string, x reg.VecVirtual) { r.Store(x, r.Return(name)) }
 
 func (file *file) deviations(s isa) {
 	r := file.rowFunction("deviations", "(x uintptr, n int, mean float32) (sum, squares float32)",
