@@ -178,10 +178,14 @@ func (v *value) like(w *value) bool {
 		return false
 	}
 	if v.Step.MACs > 0 || w.Step.MACs > 0 {
-		return v.Step.MACs == w.Step.MACs
+		return v.Step.MACs == w.Step.MACs && v.adds() == w.adds()
 	}
 	return kind(v) == kind(w)
 }
+
+// adds reports whether v is a product or convolution with another value added:
+// in the other form that may be two steps, of which the second is v.
+func (v *value) adds() bool { return strings.Contains(v.Step.Kernel, "-add-") }
 
 // kind is the first word of a kernel's name, without its type.
 func kind(v *value) string {
