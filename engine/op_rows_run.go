@@ -24,33 +24,18 @@ func lowerRows(c *call) (*kernel, error) {
 			return nil, err
 		}
 	}
-	k := &kernel{tier: full[0].kernel.tier}
-	var ops []string
+	blocks, need := r.memory(full)
+	k := &kernel{name: namesOf(full), tier: full[0].kernel.tier, scratch: need}
 	for _, s := range full {
 		k.tier = min(k.tier, s.kernel.tier)
-		ops = append(ops, strings.TrimSuffix(s.node.Op, "Linear"))
 	}
-	k.name = strings.Join(ops, "+")
 	for _, v := range r.body.Values {
 		if v.Const != nil {
 			k.weights += len(v.Const.Data)
 		}
 	}
-	blocks, need := r.memory(full)
-	k.scratch = need
 	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
-		b := &rowRun{rows: r, outside: map[string]*model.Tensor{}, blocks: map[string][]byte{}}
-		for name, v := range r.body.Values {
-			if v.Const != nil {
-				b.outside[name] = v.Const
-			}
-		}
-		for i, name := range r.body.Inputs {
-			b.outside[name] = in[i]
-		}
-		for i, name := range r.body.Outputs {
-			b.outside[name] = out[i]
-		}
+		b := &rowRun{rows: r, outside: r.outside(in, out), blocks: map[string][]byte{}}
 		for name, x := range blocks {
 			b.blocks[name] = scratch[x.offset : x.offset+x.bytes]
 		}
@@ -59,6 +44,33 @@ func lowerRows(c *call) (*kernel, error) {
 		return b.run
 	}
 	return k, nil
+}
+
+// namesOf returns what a plan shows: Dequantize+Add+Softmax.
+func namesOf(steps []rowStep) string {
+	var ops []string
+	for _, s := range steps {
+		ops = append(ops, strings.TrimSuffix(s.node.Op, "Linear"))
+	}
+	return strings.Join(ops, "+")
+}
+
+// outside returns the tensors that are not made block by block: constants,
+// inputs and outputs.
+func (r *rows) outside(in, out []*model.Tensor) map[string]*model.Tensor {
+	list := map[string]*model.Tensor{}
+	for name, v := range r.body.Values {
+		if v.Const != nil {
+			list[name] = v.Const
+		}
+	}
+	for i, name := range r.body.Inputs {
+		list[name] = in[i]
+	}
+	for i, name := range r.body.Outputs {
+		list[name] = out[i]
+	}
+	return list
 }
 
 // memory places the blocks of values in scratch, and returns the bytes of all

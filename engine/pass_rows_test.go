@@ -117,3 +117,27 @@ func TestRowsAreTheSame(t *testing.T) {
 		}
 	}
 }
+
+// A second run of what the passes for transformers make allocates nothing.
+func TestFusedAllocatesNothing(t *testing.T) {
+	rows := newBuild(1)
+	rows.output(rows.node("LayerNormalization", nil, rows.node("Add", nil, geluOf(rows, rows.input("x", 3, 37, 130)), rows.normal(130)), rows.normal(130)))
+	turned := newBuild(1)
+	turned.output(rotated(turned, []int{1, 5, 3, 4, 2}, []int{1, 5, 1, 4, 1}))
+	integers := newBuild(1)
+	x := integers.quantised(integers.input("x", 2, 150, 7), model.I8, 1.0/32, 3)
+	y := integers.quantised(integers.input("y", 2, 7, 300), model.I8, 1.0/32, -3)
+	integers.output(integers.quantised(integers.node("MatMul", nil, x, y), model.I8, 1.0/8, 0))
+	for name, b := range map[string]*build{
+		"rows": rows, "rotation": turned, "integers": integers, "attention": attention(3, 4), "dynamic": dynamicNet(model.U8, true, 37, 16, 70),
+	} {
+		s := compiled(t, b.Graph, Options{}).NewSession()
+		if n := testing.AllocsPerRun(3, func() {
+			if err := s.Run(); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations a run", name, n)
+		}
+	}
+}
