@@ -33,7 +33,7 @@ func (c *compiler) fallbacks(p *Program, g *model.Graph) error {
 	if !p.exact {
 		return nil
 	}
-	made, read := g.Producers(), g.Consumers()
+	made, read := insideRows(g)
 	from := func(name string) bool { return made[name] != nil && made[name].Op == "DequantizeLinear" }
 	to := func(name string) bool {
 		return slices.ContainsFunc(read[name], func(n *model.Node) bool { return n.Op == "QuantizeLinear" })
@@ -43,7 +43,8 @@ func (c *compiler) fallbacks(p *Program, g *model.Graph) error {
 		if s.kernel.alias || s.node.Op == "QuantizeLinear" || s.node.Op == "DequantizeLinear" || !strings.HasPrefix(p.precision(*s), "float") {
 			continue
 		}
-		s.fallback = s.kernel.macs > 0 || slices.ContainsFunc(s.node.In, from) && slices.ContainsFunc(s.node.Out, to)
+		between := func(n *model.Node) bool { return slices.ContainsFunc(n.In, from) && slices.ContainsFunc(n.Out, to) }
+		s.fallback = s.kernel.macs > 0 || slices.ContainsFunc(operatorsOf(s.node), between)
 	}
 	if !c.options.RequireInt8 {
 		return nil
@@ -58,6 +59,24 @@ func (c *compiler) fallbacks(p *Program, g *model.Graph) error {
 		return refused
 	}
 	return nil
+}
+
+// operatorsOf returns the operators of a dunlin.Rows, or n itself.
+func operatorsOf(n *model.Node) []*model.Node {
+	if body, ok := n.Attrs[bodyAttr].(*model.Graph); ok && n.Op == "dunlin.Rows" {
+		return body.Nodes
+	}
+	return []*model.Node{n}
+}
+
+// insideRows returns what makes each value of g and what reads it, where
+// operators of a dunlin.Rows count as g's own.
+func insideRows(g *model.Graph) (made map[string]*model.Node, read map[string][]*model.Node) {
+	flat := &model.Graph{}
+	for _, n := range g.Nodes {
+		flat.Nodes = append(flat.Nodes, operatorsOf(n)...)
+	}
+	return flat.Producers(), flat.Consumers()
 }
 
 // why returns the reason for which step s computes in float, "" where it does

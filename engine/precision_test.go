@@ -50,6 +50,26 @@ func TestRequireInt8(t *testing.T) {
 	}
 }
 
+// Operators that run on rows are float, though int8 comes in and goes out, and
+// say why; alone between integers they are a fallback.
+func TestRowsAreFloat(t *testing.T) {
+	b := newBuild(1)
+	x := b.quantised(b.input("x", 4, 8), model.I8, 1.0/64, 3)
+	b.output(b.quantised(b.node("Softmax", nil, x), model.I8, 1.0/256, -128))
+	found := false
+	for _, s := range compiled(t, b.Graph, Options{}).Steps() {
+		if strings.Contains(s.Kernel, "Softmax") {
+			found = true
+			if s.Precision != "float32" || s.Why == "" || !s.Fallback {
+				t.Errorf("%+v", s)
+			}
+		}
+	}
+	if !found {
+		t.Error("there is no such step")
+	}
+}
+
 // Each step that computes in float says why.
 func TestEveryFloatStepSaysWhy(t *testing.T) {
 	for name, g := range map[string]*model.Graph{"float": floatNet(1), "int8": integerNet(1, model.U8)} {

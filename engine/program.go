@@ -115,9 +115,13 @@ func (s step) first() int {
 }
 
 // precision names the type that a step computes in: that of its first input,
-// but for the borders between float and integers, where it is the integer.
+// but for the borders between float and integers, where it is the integer. What
+// runs on rows is float between such borders of its own.
 func (p *Program) precision(s step) string {
 	out := p.slots[s.first()].dtype
+	if s.node.Op == "dunlin.Rows" {
+		return model.F32.String()
+	}
 	if s.in == nil || s.in[0] < 0 {
 		return out.String()
 	}
