@@ -111,6 +111,10 @@ func lowerReduce(c *call) (*kernel, error) {
 		k.scratch = n * t.Size()
 	}
 	op := reductions[c.node.Op]
+	extreme, ok := extremes[c.node.Op]
+	if ok && t == model.F32 && x.n > 0 {
+		return lowerExtremes(c, k, x, extreme), nil
+	}
 	switch t {
 	case model.F32:
 		k.bind = reduceFloat[float32](x, op)
@@ -125,6 +129,26 @@ func lowerReduce(c *call) (*kernel, error) {
 			reduceInt[int32](x, op), reduceInt[uint32](x, op), reduceInt[int64](x, op), reduceInt[uint64](x, op))
 	}
 	return k, nil
+}
+
+// extremes are the reductions whose order makes no difference.
+var extremes = map[string]kernels.OpF32{"ReduceMax": kernels.OpMax, "ReduceMin": kernels.OpMin}
+
+func lowerExtremes(c *call, k *kernel, x columns, op kernels.OpF32) *kernel {
+	tier, f := kernels.ExtremesF32(c.target, op)
+	moved := align(k.scratch)
+	k.tier, k.scratch = tier, moved+4*kernels.ExtremesBlock
+	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
+		from, move := source(x, in[0], scratch)
+		a, y := from.F32(), out[0].F32()
+		acc := (&model.Tensor{Type: model.F32, Shape: model.Shape{kernels.ExtremesBlock}, Data: scratch[moved:]}).F32()
+		return func() error {
+			move()
+			f(y, a, acc, x.outer, x.n, x.inner)
+			return nil
+		}
+	}
+	return k
 }
 
 // source returns what a reduction reads: the tensor, or the scratch that move

@@ -246,9 +246,32 @@ func lowerClip(c *call) (*kernel, error) {
 		k.tier, k.bind = tier, floats(func(out, in []float32, _ []byte) { f(out, in) })
 		return k, nil
 	}
+	if c.in[0].Type == model.F32 {
+		tier, f := kernels.ClipF32(c.target)
+		k.tier, k.bind = tier, clipBetween(f)
+		return k, nil
+	}
 	k.bind = byNumber(c.in[0].Type, clip[float32], clip[float64], clip[int8], clip[uint8], clip[int16], clip[uint16], clip[int32], clip[uint32],
 		clip[int64], clip[uint64])
 	return k, nil
+}
+
+// clipBetween is clip for float32, whose bounds are computed.
+func clipBetween(f func(dst, src []float32, bounds kernels.Clamp)) binder {
+	return func(in, out []*model.Tensor, _ []byte) func() error {
+		x, y := in[0].F32(), out[0].F32()
+		return func() error {
+			b := kernels.NoClamp
+			if len(in) > 1 && in[1] != nil {
+				b.Min = in[1].F32()[0]
+			}
+			if len(in) > 2 && in[2] != nil {
+				b.Max = in[2].F32()[0]
+			}
+			f(y, x, b)
+			return nil
+		}
+	}
 }
 
 // clip is min(max(x, low), high): where low is above high, it is high.

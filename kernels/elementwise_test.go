@@ -358,6 +358,34 @@ func TestCopyRows(t *testing.T) {
 	})
 }
 
+func TestChoose(t *testing.T) {
+	r := seeded(13)
+	for n := 1; n < 40; n++ {
+		for _, index := range [][]int32{{0}, {int32(n - 1), 0, int32(n / 2)}, every(0, n), every(1, n)} {
+			in, out := guard.Of[uint32](t, 3*n, true), guard.Of[uint32](t, 3*len(index), true)
+			for i := range in {
+				in[i] = r.Uint32()
+			}
+			var want []uint32
+			for row := range 3 {
+				for _, k := range index {
+					want = append(want, in[row*n+int(k)])
+				}
+			}
+			Choose(out, in, index, 3, n)
+			same(t, fmt.Sprint(n, index), out, want)
+		}
+	}
+}
+
+// every returns each second number from first on below n.
+func every(first, n int) (list []int32) {
+	for i := first; i < n; i += 2 {
+		list = append(list, int32(i))
+	}
+	return list
+}
+
 // Slices of all kinds: parts and all of an axis, backwards, single elements.
 func TestSlice(t *testing.T) {
 	_, rows := CopyRows(Target{Tier: hostTiers()[len(hostTiers())-1]})

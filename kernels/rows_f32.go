@@ -111,11 +111,58 @@ func UnaryF32(t Target, op OpF32, p, q float32) (Tier, Unary) {
 	}
 }
 
+// ClipF32 returns Clip with bounds that a run knows, and the tier that computes
+// it.
+func ClipF32(t Target) (Tier, func(dst, src []float32, bounds Clamp)) {
+	v := pick(t, rowsF32Variants)
+	return v.tier, func(dst, src []float32, c Clamp) {
+		v.run(OpClip, rowsF32{out: dst[:len(src)], a: src, rows: 1, n: len(src), step: len(src), aEach: 1, p: c.Min, q: c.Max})
+	}
+}
+
+// ExtremesF32 returns ReduceMax, or ReduceMin, of in [outer, n, inner] to out
+// [outer, inner], n not 0, and the tier that computes it. The order in which
+// numbers are compared makes no difference. scratch holds
+// ExtremesBlock values.
+func ExtremesF32(t Target, op OpF32) (Tier, func(out, in, scratch []float32, outer, n, inner int)) {
+	v := pick(t, rowsF32Variants)
+	fold := func(acc, x []float32) {
+		v.run(op, rowsF32{out: acc[:len(x)], a: acc[:len(x)], b: x, rows: 1, n: len(x), step: len(x), aEach: 1, bEach: 1})
+	}
+	return v.tier, func(out, in, scratch []float32, outer, n, inner int) {
+		for o := range outer {
+			x := in[o*n*inner:][:n*inner]
+			if inner != 1 || n == 1 {
+				acc := out[o*inner:][:inner]
+				copy(acc, x)
+				for k := 1; k < n; k++ {
+					fold(acc, x[k*inner:][:inner])
+				}
+				continue
+			}
+			acc := scratch[:min(n, ExtremesBlock)]
+			copy(acc, x)
+			for at := len(acc); at < n; at += len(acc) {
+				fold(acc, x[at:min(at+len(acc), n)])
+			}
+			for len(acc) > 1 {
+				half := (len(acc) + 1) / 2
+				fold(acc, acc[half:])
+				acc = acc[:half]
+			}
+			out[o] = acc[0]
+		}
+	}
+}
+
+// ExtremesBlock is how many values of scratch ExtremesF32 needs.
+const ExtremesBlock = 1024
+
 // LeakyReluF32 returns LeakyRelu as t computes it, and the tier that does.
 func LeakyReluF32(t Target, alpha float32) (Tier, Unary) {
 	v, slope := pick(t, rowsF32Variants), []float32{alpha}
 	return v.tier, func(dst, src []float32) {
-		v.run(OpPrelu, rowsF32{out: dst[:len(src)], a: src, b: slope, rows: 1, n: len(src), aEach: 1})
+		v.run(OpPrelu, rowsF32{out: dst[:len(src)], a: src, b: slope, rows: 1, n: len(src), step: len(src), aEach: 1})
 	}
 }
 

@@ -119,3 +119,36 @@ func TestMinMaxF32(t *testing.T) {
 		sameBits(t, "max", out, []float32{0, 0, nan, nan, nan, 3})
 	})
 }
+
+func TestExtremesF32(t *testing.T) {
+	forVariants(t, rowsF32Variants, func(t *testing.T, target Target) {
+		scratch := guard.Of[float32](t, ExtremesBlock, true)
+		for i, s := range [][3]int{{3, 1, 1}, {2, 5, 1}, {1, 1023, 1}, {1, 1024, 1}, {2, 1025, 1}, {1, 5000, 1}, {2, 3, 7}, {1, 9, 40}, {0, 3, 1}, {1, 4, 0}} {
+			r := seeded(uint64(i))
+			for _, op := range []OpF32{OpMax, OpMin} {
+				in, out, want := randomF32(t, r, s[0]*s[1]*s[2], i%2 == 0), guard.Of[float32](t, s[0]*s[2], true), make([]float32, s[0]*s[2])
+				if len(in) > 20 {
+					in[17] = float32(math.NaN())
+				}
+				reduce := map[OpF32]ReduceOp{OpMax: ReduceMax, OpMin: ReduceMin}[op]
+				ReduceFloat(reduce, want, in, s[0], s[1], s[2])
+				_, f := ExtremesF32(target, op)
+				f(out, in, scratch, s[0], s[1], s[2])
+				sameBits(t, fmt.Sprint(op, s), out, want)
+			}
+		}
+	})
+}
+
+func TestClipF32(t *testing.T) {
+	forVariants(t, rowsF32Variants, func(t *testing.T, target Target) {
+		r := seeded(1)
+		in, out, want := oddF32(t, r, 100, true), guard.Of[float32](t, 100, true), make([]float32, 100)
+		_, f := ClipF32(target)
+		for _, c := range []Clamp{NoClamp, {-1, 2}, {3, 1}, {float32(math.NaN()), 1}} {
+			f(out, in, c)
+			c.Clip(want, in)
+			sameBits(t, fmt.Sprint(c), out, want)
+		}
+	})
+}
