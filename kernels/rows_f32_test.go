@@ -68,8 +68,17 @@ func testUnaryF32(t *testing.T, target Target, op OpF32, n int) {
 // testBinaryF32 runs rows of n values that walk and repeat in all ways.
 func testBinaryF32(t *testing.T, target Target, op OpF32, n int) {
 	for i, s := range [][2][]int{
-		{{n}, {n}}, {{n}, {1}}, {{1}, {n}}, {{5, n}, {n}}, {{n}, {5, n}}, {{5, n}, {5, 1}}, {{5, 1}, {5, n}}, {{1, n}, {5, 1}},
-		{{2, 3, n}, {2, 1, n}}, {{2, 1, 2, n}, {3, 1, 1}}, {{1}, {1}},
+		{{n}, {n}},
+		{{n}, {1}},
+		{{1}, {n}},
+		{{5, n}, {n}},
+		{{n}, {5, n}},
+		{{5, n}, {5, 1}},
+		{{5, 1}, {5, n}},
+		{{1, n}, {5, 1}},
+		{{2, 3, n}, {2, 1, n}},
+		{{2, 1, 2, n}, {3, 1, 1}},
+		{{1}, {1}},
 	} {
 		w, err := NewBroadcast(s[0], s[1])
 		if err != nil {
