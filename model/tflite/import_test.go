@@ -101,6 +101,23 @@ func TestUnsupportedListsAll(t *testing.T) {
 	}
 }
 
+// A BATCH_TO_SPACE_ND looks at what its convolution reads, which may be a
+// tensor that is refused. Found by FuzzImport.
+func TestDilatedOfRefused(t *testing.T) {
+	n := newNet()
+	x := n.floats("x", make([]float32, 32), 1, 4, 4, 2)
+	n.tensors[x][6] = tab{} // sparse
+	pads := n.constant("e", model.Of(model.I32, make([]int32, 4), 2, 2))
+	block := n.list("k", 2, 2)
+	y := n.op("SPACE_TO_BATCH_ND", nil, []int32{x, block, pads}, n.tensor("s", model.F32, 4, 2, 2, 2))
+	y = n.op("CONV_2D", conv(1, 1, 1), []int32{x, n.floats("w", make([]float32, 4), 2, 1, 1, 2)}, n.tensor("c", model.F32, 1, 4, 4, 2))
+	n.op("BATCH_TO_SPACE_ND", nil, []int32{y, block, pads})
+	var lacks *UnsupportedError
+	if _, err := Import(n.bytes()); !errors.As(err, &lacks) || len(lacks.Operators) != 3 {
+		t.Error(err)
+	}
+}
+
 // A file that is damaged, or says what cannot be, is refused with a reason.
 func TestMalformed(t *testing.T) {
 	for name, c := range map[string]struct {

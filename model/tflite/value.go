@@ -60,9 +60,10 @@ func (v *value) there(lay layout) bool {
 	return v.raw != nil || v.plain[lay] != "" || v.whole[lay] != ""
 }
 
-// value returns what tensor i is.
+// value returns what tensor i is. After an error its shape is what it was
+// before: what has looked at it once may go on with that.
 func (l *lowering) value(i int) *value {
-	if i < 0 || l.err != nil {
+	if i < 0 {
 		if l.err == nil {
 			l.err = l.now.bad("an input is left out")
 		}
@@ -73,6 +74,7 @@ func (l *lowering) value(i int) *value {
 	}
 	x := &l.f.tensors[i]
 	switch {
+	case l.err != nil:
 	case x.dtype() == 0:
 		l.err = refuse("%s is of type %s", l.part(i), x.kindName())
 	case x.sparse:
