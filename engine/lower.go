@@ -78,6 +78,7 @@ type lowering struct {
 	slots   map[string]int // by value name
 	buffers []*buffer
 	weights int
+	reads   map[string]int // how often each value is read, once it is asked for
 }
 
 // bytes returns the size of a value. Beyond what the machine may use it
@@ -126,6 +127,31 @@ var packs = map[string]bool{
 	"Gemm": true, "dunlin.Gemm": true, "dunlin.QGemm": true, "MatMul": true, "MatMulInteger": true,
 }
 
+// packed drops a constant whose one reader has packed it, so that it need not
+// live until the others have packed theirs.
+func (l *lowering) packed(name string) {
+	if l.reads == nil {
+		l.reads = map[string]int{}
+		for _, n := range l.g.Nodes {
+			for _, in := range n.In {
+				l.reads[in]++
+			}
+			for _, sub := range subgraphs(n) {
+				for _, in := range inputsOf(sub) {
+					l.reads[in]++
+				}
+			}
+		}
+		for _, out := range l.g.Outputs {
+			l.reads[out]++
+		}
+	}
+	if l.reads[name] == 1 {
+		v := l.g.Value(name)
+		l.g.Values[name] = &model.Value{Type: v.Type, Shape: v.Shape}
+	}
+}
+
 // node adds a step for n.
 func (l *lowering) node(n *model.Node) error {
 	call, err := l.c.inferNode(l.g, n)
@@ -153,6 +179,7 @@ func (l *lowering) node(n *model.Node) error {
 	for i, name := range n.In {
 		if i == 1 && k.weights > 0 && !call.wide && packs[n.Op] && call.constant(1) != nil {
 			s.in = append(s.in, -1)
+			l.packed(name)
 			continue
 		}
 		s.in = append(s.in, l.use(name, at))

@@ -58,16 +58,37 @@ func TestSize(t *testing.T) {
 	t.Logf("dunlin-agent idle with a model: %.1f MB resident", float64(kib)/1024)
 }
 
-// TestSizeOfModelRun measures a process that reads an int8 model and answers.
+// anyPicture is preprocessing for MobileNetV2. What is measured does not
+// depend on what the pictures show.
+const anyPicture = `[[input]]
+kind = "picture"
+color = "rgb"
+width = 224
+height = 224
+layout = "nchw"
+scale = 0.0078125
+`
+
+// TestSizeOfModelRun measures a process that opens a packed int8 model and
+// answers.
 func TestSizeOfModelRun(t *testing.T) {
-	file := shared.Dir(t, "models", "onnx", "mobilenet-v2-1.0-224-qdq-uint8.onnx")
-	dunlin := filepath.Join(t.TempDir(), "dunlin")
+	file := shared.Dir(t, "models", "onnx", "mobilenet-v2-1.0-224-dequant.onnx")
+	dir := t.TempDir()
+	dunlin, prep, packed := filepath.Join(dir, "dunlin"), filepath.Join(dir, "prep.toml"), filepath.Join(dir, "packed")
+	if err := os.WriteFile(prep, []byte(anyPicture), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dunlin, "dunlin/cmd/dunlin")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	text, err := exec.Command(dunlin, "model", "bench", "--threads", "1", "--seconds", "0.01", "--json", file).Output()
+	pictures := filepath.Join("..", "..", "examples", "garments", "calibration")
+	compress := exec.Command(dunlin, "model", "compress", file, "--calibrate", pictures, "--samples", "2", "--exam", "1", "--prep", prep, "-o", packed)
+	if text, err := compress.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	text, err := exec.Command(dunlin, "model", "bench", "--threads", "1", "--seconds", "0.01", "--json", packed).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
