@@ -5,8 +5,9 @@ package kernels
 import "unsafe"
 
 // A product is cut into tiles of up to 6 rows by up to 4 registers of columns
-// (tile_int8_amd64.s, tile_f32_amd64.s). A tile finds its rows in a list of
-// addresses, its weights in one panel, and writes its part of the result.
+// (tile_int8_amd64.s), or of other sizes where it is of floats: see
+// tile_f32_native.go. A tile finds its rows in a list of addresses, its weights
+// in one panel, and writes its part of the result.
 
 // tileRows are the heights of tiles; a tier may lack functions for the higher.
 var tileRows = [...]int{6, 4, 2, 1}
