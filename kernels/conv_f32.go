@@ -17,6 +17,7 @@ type ConvF32 struct {
 	groups  []panelsF32
 	win     window
 	pad     []float32 // C/Groups zeros: what taps outside the picture read
+	first   int       // output channel with which out begins, where this is a part
 	variant variant[convF32Tier]
 }
 
@@ -25,6 +26,7 @@ type convF32Tier struct {
 	layout  layoutF32
 	scratch func(c *ConvF32) int // nil: none
 	run     func(c *ConvF32, out, in []float32, scratch []byte)
+	rows    func(c *ConvF32) int // computed at once, where the order of sums depends on it; nil: it does not
 }
 
 // convF32Variants is the table of ConvF32.
@@ -83,7 +85,7 @@ func (c *ConvF32) Scratch() int {
 
 // Run writes the convolution of in to out.
 func (c *ConvF32) Run(out, in []float32, scratch []byte) {
-	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], scratch)
+	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC-c.first], in[:c.N*c.H*c.W*c.C], scratch)
 }
 
 // convF32Generic is the definition of ConvF32. Two output pixels of a row are

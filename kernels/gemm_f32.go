@@ -66,6 +66,7 @@ type panelsF32 struct {
 	w, bias  []float32 // bias for a multiple of lanes channels
 	half     []uint16  // instead of w, where the layout has them so
 	n, depth int
+	ld       int // elements from one row of a product's result to the next: n, or more where this is a part
 	segments int // runs of the depth that lie side by side in the input
 	clamp    Clamp
 }
@@ -116,7 +117,7 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 	if w.Bias != nil && len(w.Bias) != n {
 		return panelsF32{}, fmt.Errorf("%d biases for %d channels", len(w.Bias), n)
 	}
-	p := panelsF32{layoutF32: l, n: n, depth: depth, clamp: w.Clamp, bias: make([]float32, roundUp(n, l.lanes))}
+	p := panelsF32{layoutF32: l, n: n, ld: n, depth: depth, clamp: w.Clamp, bias: make([]float32, roundUp(n, l.lanes))}
 	copy(p.bias, w.Bias)
 	switch {
 	case w.Half == nil:
@@ -164,7 +165,7 @@ func (g *GEMMF32) Scratch() int {
 
 // Run writes the product of a [m, K] to out [m, N].
 func (g *GEMMF32) Run(out, a []float32, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, out[:m*g.N], a[:m*g.K], m, scratch)
+	g.variant.run.run(&g.weights, out[:max(0, (m-1)*g.weights.ld+g.N)], a[:m*g.K], m, scratch)
 }
 
 // gemmF32Generic is the definition of GEMMF32.
@@ -178,7 +179,7 @@ func gemmF32Generic(p *panelsF32, out, a []float32, m int, _ []byte) {
 			var acc [rowTile][panel]float32
 			p.start(&acc, j)
 			dotF32(&acc, a0, a1, p.w[j*k:(j+panel)*k])
-			p.store(out, &acc, i*p.n+j, p.n, j, rows)
+			p.store(out, &acc, i*p.ld+j, p.ld, j, rows)
 		}
 	}
 }

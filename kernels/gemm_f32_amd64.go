@@ -44,7 +44,7 @@ func (v *tileF32) runGEMM(p *panelsF32, out, a []float32, m int, scratch []byte)
 			list[k] = at
 			at += uintptr(4 * p.depth)
 		}
-		v.panels(t, p, addressOf(out)+uintptr(4*i*p.n), p.n, list[:rows])
+		v.panels(t, p, addressOf(out)+uintptr(4*i*p.ld), p.ld, list[:rows])
 	}
 	runtime.KeepAlive(scratch)
 	runtime.KeepAlive(a)
