@@ -23,6 +23,7 @@ type step struct {
 	kernel  *kernel
 	in, out []int // slot numbers, -1 for an input left out or an output nobody wants
 	scratch *buffer
+	parts   []part // nil: in one piece
 }
 
 // lower makes a kernel of each node, and plans the memory. The nodes that no
@@ -58,6 +59,7 @@ func (c *compiler) lower(g *model.Graph) (*Program, error) {
 	if err := l.outputs(); err != nil {
 		return nil, err
 	}
+	l.cut()
 	if err := l.plan(); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ type lowering struct {
 	p       *Program
 	slots   map[string]int // by value name
 	buffers []*buffer
+	calls   []*call // of the steps
 	weights int
 }
 
@@ -134,6 +137,7 @@ func (l *lowering) node(n *model.Node) error {
 		return err
 	}
 	l.weights += k.weights
+	l.calls = append(l.calls, call)
 	at := len(l.p.steps)
 	s := step{node: n, kernel: k}
 	for _, name := range n.In {
@@ -237,7 +241,7 @@ func (l *lowering) plan() error {
 // copyKernel returns a kernel that copies its input's bytes.
 func copyKernel(k *kernel) *kernel {
 	c := *k
-	c.alias = false
+	c.alias, c.cutters = false, nil
 	c.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		dst, src := out[0].Data, in[0].Data
 		return func() error { copy(dst, src); return nil }

@@ -128,16 +128,12 @@ func lowerConv(c *call) (*kernel, error) {
 	if bias != nil {
 		weights.Bias = bias.F32()
 	}
-	macs := convMACs(g)
 	if g.Depthwise() {
 		d, err := kernels.PackDepthwiseF32(c.target, g, weights)
 		if err != nil {
 			return nil, err
 		}
-		return &kernel{
-			name: "depthwise-f32", tier: d.Tier(), macs: macs, weights: d.Bytes(), scratch: d.Scratch(),
-			bind: floats(d.Run),
-		}, nil
+		return depthwiseF32Kernel(d), nil
 	}
 	weights.W = tapsFirst(weights.W, w.Shape)
 	if g.Pointwise() {
@@ -151,9 +147,7 @@ func lowerConv(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kernel{
-		name: "conv-f32", tier: v.Tier(), macs: macs, weights: v.Bytes(), scratch: v.Scratch(), bind: floats(v.Run),
-	}, nil
+	return convF32Kernel(v), nil
 }
 
 // floats binds a kernel of one float input and one float output.
@@ -237,10 +231,7 @@ func lowerQConv(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &kernel{
-			name: "depthwise-int8", tier: d.Tier(), macs: convMACs(g), weights: d.Bytes(), scratch: d.Scratch(),
-			bind: int8s(d.Run),
-		}, nil
+		return depthwiseInt8Kernel(d), nil
 	}
 	w.W = tapsFirst(w.W, c.shape(1))
 	if g.Pointwise() {
@@ -254,10 +245,7 @@ func lowerQConv(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kernel{
-		name: "conv-int8", tier: v.Tier(), macs: convMACs(g), weights: v.Bytes(), scratch: v.Scratch(),
-		bind: int8s(v.Run),
-	}, nil
+	return convInt8Kernel(v), nil
 }
 
 // quantWeights reads the constants of dunlin.QConv and dunlin.QGemm for n

@@ -167,20 +167,6 @@ func transposed[T any](w []T, rows, cols int) []T {
 	return out
 }
 
-func gemmF32Kernel(name string, g *kernels.GEMMF32, m int) *kernel {
-	return &kernel{
-		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
-		bind: floats(func(out, in []float32, scratch []byte) { g.Run(out, in, m, scratch) }),
-	}
-}
-
-func gemmInt8Kernel(name string, g *kernels.GEMMInt8, m int) *kernel {
-	return &kernel{
-		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
-		bind: int8s(func(out, in []int8, scratch []byte) { g.Run(out, in, m, scratch) }),
-	}
-}
-
 // inferQGemm is that of dunlin.QGemm: rows of x [..., K] with w int8 [N, K].
 // Inputs and attributes are those of dunlin.QConv. The result is int8, or
 // float32 where there is no y_scale.
@@ -210,11 +196,5 @@ func lowerQGemm(c *call) (*kernel, error) {
 	if w.Out.Scale != nil {
 		return gemmInt8Kernel("gemm-int8", g, rows), nil
 	}
-	scale := floatScales(c, n)
-	kern := gemmInt8Kernel("gemm-int8", g, rows)
-	kern.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
-		x, y := in[0].I8(), out[0].F32()
-		return func() error { g.RunF32(y, x, rows, scale, scratch); return nil }
-	}
-	return kern, nil
+	return gemmInt8Floats("gemm-int8", g, rows, floatScales(c, n)), nil
 }

@@ -187,9 +187,7 @@ func lowerTranspose(c *call) (*kernel, error) {
 	if !t.Moves() {
 		return lowerAlias(c)
 	}
-	k := named("transpose")
-	k.bind = moves(t.Run)
-	return k, nil
+	return transposeKernel(t), nil
 }
 
 // moves binds a kernel that moves the bytes of its first input.
