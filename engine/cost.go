@@ -55,7 +55,7 @@ func nanos(c *call, k *kernel) float64 {
 	if len(c.in) > 0 && c.in[0] != nil && (c.in[0].Type == model.I8 || c.in[0].Type == model.U8) {
 		products = r.int8s
 	}
-	bytes := 0
+	bytes := k.weights
 	for _, list := range [][]*model.Value{c.in, c.out} {
 		for _, v := range list {
 			if v != nil && v.Const == nil {
