@@ -20,8 +20,22 @@ func inStrips(units, step int, strip func(from, to int) (k *kernel, in, out int)
 // of the input.
 func inColumns(units, step int, columns func(from, to int) *kernel) cutter {
 	return cutter{units, step, func(from, to int) (part, error) {
-		return part{kernel: columns(from, to), out: []span{{from: from}}}, nil
+		return part{kernel: columns(from, to), in: []span{{}}, out: []span{{from: from}}}, nil
 	}}
+}
+
+// adding is c for a kernel that adds input 3, where add is set, to its output.
+func (c cutter) adding(add bool) cutter {
+	if !add {
+		return c
+	}
+	alone := c.part
+	c.part = func(from, to int) (part, error) {
+		p, err := alone(from, to)
+		p.in = []span{p.in[0], {}, {}, p.out[0]}
+		return p, err
+	}
+	return c
 }
 
 // byWeights orders two cutters: rows read all weights in each part, columns
@@ -37,15 +51,24 @@ func byWeights(weights, inputs int, rows, columns cutter) []cutter {
 	return []cutter{rows, columns}
 }
 
-func convF32Kernel(v *kernels.ConvF32) *kernel {
+// sumF32 names and binds a float kernel, which adds input 3 where add is set.
+func sumF32(name string, add bool, run func(out, in []float32, scratch []byte), runAdd func(out, in, more []float32, scratch []byte)) (string, binder) {
+	if add {
+		return name + "-add-f32", addingFloats(runAdd)
+	}
+	return name + "-f32", floats(run)
+}
+
+func convF32Kernel(v *kernels.ConvF32, add bool) *kernel {
 	g := &v.Geometry
-	k := &kernel{name: "conv-f32", tier: v.Tier(), macs: convMACs(*g), weights: v.Bytes(), scratch: v.Scratch(), bind: floats(v.Run)}
+	k := &kernel{tier: v.Tier(), macs: convMACs(*g), weights: v.Bytes(), scratch: v.Scratch()}
+	k.name, k.bind = sumF32("conv", add, v.Run, v.RunAdd)
 	k.cutters = byWeights(g.OC*g.KH*g.KW, g.N*g.H*g.W,
 		inStrips(v.Strips(), v.Step(), func(from, to int) (*kernel, int, int) {
 			p, in, out := v.Strip(from, to)
-			return convF32Kernel(p), in, out
-		}),
-		inColumns(g.OC, v.Panel(), func(from, to int) *kernel { return convF32Kernel(v.Columns(from, to)) }))
+			return convF32Kernel(p, add), in, out
+		}).adding(add),
+		inColumns(g.OC, v.Panel(), func(from, to int) *kernel { return convF32Kernel(v.Columns(from, to), add) }).adding(add))
 	return k
 }
 
@@ -83,21 +106,23 @@ func depthwiseInt8Kernel(d *kernels.DepthwiseInt8) *kernel {
 	return k
 }
 
-func gemmF32Kernel(name string, g *kernels.GEMMF32, m int) *kernel {
-	k := &kernel{
-		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
-		bind: floats(func(out, in []float32, scratch []byte) { g.Run(out, in, m, scratch) }),
-	}
+func gemmF32Kernel(name string, g *kernels.GEMMF32, m int, add bool) *kernel {
+	k := &kernel{tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch()}
+	k.name, k.bind = sumF32(name, add,
+		func(out, in []float32, scratch []byte) { g.Run(out, in, m, scratch) },
+		func(out, in, more []float32, scratch []byte) { g.RunAdd(out, in, more, m, scratch) })
 	k.cutters = byWeights(g.N, m,
-		inStrips(m, kernels.Rows, func(from, to int) (*kernel, int, int) { return gemmF32Kernel(name, g, to-from), from * g.K, from * g.N }),
-		inColumns(g.N, g.Panel(), func(from, to int) *kernel { return gemmF32Kernel(name, g.Columns(from, to), m) }))
+		inStrips(m, g.Step(m), func(from, to int) (*kernel, int, int) {
+			return gemmF32Kernel(name, g, to-from, add), from * g.K, from * g.N
+		}).adding(add),
+		inColumns(g.N, g.Panel(), func(from, to int) *kernel { return gemmF32Kernel(name, g.Columns(from, to), m, add) }).adding(add))
 	return k
 }
 
 func gemmInt8Kernel(name string, g *kernels.GEMMInt8, m int) *kernel {
 	k := gemmInt8(name, g, m, int8s(func(out, in []int8, scratch []byte) { g.Run(out, in, m, scratch) }))
 	k.cutters = byWeights(g.N, m,
-		inStrips(m, kernels.Rows, func(from, to int) (*kernel, int, int) {
+		inStrips(m, g.Step(), func(from, to int) (*kernel, int, int) {
 			return gemmInt8Kernel(name, g, to-from), from * g.K, from * g.N
 		}),
 		inColumns(g.N, g.Panel(), func(from, to int) *kernel { return gemmInt8Kernel(name, g.Columns(from, to), m) }))
@@ -111,7 +136,7 @@ func gemmInt8Floats(name string, g *kernels.GEMMInt8, m int, scale []float32) *k
 		return func() error { g.RunF32(y, x, m, scale, scratch); return nil }
 	})
 	k.cutters = byWeights(g.N, m,
-		inStrips(m, kernels.Rows, func(from, to int) (*kernel, int, int) {
+		inStrips(m, g.Step(), func(from, to int) (*kernel, int, int) {
 			return gemmInt8Floats(name, g, to-from, scale), from * g.K, from * g.N
 		}),
 		inColumns(g.N, g.Panel(), func(from, to int) *kernel { return gemmInt8Floats(name, g.Columns(from, to), m, scale[from:]) }))
@@ -126,10 +151,10 @@ func gemmInt8(name string, g *kernels.GEMMInt8, m int, bind binder) *kernel {
 
 // maxPoolKernel is that of a pool of int8 or float32.
 func maxPoolKernel(p *kernels.MaxPool, t model.DType) *kernel {
-	k := named("maxpool-f32")
+	k := &kernel{name: "maxpool-f32", tier: p.Tier()}
 	k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
 	if t == model.I8 {
-		k.name, k.tier = "maxpool-int8", p.Tier()
+		k.name = "maxpool-int8"
 		k.bind = int8s(func(out, in []int8, _ []byte) { p.Int8(out, in) })
 	}
 	k.cutters = []cutter{inStrips(p.Strips(), 1, func(from, to int) (*kernel, int, int) {
@@ -141,10 +166,10 @@ func maxPoolKernel(p *kernels.MaxPool, t model.DType) *kernel {
 
 // averagePoolKernel is that of a pool of int8 or float32.
 func averagePoolKernel(p *kernels.AveragePool, t model.DType) *kernel {
-	k := named("averagepool-f32")
+	k := &kernel{name: "averagepool-f32", tier: p.Tier()}
 	k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
 	if t == model.I8 {
-		k.name, k.tier, k.scratch, k.bind = "averagepool-int8", p.Tier(), p.Scratch(), int8s(p.Int8)
+		k.name, k.scratch, k.bind = "averagepool-int8", p.Scratch(), int8s(p.Int8)
 	}
 	k.cutters = []cutter{inStrips(p.Strips(), 1, func(from, to int) (*kernel, int, int) {
 		s, in, out := p.Strip(from, to)
@@ -154,8 +179,7 @@ func averagePoolKernel(p *kernels.AveragePool, t model.DType) *kernel {
 }
 
 func transposeKernel(t *kernels.Transpose) *kernel {
-	k := named("transpose")
-	k.bind = moves(t.Run)
+	k := &kernel{name: "transpose", tier: t.Tier(), bind: moves(t.Run)}
 	k.cutters = []cutter{inStrips(t.Strips(), 1, func(from, to int) (*kernel, int, int) {
 		s, in, out := t.Strip(from, to)
 		return transposeKernel(s), in, out

@@ -144,14 +144,38 @@ func lowerBinary(c *call) (*kernel, error) {
 	return nil, notYet(fmt.Sprintf("%s of %v", c.node.Op, c.in[0].Type))
 }
 
+// rowOps are the operators that have loops over float32.
+var rowOps = map[string]kernels.OpF32{
+	"Add": kernels.OpAdd, "Sub": kernels.OpSub, "Mul": kernels.OpMul, "Div": kernels.OpDiv, "PRelu": kernels.OpPrelu,
+	"Max": kernels.OpMax, "Min": kernels.OpMin, "Sum": kernels.OpAdd, "Mean": kernels.OpAdd,
+}
+
+// rowsAsGo returns f over a broadcast; rowsF32 an operation of float32 as c's
+// target computes it.
+func rowsAsGo[T real](f kernels.Binary[T]) func(w *kernels.Broadcast) func(out, a, b []T) {
+	return func(w *kernels.Broadcast) func(out, a, b []T) {
+		return func(out, a, b []T) { kernels.Elementwise(w, f, out, a, b) }
+	}
+}
+
+func rowsF32(c *call, k *kernel, op kernels.OpF32) func(w *kernels.Broadcast) func(out, a, b []float32) {
+	return func(w *kernels.Broadcast) (f func(out, a, b []float32)) {
+		k.tier, f = kernels.BinaryF32(c.target, op, w)
+		return f
+	}
+}
+
 func arithmetic[T real](c *call) (*kernel, error) {
 	k := named(c.node.Op + "-" + c.in[0].Type.String())
+	if op, ok := rowOps[c.node.Op]; ok && c.in[0].Type == model.F32 {
+		return foldRows(c, k, rowsF32(c, k, op))
+	}
 	rows := map[string]kernels.Binary[T]{
 		"Add": kernels.Add[T], "Sub": kernels.Sub[T], "Mul": kernels.Mul[T], "Div": kernels.Div[T],
 		"Max": kernels.Max[T], "Min": kernels.Min[T], "Sum": kernels.Add[T], "Mean": kernels.Add[T],
 	}
 	if f := rows[c.node.Op]; f != nil {
-		return foldRows(c, k, f)
+		return foldRows(c, k, rowsAsGo(f))
 	}
 	w, err := kernels.NewBroadcast(c.shape(0), c.shape(1))
 	if err != nil {
@@ -175,10 +199,10 @@ func arithmetic[T real](c *call) (*kernel, error) {
 	return k, nil
 }
 
-// foldRows applies f to the first two inputs, then to the result and the
+// foldRows applies an operation to the first two inputs, then to the result and the
 // third, and so on; Mean divides at the end.
-func foldRows[T real](c *call, k *kernel, f kernels.Binary[T]) (*kernel, error) {
-	var steps []*kernels.Broadcast
+func foldRows[T real](c *call, k *kernel, over func(w *kernels.Broadcast) func(out, a, b []T)) (*kernel, error) {
+	var steps []func(out, a, b []T)
 	out := c.out[0].Shape
 	widen, err := kernels.NewWalk(out, c.shape(0))
 	if err != nil {
@@ -189,7 +213,7 @@ func foldRows[T real](c *call, k *kernel, f kernels.Binary[T]) (*kernel, error) 
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, w)
+		steps = append(steps, over(w))
 	}
 	direct := false // the first two make the whole output
 	if len(c.in) > 1 {
@@ -198,7 +222,7 @@ func foldRows[T real](c *call, k *kernel, f kernels.Binary[T]) (*kernel, error) 
 			return nil, err
 		}
 		if direct = out.Equal(w.Shape); direct {
-			steps[0] = w
+			steps[0] = over(w)
 		}
 	}
 	mean := c.node.Op == "Mean" && len(c.in) > 1
@@ -214,8 +238,8 @@ func foldRows[T real](c *call, k *kernel, f kernels.Binary[T]) (*kernel, error) 
 				kernels.Expand(widen, y, first)
 				first = y
 			}
-			for i, w := range steps {
-				kernels.Elementwise(w, f, y, first, x[i+1])
+			for i, step := range steps {
+				step(y, first, x[i+1])
 				first = y
 			}
 			if mean {
@@ -312,7 +336,12 @@ func lowerPow(c *call) (*kernel, error) {
 	}
 	if e := c.constant(1); e != nil && nb == 1 && c.in[0].Type == model.F32 && Numbers(e)[0] == 2 && c.out[0].Shape.Equal(c.shape(0)) {
 		k.name = "square-float32"
-		k.bind = floats(func(out, in []float32, _ []byte) { kernels.Mul(out, in, in, 1, 1) })
+		same, err := kernels.NewBroadcast(c.shape(0), c.shape(0))
+		if err != nil {
+			return nil, err
+		}
+		square := rowsF32(c, k, kernels.OpMul)(same)
+		k.bind = floats(func(out, in []float32, _ []byte) { square(out, in, in) })
 		return k, nil
 	}
 	if c.in[0].Type == model.F32 && c.in[1].Type == model.F32 {

@@ -107,7 +107,19 @@ func inferConv(c *call) error {
 	if c.has(2) && (len(c.shape(2)) != 1 || c.shape(2)[0] != s.outputs) {
 		return fmt.Errorf("bias %v for %d channels", c.shape(2), s.outputs)
 	}
-	return c.setPlanes(0, t, s.batch, s.outputs, s.out)
+	if err := c.setPlanes(0, t, s.batch, s.outputs, s.out); err != nil || c.node.Op != "dunlin.Conv" {
+		return err
+	}
+	return c.wantResidual()
+}
+
+// wantResidual fails where input 3, which is added to the result, is there and
+// not of the result's shape.
+func (c *call) wantResidual() error {
+	if c.has(3) && !c.shape(3).Equal(c.out[0].Shape) {
+		return fmt.Errorf("%v is added to %v", c.shape(3), c.out[0].Shape)
+	}
+	return c.want(3, model.F32)
 }
 
 // clamp returns the activation that the pass "fuse" found.
@@ -141,13 +153,13 @@ func lowerConv(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gemmF32Kernel("pointwise-f32", m, g.N*g.H*g.W), nil
+		return gemmF32Kernel("pointwise", m, g.N*g.H*g.W, c.has(3)), nil
 	}
 	v, err := kernels.PackConvF32(c.target, g, weights)
 	if err != nil {
 		return nil, err
 	}
-	return convF32Kernel(v), nil
+	return convF32Kernel(v, c.has(3)), nil
 }
 
 // floats binds a kernel of one float input and one float output.
@@ -155,6 +167,14 @@ func floats(run func(out, in []float32, scratch []byte)) func(in, out []*model.T
 	return func(in, out []*model.Tensor, scratch []byte) func() error {
 		x, y := in[0].F32(), out[0].F32()
 		return func() error { run(y, x, scratch); return nil }
+	}
+}
+
+// addingFloats is floats for a kernel that adds input 3 to its result.
+func addingFloats(run func(out, in, more []float32, scratch []byte)) binder {
+	return func(in, out []*model.Tensor, scratch []byte) func() error {
+		x, more, y := in[0].F32(), in[3].F32(), out[0].F32()
+		return func() error { run(y, x, more, scratch); return nil }
 	}
 }
 

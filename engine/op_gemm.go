@@ -34,7 +34,10 @@ func inferGemm(c *call) error {
 			return fmt.Errorf("%v cannot be added to [%d %d]", c.shape(2), m, n)
 		}
 	}
-	return c.set(model.F32, m, n)
+	if err := c.set(model.F32, m, n); err != nil || c.node.Op != "dunlin.Gemm" {
+		return err
+	}
+	return c.wantResidual()
 }
 
 func lowerGemm(c *call) (*kernel, error) {
@@ -70,7 +73,7 @@ func lowerGemm(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gemmF32Kernel("gemm-f32", g, m), nil
+	return gemmF32Kernel("gemm", g, m, c.has(3)), nil
 }
 
 // lowerGemmAny is for computed matrices. The exact order is: the sum of

@@ -26,10 +26,12 @@ func inferDynamicQuantize(c *call) error {
 
 func lowerDynamicQuantize(c *call) (*kernel, error) {
 	k := named("dynamic-quantize")
+	tier, quantize := kernels.DynamicQuantizer(c.target)
+	k.tier = tier
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		x, y := in[0].F32(), out[0].U8()
 		return func() error {
-			scale, zero := kernels.DynamicQuantize(y, x)
+			scale, zero := quantize(y, x)
 			if len(out) > 1 && out[1] != nil {
 				out[1].F32()[0] = scale
 			}

@@ -64,7 +64,7 @@ func lowerMatMul(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gemmF32Kernel("gemm-f32", g, rows), nil
+		return gemmF32Kernel("gemm", g, rows, false), nil
 	}
 	batches, err := kernels.NewBroadcast(a[:len(a)-2], b[:len(b)-2])
 	if err != nil {

@@ -27,13 +27,17 @@ func lowerSoftmax(c *call) (*kernel, error) {
 		k.bind, k.scratch = byColumns(x, f), 8*x.n
 		return k, nil
 	}
+	tier, softmax := kernels.Softmaxer(c.target)
+	if op == "Softmax" {
+		k.tier = tier
+	}
 	if op == "Softmax" && x.inner == 1 {
 		k.name = "softmax-f32"
-		k.bind = floats(func(out, in []float32, _ []byte) { kernels.Softmax(out, in, x.n) })
+		k.bind = floats(func(out, in []float32, _ []byte) { softmax(out, in, x.n) })
 		return k, nil
 	}
 	f := map[string]func([]float32){
-		"Softmax":    func(row []float32) { kernels.Softmax(row, row, len(row)) },
+		"Softmax":    func(row []float32) { softmax(row, row, len(row)) },
 		"LogSoftmax": kernels.LogSoftmax[float32], "Hardmax": kernels.Hardmax[float32],
 	}[op]
 	k.bind, k.scratch = byColumns(x, f), 4*x.n
@@ -156,14 +160,15 @@ func (c *call) normKernel(x norm, epsilon float32) (*kernel, error) {
 	x.epsilon = float64(c.node.Float("epsilon", epsilon))
 	k := named(c.node.Op + "-" + c.in[0].Type.String())
 	if c.in[0].Type == model.F64 {
-		k.bind = standardize[float64](x)
+		k.bind = standardize(x, kernels.Standardize64)
 	} else {
-		k.bind = standardize[float32](x)
+		tier, run := kernels.Standardizer(c.target)
+		k.tier, k.bind = tier, standardize(x, run)
 	}
 	return k, nil
 }
 
-func standardize[T float32 | float64](x norm) binder {
+func standardize[T float32 | float64](x norm, run func(dst, src, scale, shift []T, each int, epsilon float64) (mean, inverse T)) binder {
 	return func(in, out []*model.Tensor, _ []byte) func() error {
 		a, y := elementsOf[T](in[0]), elementsOf[T](out[0])
 		optional := func(list []*model.Tensor, i int) []T {
@@ -183,12 +188,12 @@ func standardize[T float32 | float64](x norm) binder {
 				if first := r % x.of * x.count; shift != nil {
 					b = shift[first : first+x.count]
 				}
-				mean, inverse := kernels.Standardize(y[r*x.n:], a[r*x.n:(r+1)*x.n], s, b, x.each, x.epsilon)
+				mean, inverse := run(y[r*x.n:], a[r*x.n:(r+1)*x.n], s, b, x.each, x.epsilon)
 				if means != nil {
-					means[r] = T(mean)
+					means[r] = mean
 				}
 				if inverses != nil {
-					inverses[r] = T(inverse)
+					inverses[r] = inverse
 				}
 			}
 			return nil

@@ -166,6 +166,7 @@ func lowerAveragePool(c *call) (*kernel, error) {
 		return nil, err
 	}
 	if c.in[0].Type == model.F32 {
+		p.Use(c.target)
 		return averagePoolKernel(p, model.F32), nil
 	}
 	q := attrsOf(c.node)

@@ -159,6 +159,38 @@ func quantizing[T int8 | uint8](quantize func(out []T, in []float32, scale float
 	}
 }
 
+// inferQuantizePlanes is that of dunlin.QuantizePlanes: [N, C, axes...] float32
+// becomes [N, axes..., C] int8. Scale and zero point are one constant each.
+func inferQuantizePlanes(c *call) error {
+	if err := c.want(0, model.F32); err != nil {
+		return err
+	}
+	s := c.shape(0)
+	if !spatialRank(s) {
+		return fmt.Errorf("planes of %v", s)
+	}
+	return c.set(model.I8, append(append(model.Shape{s[0]}, s[2:]...), s[1])...)
+}
+
+func lowerQuantizePlanes(c *call) (*kernel, error) {
+	tier, quantize := kernels.QuantizePlanes(c.target)
+	batch, planes := c.shape(0)[0], c.shape(0)[1]
+	scale, zero := c.constant(1).F32()[0], int8(0)
+	if z := c.constant(2); z != nil {
+		zero = z.I8()[0]
+	}
+	return &kernel{name: "quantize-planes", tier: tier, bind: func(in, out []*model.Tensor, _ []byte) func() error {
+		x, y := in[0].F32(), out[0].I8()
+		n := len(x) / max(batch, 1)
+		return func() error {
+			for i := range batch {
+				quantize(y[i*n:(i+1)*n], x[i*n:(i+1)*n], planes, scale, zero)
+			}
+			return nil
+		}
+	}}, nil
+}
+
 func lowerDequantize(c *call) (*kernel, error) {
 	n, _ := c.shape(1).Elements()
 	_, block, err := along(c, n)

@@ -187,6 +187,7 @@ func lowerTranspose(c *call) (*kernel, error) {
 	if !t.Moves() {
 		return lowerAlias(c)
 	}
+	t.Use(c.target)
 	return transposeKernel(t), nil
 }
 

@@ -32,10 +32,49 @@ func inferNumbers(c *call) error {
 	return inferSame(c)
 }
 
-// fastUnary are the functions that kernels has in float32.
-var fastUnary = map[string]kernels.Unary{
-	"Relu": kernels.Clamp{Min: 0, Max: kernels.NoClamp.Max}.Clip, "HardSwish": kernels.HardSwish, "Sigmoid": kernels.Sigmoid,
-	"Tanh": kernels.Tanh, "Exp": kernels.Exp, "Sqrt": kernels.Sqrt, "Neg": kernels.Neg, "Abs": kernels.Abs, "Erf": kernels.Erf,
+// smooth are the functions that each tier has as a program of steps.
+var smooth = map[string]kernels.Smooth{
+	"Exp": kernels.SmoothExp, "Sigmoid": kernels.SmoothSigmoid, "Tanh": kernels.SmoothTanh, "Erf": kernels.SmoothErf,
+	"Gelu": kernels.SmoothGelu,
+}
+
+// unaryF32 returns the function of a node that has loops over float32 as c's
+// target computes it, nil for others.
+func unaryF32(c *call) (kernels.Tier, kernels.Unary) {
+	op, p, q := kernels.OpClip, float32(0), kernels.NoClamp.Max
+	switch n := c.node; n.Op {
+	case "Relu":
+	case "LeakyRelu":
+		return kernels.LeakyReluF32(c.target, n.Float("alpha", 0.01))
+	case "HardSigmoid":
+		op, p, q = kernels.OpHardSigmoid, n.Float("alpha", 0.2), n.Float("beta", 0.5)
+	case "HardSwish":
+		op, p, q = kernels.OpHardSwish, float32(1)/6, 0.5
+	case "Abs":
+		op = kernels.OpAbs
+	case "Neg":
+		op = kernels.OpNeg
+	case "Sqrt":
+		op = kernels.OpSqrt
+	case "Reciprocal":
+		op = kernels.OpReciprocal
+	case "Floor":
+		op = kernels.OpFloor
+	case "Ceil":
+		op = kernels.OpCeil
+	case "Round":
+		op = kernels.OpRound
+	default:
+		s, ok := smooth[n.Op]
+		if !ok {
+			return kernels.Generic, nil
+		}
+		if n.Op == "Gelu" && n.Str("approximate", "none") == "tanh" {
+			s = kernels.SmoothGeluTanh
+		}
+		return s.For(c.target)
+	}
+	return kernels.UnaryF32(c.target, op, p, q)
 }
 
 // functionAttrs are the attributes of parametric functions, and their
@@ -55,7 +94,8 @@ func lowerUnary(c *call) (*kernel, error) {
 	op := c.node.Op
 	k := named(op + "-" + c.in[0].Type.String())
 	if c.in[0].Type == model.F32 {
-		if f := fastUnaryOf(c.node); f != nil {
+		if tier, f := unaryF32(c); f != nil {
+			k.tier = tier
 			k.bind = floats(func(out, in []float32, _ []byte) { f(out, in) })
 			return k, nil
 		}
@@ -81,21 +121,6 @@ func lowerUnary(c *call) (*kernel, error) {
 			integerUnary[int32](op, f), integerUnary[uint32](op, f), integerUnary[int64](op, f), integerUnary[uint64](op, f))
 	}
 	return k, nil
-}
-
-func fastUnaryOf(n *model.Node) kernels.Unary {
-	switch n.Op {
-	case "LeakyRelu":
-		return kernels.LeakyRelu(n.Float("alpha", 0.01))
-	case "HardSigmoid":
-		return kernels.HardSigmoid(n.Float("alpha", 0.2), n.Float("beta", 0.5))
-	case "Gelu":
-		if n.Str("approximate", "none") == "tanh" {
-			return kernels.GeluTanh
-		}
-		return kernels.Gelu
-	}
-	return fastUnary[n.Op]
 }
 
 // integerUnary is for Abs, Neg, Sign and Relu.
@@ -217,7 +242,8 @@ func inferClip(c *call) error {
 func lowerClip(c *call) (*kernel, error) {
 	k := named("Clip-" + c.in[0].Type.String())
 	if b, err := clipBounds(c); err == nil && c.in[0].Type == model.F32 {
-		k.bind = floats(func(out, in []float32, _ []byte) { b.Clip(out, in) })
+		tier, f := kernels.UnaryF32(c.target, kernels.OpClip, b.Min, b.Max)
+		k.tier, k.bind = tier, floats(func(out, in []float32, _ []byte) { f(out, in) })
 		return k, nil
 	}
 	k.bind = byNumber(c.in[0].Type, clip[float32], clip[float64], clip[int8], clip[uint8], clip[int16], clip[uint16], clip[int32], clip[uint32],

@@ -168,6 +168,8 @@ func init() {
 		"dunlin.Requant":   {minIn: 1, infer: inferSame, lower: lowerRequant},
 		"dunlin.FlipSign":  {minIn: 1, infer: inferFlipSign, lower: lowerFlipSign},
 
+		"dunlin.QuantizePlanes": {minIn: 2, infer: inferQuantizePlanes, lower: lowerQuantizePlanes},
+
 		// Shapes, and moves of data.
 		"Identity":  {minIn: 1, infer: inferSame, lower: lowerAlias},
 		"Dropout":   {minIn: 1, outs: 2, infer: inferDropout, lower: lowerDropout, limits: "does not drop"},

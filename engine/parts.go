@@ -48,9 +48,9 @@ func (s span) of(t *model.Tensor) *model.Tensor {
 // partsOf returns the parts of tensors, of which any may be nil.
 func partsOf(tensors []*model.Tensor, spans []span) []*model.Tensor {
 	list := append([]*model.Tensor{}, tensors...)
-	for i, s := range spans {
-		if list[i] != nil {
-			list[i] = s.of(list[i])
+	for i, t := range list {
+		if t != nil && i < len(spans) {
+			list[i] = spans[i].of(t)
 		}
 	}
 	return list
@@ -58,18 +58,18 @@ func partsOf(tensors []*model.Tensor, spans []span) []*model.Tensor {
 
 // cutter is a way to cut a step between units of equal work.
 type cutter struct {
-	units, step int // parts begin at multiples of step
+	units, step int // parts begin at multiples of step, and none is shorter
 	part        func(from, to int) (part, error)
 }
 
 // bounds returns where n parts begin, and where the last ends; fewer where
 // there are not as many steps.
 func (c cutter) bounds(n int) []int {
-	steps := (c.units + c.step - 1) / c.step
-	n = min(n, steps)
+	n = max(1, min(n, c.units/c.step))
 	list := make([]int, 0, n+1)
 	for i := range n {
-		list = append(list, i*steps/n*c.step)
+		nearest := (2*i*c.units + n*c.step) / (2 * n * c.step)
+		list = append(list, nearest*c.step)
 	}
 	return append(list, c.units)
 }

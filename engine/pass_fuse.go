@@ -27,22 +27,27 @@ func fuseActivations(_ *compiler, g *model.Graph) (*model.Graph, error) {
 		if n.Attrs == nil {
 			n.Attrs = map[string]model.Attr{}
 		}
-		act := kernels.NoClamp
-		for {
-			next := e.only(n.Out[0])
-			if next == nil || (next.Op != "Relu" && next.Op != "Clip") {
-				break
-			}
-			b, ok := e.bounds(next)
-			if !ok {
-				break
-			}
-			act = compose(act, b)
-			gone[next], n.Out = true, next.Out
-		}
-		n.Attrs["min"], n.Attrs["max"] = act.Min, act.Max
+		e.fuseClamp(n, gone)
 	}
 	return e.done(), nil
+}
+
+// fuseClamp takes the bounds behind n into its attributes min and max.
+func (e *edit) fuseClamp(n *model.Node, gone map[*model.Node]bool) {
+	act := kernels.NoClamp
+	for {
+		next := e.only(n.Out[0])
+		if next == nil || (next.Op != "Relu" && next.Op != "Clip") {
+			break
+		}
+		b, ok := e.bounds(next)
+		if !ok {
+			break
+		}
+		act = compose(act, b)
+		gone[next], n.Out = true, next.Out
+	}
+	n.Attrs["min"], n.Attrs["max"] = act.Min, act.Max
 }
 
 // fuseBias takes the Add of a constant, one value a channel, into n. A MatMul

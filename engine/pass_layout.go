@@ -121,6 +121,9 @@ func (l *layouts) turn(n *model.Node, inputs []string) {
 	for i, name := range inputs {
 		turned.In[i] = l.last(name, n)
 	}
+	if more := n.Input(3); n.Op == "dunlin.Conv" && more != "" {
+		turned.In[3] = l.last(more, n)
+	}
 	for _, o := range n.Out {
 		if o == "" {
 			turned.Out = append(turned.Out, "")

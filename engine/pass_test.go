@@ -111,6 +111,28 @@ func TestFuse(t *testing.T) {
 	}
 }
 
+func TestResidual(t *testing.T) {
+	b := newBuild(1)
+	x := b.input("x", 1, 4, 3, 3)
+	conv := func(x string) string { return b.node("Conv", nil, x, b.normal(4, 4, 1, 1), b.normal(4)) }
+	first := conv(x)
+	y := b.node("Relu", nil, b.node("Add", nil, conv(first), conv(x))) // the second of them takes it in
+	y = b.node("Add", nil, y, conv(y))
+	b.output(b.node("Add", nil, y, b.node("Relu", nil, conv(y)))) // what has bounds before the Add does not
+	grouped := b.node("Conv", map[string]model.Attr{"group": int64(4)}, x, b.normal(4, 1, 1, 1))
+	b.output(b.node("Add", nil, grouped, x)) // nor does a depthwise one
+	g := apply(t, b.Graph, fuseActivations, fuseResiduals)
+	wantOps(t, g, "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "dunlin.Conv", "Add", "dunlin.Conv", "Add")
+	for i, want := range []string{"", g.Nodes[1].Out[0], g.Nodes[2].Out[0], ""} {
+		if got := g.Nodes[i+1].Input(3); got != want {
+			t.Errorf("convolution %d adds %q, want %q", i+1, got, want)
+		}
+	}
+	if c := clamp(g.Nodes[2]); c.Min != 0 {
+		t.Errorf("bounds %v of the sum", c)
+	}
+}
+
 func TestSigned(t *testing.T) {
 	b := newBuild(1)
 	x := b.quantised(b.input("x", 4), model.U8, 0.5, 128)
@@ -229,6 +251,35 @@ func TestChannelsLastCancels(t *testing.T) {
 	got, want := runOnce(t, compiled(t, b.Graph, Options{}), 1), runOnce(t, plain(t, b.Graph), 1)
 	if d := farthest(t, got[0], want[0]); d > 1e-5 {
 		t.Errorf("off by %g", d)
+	}
+}
+
+// A picture is quantised and brought to NHWC in one step; what others read in
+// between stays.
+func TestPlanes(t *testing.T) {
+	for _, c := range []struct {
+		channels int
+		read     bool
+		want     []string
+	}{
+		{3, false, []string{"dunlin.QuantizePlanes", "MaxPool", "DequantizeLinear", "Transpose"}},
+		{kernels.MaxPlanes + 1, false, []string{"QuantizeLinear", "Transpose", "MaxPool", "DequantizeLinear", "Transpose"}},
+		{3, true, []string{"QuantizeLinear", "Transpose", "MaxPool", "DequantizeLinear", "Transpose"}},
+	} {
+		b := newBuild(1)
+		q := b.node("QuantizeLinear", nil, b.input("x", 2, c.channels, 5, 7), b.scalar(0.5), b.zero(model.I8, 3))
+		y := b.node("MaxPool", attrs{"kernel_shape": []int64{2, 2}}, b.node("DequantizeLinear", nil, q, b.scalar(0.5), b.zero(model.I8, 3)))
+		b.output(y)
+		if c.read {
+			b.output(q)
+		}
+		wantOps(t, apply(t, b.Graph, sinkDequantize, channelsLast, joinPlanes), c.want...)
+		got, want := runOnce(t, compiled(t, b.Graph, Options{}), 1), runOnce(t, plain(t, b.Graph), 1)
+		for i := range want {
+			if !slices.Equal(got[i].Data, want[i].Data) {
+				t.Errorf("%d channels: output %d differs", c.channels, i)
+			}
+		}
 	}
 }
 

@@ -28,8 +28,10 @@ var fusing = []pass{
 	{"weights", foldWeights},        // what no integer kernel took is float from here on
 	{"batchnorm", foldBatchNorm},    // of convolutions whose weights have just become constants
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
+	{"residual", fuseResiduals},     // what is added to the result, and the activation behind that
 	{"channels-last", channelsLast}, // NHWC, chosen once
 	{"weights", foldWeights},        // constants that stood in the other layout
+	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
 }
 
 // observing are the passes where each value must stay.

@@ -116,7 +116,7 @@ func (p *Program) precision(s step) string {
 		return out.String()
 	}
 	in := p.slots[s.in[0]].dtype
-	if strings.HasSuffix(s.node.Op, "QuantizeLinear") || in == model.Bool {
+	if strings.HasSuffix(s.node.Op, "QuantizeLinear") || s.node.Op == "dunlin.QuantizePlanes" || in == model.Bool {
 		return out.String()
 	}
 	return in.String()

@@ -3,7 +3,6 @@ package engine
 import (
 	"slices"
 
-	"dunlin/kernels"
 	"dunlin/model"
 )
 
@@ -195,22 +194,14 @@ func scaled(c *call, axis int) ([]int, int) {
 	return axes, step
 }
 
-// matrixwise is for products of matrices: along the axes that count matrices,
-// or rows of the first operand where there is one.
+// matrixwise is for products of matrices, along the axes that count matrices.
 func matrixwise(c *call, axis int) ([]int, int) {
-	rank := len(c.out[0].Shape)
+	if axis >= len(c.out[0].Shape)-2 || len(c.shape(0)) < 2 || len(c.shape(1)) < 2 {
+		return nil, 0
+	}
 	axes, step := broadcasting(c, axis)
 	for i := 2; i < len(axes); i++ {
 		axes[i] = -1 // zero points
-	}
-	switch {
-	case len(c.shape(0)) < 2 || len(c.shape(1)) < 2 || axis == rank-1:
-		return nil, 0
-	case axis == rank-2:
-		if c.node.Op != "MatMul" {
-			return nil, 0
-		}
-		axes[1], step = -1, kernels.Rows
 	}
 	return axes, step
 }

@@ -18,10 +18,17 @@ type AveragePool struct {
 	inZero      int8
 	out         Requant
 	int8        variant[averagePoolInt8Func]
+	real        variant[averagePoolF32Func]
 	lists       *tapLists // where the tier wants them
 }
 
-type averagePoolInt8Func func(p *AveragePool, out, in []int8, scratch []byte)
+type (
+	averagePoolInt8Func func(p *AveragePool, out, in []int8, scratch []byte)
+	averagePoolF32Func  func(p *AveragePool, out, in []float32)
+)
+
+// averagePoolF32Variants is the table of AveragePool.F32, all of it exact.
+var averagePoolF32Variants = append(averagePoolF32Native, variant[averagePoolF32Func]{Generic, true, averagePoolF32Generic})
 
 // averagePoolInt8Variants is the table of AveragePool.Int8.
 var averagePoolInt8Variants = append(averagePoolInt8Native, variant[averagePoolInt8Func]{Generic, true, averagePoolInt8Generic})
@@ -39,15 +46,15 @@ func NewAveragePool(g Geometry, countPad bool, endH, endW int) (*AveragePool, er
 	return p, nil
 }
 
-// Use makes Int8 run as t computes it; a new pool's is Generic.
+// Use makes Int8 and F32 run as t computes them; a new pool's are Generic.
 func (p *AveragePool) Use(t Target) {
-	p.int8 = pick(t, averagePoolInt8Variants)
+	p.int8, p.real = pick(t, averagePoolInt8Variants), pick(t, averagePoolF32Variants)
 	if p.int8.tier != Generic {
 		p.lists = newTapLists(&p.Geometry)
 	}
 }
 
-// Tier returns the tier that was chosen for Int8.
+// Tier returns the tier that was chosen.
 func (p *AveragePool) Tier() Tier { return p.int8.tier }
 
 // Quantise prepares the pool for Int8: the input has scale inScale and zero
@@ -87,6 +94,11 @@ func (p *AveragePool) count(oy, ox int) int {
 
 // F32 runs the pool over float32 values.
 func (p *AveragePool) F32(out, in []float32) {
+	p.real.run(p, out[:p.N*p.OH*p.OW*p.C], in[:p.N*p.H*p.W*p.C])
+}
+
+// averagePoolF32Generic is the definition of AveragePool.F32.
+func averagePoolF32Generic(p *AveragePool, out, in []float32) {
 	for n := range p.N {
 		picture := in[n*p.H*p.W*p.C : (n+1)*p.H*p.W*p.C]
 		for oy := range p.OH {

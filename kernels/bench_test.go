@@ -124,6 +124,22 @@ func BenchmarkDepthwiseInt8(b *testing.B) {
 	}
 }
 
+// BenchmarkQuantizePlanes is a picture becoming what the first convolution
+// reads.
+func BenchmarkQuantizePlanes(b *testing.B) {
+	in := benchF32(3 * 224 * 224)
+	out := make([]int8, len(in))
+	for _, tier := range hostTiers() {
+		b.Run(tier.String(), func(b *testing.B) {
+			_, quantize := QuantizePlanes(Target{Tier: tier})
+			b.SetBytes(int64(4 * len(in)))
+			for b.Loop() {
+				quantize(out, in, 3, 0.02, 3)
+			}
+		})
+	}
+}
+
 func benchF32(n int) []float32 {
 	s := make([]float32, n)
 	for i := range s {
@@ -201,6 +217,70 @@ func BenchmarkPackInt8(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkRowsF32 is one operation of each kind over what the first level of
+// cache holds, and over rows of a few values.
+func BenchmarkRowsF32(b *testing.B) {
+	for _, shape := range [][2][]int{{{4096}, {4096}}, {{512, 8}, {8}}, {{64, 64}, {64, 1}}} {
+		for _, op := range []OpF32{OpAdd, OpDiv, OpMax, OpPrelu} {
+			benchVariants(b, rowsF32Variants, noPeak, fmt.Sprint(definitionsF32[op].name, shape), 4096, func(b *testing.B, t Target) func() {
+				w, err := NewBroadcast(shape[0], shape[1])
+				if err != nil {
+					b.Fatal(err)
+				}
+				x, y, out := benchF32(4096), benchF32(4096), make([]float32, 4096)
+				_, f := BinaryF32(t, op, w)
+				return func() { f(out, x, y) }
+			})
+		}
+	}
+	for _, op := range []OpF32{OpClip, OpHardSwish, OpSqrt} {
+		benchVariants(b, rowsF32Variants, noPeak, definitionsF32[op].name, 4096, func(_ *testing.B, t Target) func() {
+			x, out := benchF32(4096), make([]float32, 4096)
+			_, f := UnaryF32(t, op, 0, 6)
+			return func() { f(out, x) }
+		})
+	}
+}
+
+// noPeak is for what does not multiply.
+func noPeak(Tier) float64 { return 0 }
+
+func BenchmarkPoolsF32(b *testing.B) {
+	for _, g := range []Geometry{square(112, 64, 64, 3, 2, 64), square(64, 24, 24, 2, 2, 24)} {
+		for _, name := range []string{"max", "average"} {
+			bench := func(b *testing.B, t Target) func() {
+				most, err := NewMaxPool(g)
+				mean, err2 := NewAveragePool(g, false, 0, 0)
+				if err != nil || err2 != nil {
+					b.Fatal(err, err2)
+				}
+				most.Use(t)
+				mean.Use(t)
+				in, out := benchF32(g.H*g.W*g.C), make([]float32, g.OH*g.OW*g.C)
+				if name == "max" {
+					return func() { most.F32(out, in) }
+				}
+				return func() { mean.F32(out, in) }
+			}
+			benchVariants(b, maxPoolF32Variants, noPeak, name+g.benchName(), g.OH*g.OW*g.C*g.taps(), bench)
+		}
+	}
+}
+
+func BenchmarkTranspose(b *testing.B) {
+	for _, shape := range [][2]int{{3, 224 * 224}, {224 * 224, 3}, {24, 44 * 44}, {44 * 44, 24}, {96, 22 * 22}, {512, 508}} {
+		benchVariants(b, transposeVariants, noPeak, fmt.Sprint(shape), shape[0]*shape[1], func(b *testing.B, t Target) func() {
+			k, err := NewTranspose(4, shape[:], []int{1, 0})
+			if err != nil {
+				b.Fatal(err)
+			}
+			k.Use(t)
+			in, out := make([]byte, 4*shape[0]*shape[1]), make([]byte, 4*shape[0]*shape[1])
+			return func() { k.Run(out, in) }
 		})
 	}
 }

@@ -119,6 +119,17 @@ func Min[T Number](out, a, b []T, sa, sb int) {
 	}
 }
 
+// Prelu writes a, or a*b where a is negative.
+func Prelu(out, a, b []float32, sa, sb int) {
+	for i := range out {
+		v := a[i*sa]
+		if v < 0 {
+			v = float32(v * b[i*sb])
+		}
+		out[i] = v
+	}
+}
+
 // Elementwise runs f over all of w's rows.
 func Elementwise[T Number](w *Broadcast, f Binary[T], out, a, b []T) {
 	if w.total == 0 {
@@ -126,13 +137,18 @@ func Elementwise[T Number](w *Broadcast, f Binary[T], out, a, b []T) {
 	}
 	step := w.inner.length
 	for at := 0; at < w.total; at += step {
-		fa, fb, n := 0, 0, at/step
-		for i := len(w.axes) - 1; i >= 0; i-- {
-			x := w.axes[i]
-			k := n % x.length
-			n /= x.length
-			fa, fb = fa+k*x.a, fb+k*x.b
-		}
+		fa, fb := offsets(w.axes, at/step)
 		f(out[at:at+step], a[fa:], b[fb:], w.inner.a, w.inner.b)
 	}
+}
+
+// offsets returns where place n of the axes is in a and b.
+func offsets(axes []pair, n int) (a, b int) {
+	for i := len(axes) - 1; i >= 0; i-- {
+		x := axes[i]
+		k := n % x.length
+		n /= x.length
+		a, b = a+k*x.a, b+k*x.b
+	}
+	return a, b
 }

@@ -7,11 +7,13 @@ import "fmt"
 //	in   [N, H, W, C]
 //	w    [OC, KH, KW, C/Groups]
 //	bias [OC], 0 where nil
-//	out  [N, OH, OW, OC] = clamp(bias[oc] + Σ in*w)
+//	more [N, OH, OW, OC], 0 where nil
+//	out  [N, OH, OW, OC] = clamp(bias[oc] + Σ in*w + more)
 //
 // The exact order is: start from the bias, then kernel rows, kernel columns
-// and channels ascending, each product rounded before it is added. Padding
-// reads zeros, which are multiplied and added like any other value.
+// and channels ascending, each product rounded before it is added; more is
+// added last. Padding reads zeros, which are multiplied and added like any
+// other value.
 type ConvF32 struct {
 	Geometry
 	groups  []panelsF32
@@ -25,7 +27,7 @@ type ConvF32 struct {
 type convF32Tier struct {
 	layout  layoutF32
 	scratch func(c *ConvF32) int // nil: none
-	run     func(c *ConvF32, out, in []float32, scratch []byte)
+	run     func(c *ConvF32, out, in, more []float32, scratch []byte)
 	rows    func(c *ConvF32) int // computed at once, where the order of sums depends on it; nil: it does not
 }
 
@@ -85,12 +87,22 @@ func (c *ConvF32) Scratch() int {
 
 // Run writes the convolution of in to out.
 func (c *ConvF32) Run(out, in []float32, scratch []byte) {
-	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC-c.first], in[:c.N*c.H*c.W*c.C], scratch)
+	c.variant.run.run(c, out[:c.length()], in[:c.N*c.H*c.W*c.C], nil, scratch)
+}
+
+// length is that of the result.
+func (c *ConvF32) length() int { return c.N*c.OH*c.OW*c.OC - c.first }
+
+// RunAdd is Run with more, of the shape of out, added before the clamp. more
+// may be out.
+func (c *ConvF32) RunAdd(out, in, more []float32, scratch []byte) {
+	n := c.length()
+	c.variant.run.run(c, out[:n], in[:c.N*c.H*c.W*c.C], more[:n], scratch)
 }
 
 // convF32Generic is the definition of ConvF32. Two output pixels of a row are
 // computed at once; an odd last one is computed twice.
-func convF32Generic(c *ConvF32, out, in []float32, _ []byte) {
+func convF32Generic(c *ConvF32, out, in, more []float32, _ []byte) {
 	cg := c.C / c.Groups
 	for n := range c.N {
 		picture := in[n*c.H*c.W*c.C:]
@@ -111,7 +123,7 @@ func convF32Generic(c *ConvF32, out, in []float32, _ []byte) {
 								dotF32(&acc, a0, a1, w[(ky*c.KW+kx)*cg*panel:][:cg*panel])
 							}
 						}
-						p.store(out, &acc, (row+ox)*c.OC+g*p.n+j, c.OC, j, pixels)
+						p.store(out, more, &acc, (row+ox)*c.OC+g*p.n+j, c.OC, j, pixels)
 					}
 				}
 			}

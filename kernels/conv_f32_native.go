@@ -17,7 +17,7 @@ func (v *tileF32) convRows(c *ConvF32) int {
 
 func (v *tileF32) convScratch(c *ConvF32) int {
 	r := ringOf(&c.Geometry, 4, convPixels)
-	return tileScratchBytes + 8*c.groups[0].segments*r.outRows*c.OW + r.bytes()
+	return tileScratchF32Bytes + 8*c.groups[0].segments*r.outRows*c.OW + r.bytes()
 }
 
 // zeroF32 is the padding of float rows.
@@ -27,12 +27,12 @@ var zeroF32 = []byte{0, 0, 0, 0}
 func copyF32(to, from uintptr, n int) { copyBytes(to, from, 4*n) }
 
 // runConv is convF32Generic with tiles: see tileInt8.runConv.
-func (v *tileF32) runConv(c *ConvF32, out, in []float32, scratch []byte) {
+func (v *tileF32) runConv(c *ConvF32, out, in, more []float32, scratch []byte) {
 	r := ringRun{ring: ringOf(&c.Geometry, 4, convPixels), g: &c.Geometry, stage: copyF32, size: 4, padding: zeroF32}
-	t := tileSpace(scratch)
+	t := tileSpaceF32(scratch)
 	segments := c.groups[0].segments
-	list := view[uintptr](scratch[tileScratchBytes:][:8*segments*r.outRows*c.OW])
-	r.memory = scratch[tileScratchBytes+8*len(list):][:r.bytes()]
+	list := view[uintptr](scratch[tileScratchF32Bytes:][:8*segments*r.outRows*c.OW])
+	r.memory = scratch[tileScratchF32Bytes+8*len(list):][:r.bytes()]
 	for n := range c.N {
 		r.picture(addressOf(in[n*c.H*c.W*c.C:]))
 		for oy := 0; oy < c.OH; oy += r.outRows {
@@ -43,11 +43,12 @@ func (v *tileF32) runConv(c *ConvF32, out, in []float32, scratch []byte) {
 				r.list(addresses, oy, rows, 4*g*(c.C/c.Groups))
 				p := &c.groups[g]
 				at := (n*c.OH+oy)*c.OW*c.OC + g*p.n
-				v.panels(t, p, addressOf(out[at:]), c.OC, addresses)
+				v.panels(t, p, resultF32(out, more, at, c.OC), addresses)
 			}
 		}
 	}
 	runtime.KeepAlive(scratch)
 	runtime.KeepAlive(in)
+	runtime.KeepAlive(more)
 	runtime.KeepAlive(out)
 }

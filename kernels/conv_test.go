@@ -52,6 +52,11 @@ func depthwises() []Geometry {
 	for _, c := range []int{40, 64, 65, 130} { // more than a block of channels, more rows than are computed at once
 		list = append(list, square(19, c, c, 3, 1, c), square(19, c, c, 5, 2, c), square(9, c, c, 3, 2, c))
 	}
+	for _, c := range []int{1, 8, 13, 16, 30, 32} { // a block has room for the channels of 2, 4 or 8 pixels
+		g := square(16, c, c, 3, 1, c)
+		g.N, g.H, g.OH = 2, 9, 9
+		list = append(list, g, square(12, c, c, 3, 1, c), square(10, c, c, 5, 1, c))
+	}
 	return list
 }
 
@@ -106,7 +111,8 @@ func naiveInt8(g Geometry, in []int8, w WeightsInt8) []int8 {
 	return out
 }
 
-func naiveF32(g Geometry, in []float32, w WeightsF32) []float32 {
+// naiveF32 adds more, where it is not nil, last.
+func naiveF32(g Geometry, in, more []float32, w WeightsF32) []float32 {
 	out := make([]float32, g.N*g.OH*g.OW*g.OC)
 	visitTaps(g, func(o, oc int, taps [][2]int) {
 		sum := float32(0)
@@ -120,6 +126,9 @@ func naiveF32(g Geometry, in []float32, w WeightsF32) []float32 {
 			}
 			sum += float32(x * w.W[tap[1]])
 		}
+		if more != nil {
+			sum += more[o]
+		}
 		out[o] = min(max(sum, w.Min), w.Max)
 	})
 	return out
@@ -129,7 +138,7 @@ func naiveF32(g Geometry, in []float32, w WeightsF32) []float32 {
 // each of both is at most γ*Σ|terms| from the true sum, γ = n*u/(1-n*u) for n
 // roundings of unit u = 2^-24 (Higham, Accuracy and Stability of Numerical
 // Algorithms, 2nd ed., section 3.1). Bounding a result keeps differences small.
-func boundF32(g Geometry, in []float32, w WeightsF32) []float64 {
+func boundF32(g Geometry, in, more []float32, w WeightsF32) []float64 {
 	bound := make([]float64, g.N*g.OH*g.OW*g.OC)
 	visitTaps(g, func(o, oc int, taps [][2]int) {
 		sum := 0.0
@@ -141,7 +150,10 @@ func boundF32(g Geometry, in []float32, w WeightsF32) []float64 {
 				sum += math.Abs(float64(in[tap[0]]) * float64(w.W[tap[1]]))
 			}
 		}
-		nu := float64(len(taps)+1) / (1 << 24)
+		if more != nil {
+			sum += math.Abs(float64(more[o]))
+		}
+		nu := float64(len(taps)+2) / (1 << 24)
 		bound[o] = 2 * nu / (1 - nu) * sum
 	})
 	return bound
@@ -149,14 +161,14 @@ func boundF32(g Geometry, in []float32, w WeightsF32) []float64 {
 
 // sameF32 checks a result of float32: all bits of an exact variant's, the
 // bound of a fast one's.
-func sameF32(t testing.TB, target Target, what string, g Geometry, in []float32, w WeightsF32, got []float32) {
+func sameF32(t testing.TB, target Target, what string, g Geometry, in, more []float32, w WeightsF32, got []float32) {
 	t.Helper()
-	want := naiveF32(g, in, w)
+	want := naiveF32(g, in, more, w)
 	if target.Exact {
 		same(t, what, got, want)
 		return
 	}
-	for i, limit := range boundF32(g, in, w) {
+	for i, limit := range boundF32(g, in, more, w) {
 		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= limit) {
 			t.Fatalf("%s: element %d of %d is %v, want %v within %g", what, i, len(want), got[i], want[i], limit)
 		}
@@ -242,8 +254,12 @@ func TestConvF32(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := guard.Of[float32](t, g.N*g.OH*g.OW*g.OC, end)
-			k.Run(out, in, guard.Of[byte](t, k.Scratch(), end))
-			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, w, out)
+			scratch := guard.Of[byte](t, k.Scratch(), end)
+			k.Run(out, in, scratch)
+			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
+			more := randomF32(t, r, len(out), end)
+			k.RunAdd(out, in, more, scratch)
+			sameF32(t, target, fmt.Sprintf("%+v, more", g), g, in, more, w, out)
 		}
 	})
 }
@@ -252,12 +268,12 @@ func TestDepthwiseInt8(t *testing.T) {
 	forVariants(t, depthwiseInt8Variants, func(t *testing.T, target Target) {
 		for i, g := range depthwises() {
 			r, end := seeded(uint64(i)), i%2 == 0
-			w, in := randomWeights(t, r, g), randomInt8(t, r, g.H*g.W*g.C, end)
+			w, in := randomWeights(t, r, g), randomInt8(t, r, g.N*g.H*g.W*g.C, end)
 			k, err := PackDepthwiseInt8(target, g, w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := guard.Of[int8](t, g.OH*g.OW*g.C, end)
+			out := guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end)
 			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
 			same(t, fmt.Sprintf("%+v", g), out, naiveInt8(g, in, w))
 		}
@@ -268,15 +284,15 @@ func TestDepthwiseF32(t *testing.T) {
 	forVariants(t, depthwiseF32Variants, func(t *testing.T, target Target) {
 		for i, g := range depthwises() {
 			r, end := seeded(uint64(i)), i%2 == 0
-			in := randomF32(t, r, g.H*g.W*g.C, end)
+			in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
 			w := WeightsF32{W: randomF32(t, r, g.C*g.KH*g.KW, end), Bias: randomF32(t, r, g.C, end), Clamp: Clamp{0, 6}}
 			k, err := PackDepthwiseF32(target, g, w)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := guard.Of[float32](t, g.OH*g.OW*g.C, end)
+			out := guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end)
 			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
-			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, w, out)
+			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
 		}
 	})
 }

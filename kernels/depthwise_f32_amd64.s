@@ -143,6 +143,860 @@ row:
 	VZEROUPPER
 	RET
 
+// func depthwiseF32_3x3s1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseF32_3x3s1_AVX512(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Z0-Z8 weights   R11 taps
+	// 	Z9-Z12 sums   Z13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Z9
+	VMOVUPS      (BX), Z10
+	VMOVUPS      (BX), Z11
+	VMOVUPS      (BX), Z12
+	VMOVUPS      (R9), Z13
+	VFMADD231PS  Z0, Z13, Z9
+	VMOVUPS      (R9)(SI*1), Z13
+	VFMADD231PS  Z1, Z13, Z9
+	VFMADD231PS  Z0, Z13, Z10
+	VMOVUPS      (R9)(SI*2), Z13
+	VFMADD231PS  Z2, Z13, Z9
+	VFMADD231PS  Z1, Z13, Z10
+	VFMADD231PS  Z0, Z13, Z11
+	VMOVUPS      (R9)(DI*1), Z13
+	VFMADD231PS  Z2, Z13, Z10
+	VFMADD231PS  Z1, Z13, Z11
+	VFMADD231PS  Z0, Z13, Z12
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z2, Z13, Z11
+	VFMADD231PS  Z1, Z13, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z2, Z13, Z12
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Z13
+	VFMADD231PS  Z3, Z13, Z9
+	VMOVUPS      (R10)(SI*1), Z13
+	VFMADD231PS  Z4, Z13, Z9
+	VFMADD231PS  Z3, Z13, Z10
+	VMOVUPS      (R10)(SI*2), Z13
+	VFMADD231PS  Z5, Z13, Z9
+	VFMADD231PS  Z4, Z13, Z10
+	VFMADD231PS  Z3, Z13, Z11
+	VMOVUPS      (R10)(DI*1), Z13
+	VFMADD231PS  Z5, Z13, Z10
+	VFMADD231PS  Z4, Z13, Z11
+	VFMADD231PS  Z3, Z13, Z12
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z5, Z13, Z11
+	VFMADD231PS  Z4, Z13, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z5, Z13, Z12
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Z13
+	VFMADD231PS  Z6, Z13, Z9
+	VMOVUPS      (R11)(SI*1), Z13
+	VFMADD231PS  Z7, Z13, Z9
+	VFMADD231PS  Z6, Z13, Z10
+	VMOVUPS      (R11)(SI*2), Z13
+	VFMADD231PS  Z8, Z13, Z9
+	VFMADD231PS  Z7, Z13, Z10
+	VFMADD231PS  Z6, Z13, Z11
+	VMOVUPS      (R11)(DI*1), Z13
+	VFMADD231PS  Z8, Z13, Z10
+	VFMADD231PS  Z7, Z13, Z11
+	VFMADD231PS  Z6, Z13, Z12
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z8, Z13, Z11
+	VFMADD231PS  Z7, Z13, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z8, Z13, Z12
+	LEAQ         (R11)(SI*4), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Z13
+	VBROADCASTSS depthwiseArgs_hi(AX), Z14
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMOVUPS      Z9, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMOVUPS      Z10, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMOVUPS      Z11, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z12, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000240, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_3x3s2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseF32_3x3s2_AVX512(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Z0-Z8 weights   R11 taps
+	// 	Z9-Z12 sums   Z13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Z9
+	VMOVUPS      (BX), Z10
+	VMOVUPS      (BX), Z11
+	VMOVUPS      (BX), Z12
+	VMOVUPS      (R9), Z13
+	VFMADD231PS  Z0, Z13, Z9
+	VMOVUPS      (R9)(SI*1), Z13
+	VFMADD231PS  Z1, Z13, Z9
+	VMOVUPS      (R9)(SI*2), Z13
+	VFMADD231PS  Z2, Z13, Z9
+	VFMADD231PS  Z0, Z13, Z10
+	VMOVUPS      (R9)(DI*1), Z13
+	VFMADD231PS  Z1, Z13, Z10
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z2, Z13, Z10
+	VFMADD231PS  Z0, Z13, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z1, Z13, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VFMADD231PS  Z2, Z13, Z11
+	VFMADD231PS  Z0, Z13, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VFMADD231PS  Z1, Z13, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z2, Z13, Z12
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Z13
+	VFMADD231PS  Z3, Z13, Z9
+	VMOVUPS      (R10)(SI*1), Z13
+	VFMADD231PS  Z4, Z13, Z9
+	VMOVUPS      (R10)(SI*2), Z13
+	VFMADD231PS  Z5, Z13, Z9
+	VFMADD231PS  Z3, Z13, Z10
+	VMOVUPS      (R10)(DI*1), Z13
+	VFMADD231PS  Z4, Z13, Z10
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z5, Z13, Z10
+	VFMADD231PS  Z3, Z13, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z4, Z13, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VFMADD231PS  Z5, Z13, Z11
+	VFMADD231PS  Z3, Z13, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VFMADD231PS  Z4, Z13, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z5, Z13, Z12
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Z13
+	VFMADD231PS  Z6, Z13, Z9
+	VMOVUPS      (R11)(SI*1), Z13
+	VFMADD231PS  Z7, Z13, Z9
+	VMOVUPS      (R11)(SI*2), Z13
+	VFMADD231PS  Z8, Z13, Z9
+	VFMADD231PS  Z6, Z13, Z10
+	VMOVUPS      (R11)(DI*1), Z13
+	VFMADD231PS  Z7, Z13, Z10
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z8, Z13, Z10
+	VFMADD231PS  Z6, Z13, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VFMADD231PS  Z7, Z13, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VFMADD231PS  Z8, Z13, Z11
+	VFMADD231PS  Z6, Z13, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VFMADD231PS  Z7, Z13, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VFMADD231PS  Z8, Z13, Z12
+	LEAQ         (R11)(SI*8), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Z13
+	VBROADCASTSS depthwiseArgs_hi(AX), Z14
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMOVUPS      Z9, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMOVUPS      Z10, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMOVUPS      Z11, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z12, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000240, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_5x5s1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseF32_5x5s1_AVX512(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left   Z0-Z24 weights   R13 taps
+	// 	Z25-Z28 sums   Z29 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	VMOVUPS 576(DX), Z9
+	VMOVUPS 640(DX), Z10
+	VMOVUPS 704(DX), Z11
+	VMOVUPS 768(DX), Z12
+	VMOVUPS 832(DX), Z13
+	VMOVUPS 896(DX), Z14
+	VMOVUPS 960(DX), Z15
+	VMOVUPS 1024(DX), Z16
+	VMOVUPS 1088(DX), Z17
+	VMOVUPS 1152(DX), Z18
+	VMOVUPS 1216(DX), Z19
+	VMOVUPS 1280(DX), Z20
+	VMOVUPS 1344(DX), Z21
+	VMOVUPS 1408(DX), Z22
+	VMOVUPS 1472(DX), Z23
+	VMOVUPS 1536(DX), Z24
+	MOVQ    depthwiseArgs_taps(AX), R13
+	MOVQ    (R13), R9
+	ADDQ    R8, R9
+	MOVQ    40(R13), R10
+	ADDQ    R8, R10
+	MOVQ    80(R13), R11
+	ADDQ    R8, R11
+	MOVQ    120(R13), R12
+	ADDQ    R8, R12
+	MOVQ    160(R13), R13
+	ADDQ    R8, R13
+	MOVQ    depthwiseArgs_out(AX), R14
+	ADDQ    R8, R14
+	MOVQ    depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Z25
+	VMOVUPS      (BX), Z26
+	VMOVUPS      (BX), Z27
+	VMOVUPS      (BX), Z28
+	VMOVUPS      (R9), Z29
+	VFMADD231PS  Z0, Z29, Z25
+	VMOVUPS      (R9)(SI*1), Z29
+	VFMADD231PS  Z1, Z29, Z25
+	VFMADD231PS  Z0, Z29, Z26
+	VMOVUPS      (R9)(SI*2), Z29
+	VFMADD231PS  Z2, Z29, Z25
+	VFMADD231PS  Z1, Z29, Z26
+	VFMADD231PS  Z0, Z29, Z27
+	VMOVUPS      (R9)(DI*1), Z29
+	VFMADD231PS  Z3, Z29, Z25
+	VFMADD231PS  Z2, Z29, Z26
+	VFMADD231PS  Z1, Z29, Z27
+	VFMADD231PS  Z0, Z29, Z28
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z4, Z29, Z25
+	VFMADD231PS  Z3, Z29, Z26
+	VFMADD231PS  Z2, Z29, Z27
+	VFMADD231PS  Z1, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z4, Z29, Z26
+	VFMADD231PS  Z3, Z29, Z27
+	VFMADD231PS  Z2, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z4, Z29, Z27
+	VFMADD231PS  Z3, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z4, Z29, Z28
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Z29
+	VFMADD231PS  Z5, Z29, Z25
+	VMOVUPS      (R10)(SI*1), Z29
+	VFMADD231PS  Z6, Z29, Z25
+	VFMADD231PS  Z5, Z29, Z26
+	VMOVUPS      (R10)(SI*2), Z29
+	VFMADD231PS  Z7, Z29, Z25
+	VFMADD231PS  Z6, Z29, Z26
+	VFMADD231PS  Z5, Z29, Z27
+	VMOVUPS      (R10)(DI*1), Z29
+	VFMADD231PS  Z8, Z29, Z25
+	VFMADD231PS  Z7, Z29, Z26
+	VFMADD231PS  Z6, Z29, Z27
+	VFMADD231PS  Z5, Z29, Z28
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z9, Z29, Z25
+	VFMADD231PS  Z8, Z29, Z26
+	VFMADD231PS  Z7, Z29, Z27
+	VFMADD231PS  Z6, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z9, Z29, Z26
+	VFMADD231PS  Z8, Z29, Z27
+	VFMADD231PS  Z7, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z9, Z29, Z27
+	VFMADD231PS  Z8, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z9, Z29, Z28
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Z29
+	VFMADD231PS  Z10, Z29, Z25
+	VMOVUPS      (R11)(SI*1), Z29
+	VFMADD231PS  Z11, Z29, Z25
+	VFMADD231PS  Z10, Z29, Z26
+	VMOVUPS      (R11)(SI*2), Z29
+	VFMADD231PS  Z12, Z29, Z25
+	VFMADD231PS  Z11, Z29, Z26
+	VFMADD231PS  Z10, Z29, Z27
+	VMOVUPS      (R11)(DI*1), Z29
+	VFMADD231PS  Z13, Z29, Z25
+	VFMADD231PS  Z12, Z29, Z26
+	VFMADD231PS  Z11, Z29, Z27
+	VFMADD231PS  Z10, Z29, Z28
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z14, Z29, Z25
+	VFMADD231PS  Z13, Z29, Z26
+	VFMADD231PS  Z12, Z29, Z27
+	VFMADD231PS  Z11, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z14, Z29, Z26
+	VFMADD231PS  Z13, Z29, Z27
+	VFMADD231PS  Z12, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z14, Z29, Z27
+	VFMADD231PS  Z13, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z14, Z29, Z28
+	LEAQ         (R11)(SI*4), R11
+	VMOVUPS      (R12), Z29
+	VFMADD231PS  Z15, Z29, Z25
+	VMOVUPS      (R12)(SI*1), Z29
+	VFMADD231PS  Z16, Z29, Z25
+	VFMADD231PS  Z15, Z29, Z26
+	VMOVUPS      (R12)(SI*2), Z29
+	VFMADD231PS  Z17, Z29, Z25
+	VFMADD231PS  Z16, Z29, Z26
+	VFMADD231PS  Z15, Z29, Z27
+	VMOVUPS      (R12)(DI*1), Z29
+	VFMADD231PS  Z18, Z29, Z25
+	VFMADD231PS  Z17, Z29, Z26
+	VFMADD231PS  Z16, Z29, Z27
+	VFMADD231PS  Z15, Z29, Z28
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z19, Z29, Z25
+	VFMADD231PS  Z18, Z29, Z26
+	VFMADD231PS  Z17, Z29, Z27
+	VFMADD231PS  Z16, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z19, Z29, Z26
+	VFMADD231PS  Z18, Z29, Z27
+	VFMADD231PS  Z17, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z19, Z29, Z27
+	VFMADD231PS  Z18, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z19, Z29, Z28
+	LEAQ         (R12)(SI*4), R12
+	VMOVUPS      (R13), Z29
+	VFMADD231PS  Z20, Z29, Z25
+	VMOVUPS      (R13)(SI*1), Z29
+	VFMADD231PS  Z21, Z29, Z25
+	VFMADD231PS  Z20, Z29, Z26
+	VMOVUPS      (R13)(SI*2), Z29
+	VFMADD231PS  Z22, Z29, Z25
+	VFMADD231PS  Z21, Z29, Z26
+	VFMADD231PS  Z20, Z29, Z27
+	VMOVUPS      (R13)(DI*1), Z29
+	VFMADD231PS  Z23, Z29, Z25
+	VFMADD231PS  Z22, Z29, Z26
+	VFMADD231PS  Z21, Z29, Z27
+	VFMADD231PS  Z20, Z29, Z28
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z24, Z29, Z25
+	VFMADD231PS  Z23, Z29, Z26
+	VFMADD231PS  Z22, Z29, Z27
+	VFMADD231PS  Z21, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z24, Z29, Z26
+	VFMADD231PS  Z23, Z29, Z27
+	VFMADD231PS  Z22, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z24, Z29, Z27
+	VFMADD231PS  Z23, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z24, Z29, Z28
+	LEAQ         (R13)(SI*4), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Z29
+	VBROADCASTSS depthwiseArgs_hi(AX), Z30
+	VMAXPS       Z25, Z29, Z25
+	VMINPS       Z25, Z30, Z25
+	VMOVUPS      Z25, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z26, Z29, Z26
+	VMINPS       Z26, Z30, Z26
+	VMOVUPS      Z26, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z27, Z29, Z27
+	VMINPS       Z27, Z30, Z27
+	VMOVUPS      Z27, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z28, Z29, Z28
+	VMINPS       Z28, Z30, Z28
+	VMOVUPS      Z28, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000640, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_5x5s2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseF32_5x5s2_AVX512(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left   Z0-Z24 weights   R13 taps
+	// 	Z25-Z28 sums   Z29 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	VMOVUPS 576(DX), Z9
+	VMOVUPS 640(DX), Z10
+	VMOVUPS 704(DX), Z11
+	VMOVUPS 768(DX), Z12
+	VMOVUPS 832(DX), Z13
+	VMOVUPS 896(DX), Z14
+	VMOVUPS 960(DX), Z15
+	VMOVUPS 1024(DX), Z16
+	VMOVUPS 1088(DX), Z17
+	VMOVUPS 1152(DX), Z18
+	VMOVUPS 1216(DX), Z19
+	VMOVUPS 1280(DX), Z20
+	VMOVUPS 1344(DX), Z21
+	VMOVUPS 1408(DX), Z22
+	VMOVUPS 1472(DX), Z23
+	VMOVUPS 1536(DX), Z24
+	MOVQ    depthwiseArgs_taps(AX), R13
+	MOVQ    (R13), R9
+	ADDQ    R8, R9
+	MOVQ    40(R13), R10
+	ADDQ    R8, R10
+	MOVQ    80(R13), R11
+	ADDQ    R8, R11
+	MOVQ    120(R13), R12
+	ADDQ    R8, R12
+	MOVQ    160(R13), R13
+	ADDQ    R8, R13
+	MOVQ    depthwiseArgs_out(AX), R14
+	ADDQ    R8, R14
+	MOVQ    depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Z25
+	VMOVUPS      (BX), Z26
+	VMOVUPS      (BX), Z27
+	VMOVUPS      (BX), Z28
+	VMOVUPS      (R9), Z29
+	VFMADD231PS  Z0, Z29, Z25
+	VMOVUPS      (R9)(SI*1), Z29
+	VFMADD231PS  Z1, Z29, Z25
+	VMOVUPS      (R9)(SI*2), Z29
+	VFMADD231PS  Z2, Z29, Z25
+	VFMADD231PS  Z0, Z29, Z26
+	VMOVUPS      (R9)(DI*1), Z29
+	VFMADD231PS  Z3, Z29, Z25
+	VFMADD231PS  Z1, Z29, Z26
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z4, Z29, Z25
+	VFMADD231PS  Z2, Z29, Z26
+	VFMADD231PS  Z0, Z29, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z3, Z29, Z26
+	VFMADD231PS  Z1, Z29, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z4, Z29, Z26
+	VFMADD231PS  Z2, Z29, Z27
+	VFMADD231PS  Z0, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z3, Z29, Z27
+	VFMADD231PS  Z1, Z29, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z4, Z29, Z27
+	VFMADD231PS  Z2, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z3, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z4, Z29, Z28
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Z29
+	VFMADD231PS  Z5, Z29, Z25
+	VMOVUPS      (R10)(SI*1), Z29
+	VFMADD231PS  Z6, Z29, Z25
+	VMOVUPS      (R10)(SI*2), Z29
+	VFMADD231PS  Z7, Z29, Z25
+	VFMADD231PS  Z5, Z29, Z26
+	VMOVUPS      (R10)(DI*1), Z29
+	VFMADD231PS  Z8, Z29, Z25
+	VFMADD231PS  Z6, Z29, Z26
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z9, Z29, Z25
+	VFMADD231PS  Z7, Z29, Z26
+	VFMADD231PS  Z5, Z29, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z8, Z29, Z26
+	VFMADD231PS  Z6, Z29, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z9, Z29, Z26
+	VFMADD231PS  Z7, Z29, Z27
+	VFMADD231PS  Z5, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z8, Z29, Z27
+	VFMADD231PS  Z6, Z29, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z9, Z29, Z27
+	VFMADD231PS  Z7, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z8, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z9, Z29, Z28
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Z29
+	VFMADD231PS  Z10, Z29, Z25
+	VMOVUPS      (R11)(SI*1), Z29
+	VFMADD231PS  Z11, Z29, Z25
+	VMOVUPS      (R11)(SI*2), Z29
+	VFMADD231PS  Z12, Z29, Z25
+	VFMADD231PS  Z10, Z29, Z26
+	VMOVUPS      (R11)(DI*1), Z29
+	VFMADD231PS  Z13, Z29, Z25
+	VFMADD231PS  Z11, Z29, Z26
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z14, Z29, Z25
+	VFMADD231PS  Z12, Z29, Z26
+	VFMADD231PS  Z10, Z29, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z13, Z29, Z26
+	VFMADD231PS  Z11, Z29, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z14, Z29, Z26
+	VFMADD231PS  Z12, Z29, Z27
+	VFMADD231PS  Z10, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z13, Z29, Z27
+	VFMADD231PS  Z11, Z29, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z14, Z29, Z27
+	VFMADD231PS  Z12, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z13, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z14, Z29, Z28
+	LEAQ         (R11)(SI*8), R11
+	VMOVUPS      (R12), Z29
+	VFMADD231PS  Z15, Z29, Z25
+	VMOVUPS      (R12)(SI*1), Z29
+	VFMADD231PS  Z16, Z29, Z25
+	VMOVUPS      (R12)(SI*2), Z29
+	VFMADD231PS  Z17, Z29, Z25
+	VFMADD231PS  Z15, Z29, Z26
+	VMOVUPS      (R12)(DI*1), Z29
+	VFMADD231PS  Z18, Z29, Z25
+	VFMADD231PS  Z16, Z29, Z26
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z19, Z29, Z25
+	VFMADD231PS  Z17, Z29, Z26
+	VFMADD231PS  Z15, Z29, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z18, Z29, Z26
+	VFMADD231PS  Z16, Z29, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z19, Z29, Z26
+	VFMADD231PS  Z17, Z29, Z27
+	VFMADD231PS  Z15, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z18, Z29, Z27
+	VFMADD231PS  Z16, Z29, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z19, Z29, Z27
+	VFMADD231PS  Z17, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z18, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z19, Z29, Z28
+	LEAQ         (R12)(SI*8), R12
+	VMOVUPS      (R13), Z29
+	VFMADD231PS  Z20, Z29, Z25
+	VMOVUPS      (R13)(SI*1), Z29
+	VFMADD231PS  Z21, Z29, Z25
+	VMOVUPS      (R13)(SI*2), Z29
+	VFMADD231PS  Z22, Z29, Z25
+	VFMADD231PS  Z20, Z29, Z26
+	VMOVUPS      (R13)(DI*1), Z29
+	VFMADD231PS  Z23, Z29, Z25
+	VFMADD231PS  Z21, Z29, Z26
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z24, Z29, Z25
+	VFMADD231PS  Z22, Z29, Z26
+	VFMADD231PS  Z20, Z29, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z23, Z29, Z26
+	VFMADD231PS  Z21, Z29, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z24, Z29, Z26
+	VFMADD231PS  Z22, Z29, Z27
+	VFMADD231PS  Z20, Z29, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VFMADD231PS  Z23, Z29, Z27
+	VFMADD231PS  Z21, Z29, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VFMADD231PS  Z24, Z29, Z27
+	VFMADD231PS  Z22, Z29, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VFMADD231PS  Z23, Z29, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VFMADD231PS  Z24, Z29, Z28
+	LEAQ         (R13)(SI*8), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Z29
+	VBROADCASTSS depthwiseArgs_hi(AX), Z30
+	VMAXPS       Z25, Z29, Z25
+	VMINPS       Z25, Z30, Z25
+	VMOVUPS      Z25, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z26, Z29, Z26
+	VMINPS       Z26, Z30, Z26
+	VMOVUPS      Z26, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z27, Z29, Z27
+	VMINPS       Z27, Z30, Z27
+	VMOVUPS      Z27, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z28, Z29, Z28
+	VMINPS       Z28, Z30, Z28
+	VMOVUPS      Z28, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000640, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
 // func depthwiseExactF32_AVX512(args *depthwiseArgs)
 // Requires: AVX, AVX512F, CMOV
 TEXT ·depthwiseExactF32_AVX512(SB), NOSPLIT, $0-8
@@ -291,6 +1145,1132 @@ row:
 	VZEROUPPER
 	RET
 
+// func depthwiseExactF32_3x3s1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseExactF32_3x3s1_AVX512(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Z0-Z8 weights   R11 taps
+	// 	Z9-Z12 sums   Z13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Z9
+	VMOVUPS      (BX), Z10
+	VMOVUPS      (BX), Z11
+	VMOVUPS      (BX), Z12
+	VMOVUPS      (R9), Z13
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R9)(SI*1), Z13
+	VMULPS       Z1, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R9)(SI*2), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z1, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R9)(DI*1), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z1, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z1, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z2, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Z13
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R10)(SI*1), Z13
+	VMULPS       Z4, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R10)(SI*2), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z4, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R10)(DI*1), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z4, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z4, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z5, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Z13
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R11)(SI*1), Z13
+	VMULPS       Z7, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R11)(SI*2), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z7, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R11)(DI*1), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z7, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z7, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z8, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R11)(SI*4), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Z13
+	VBROADCASTSS depthwiseArgs_hi(AX), Z14
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMOVUPS      Z9, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMOVUPS      Z10, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMOVUPS      Z11, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z12, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000240, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_3x3s2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseExactF32_3x3s2_AVX512(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Z0-Z8 weights   R11 taps
+	// 	Z9-Z12 sums   Z13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Z9
+	VMOVUPS      (BX), Z10
+	VMOVUPS      (BX), Z11
+	VMOVUPS      (BX), Z12
+	VMOVUPS      (R9), Z13
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R9)(SI*1), Z13
+	VMULPS       Z1, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R9)(SI*2), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R9)(DI*1), Z13
+	VMULPS       Z1, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z1, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VMULPS       Z2, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z0, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VMULPS       Z1, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z2, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Z13
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R10)(SI*1), Z13
+	VMULPS       Z4, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R10)(SI*2), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R10)(DI*1), Z13
+	VMULPS       Z4, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z4, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VMULPS       Z5, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z3, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VMULPS       Z4, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z5, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Z13
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R11)(SI*1), Z13
+	VMULPS       Z7, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VMOVUPS      (R11)(SI*2), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z9, Z9
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VMOVUPS      (R11)(DI*1), Z13
+	VMULPS       Z7, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z10, Z10
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*1), Z13
+	VMULPS       Z7, Z13, Z13
+	VADDPS       Z13, Z11, Z11
+	VMOVUPS      (R14)(SI*2), Z13
+	VMULPS       Z8, Z13, Z14
+	VADDPS       Z14, Z11, Z11
+	VMULPS       Z6, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      (R14)(DI*1), Z13
+	VMULPS       Z7, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Z13
+	VMULPS       Z8, Z13, Z13
+	VADDPS       Z13, Z12, Z12
+	LEAQ         (R11)(SI*8), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Z13
+	VBROADCASTSS depthwiseArgs_hi(AX), Z14
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMOVUPS      Z9, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMOVUPS      Z10, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMOVUPS      Z11, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z12, K1, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000240, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_5x5s1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseExactF32_5x5s1_AVX512(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left   Z0-Z24 weights   R13 taps
+	// 	Z25-Z28 sums   Z29 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	VMOVUPS 576(DX), Z9
+	VMOVUPS 640(DX), Z10
+	VMOVUPS 704(DX), Z11
+	VMOVUPS 768(DX), Z12
+	VMOVUPS 832(DX), Z13
+	VMOVUPS 896(DX), Z14
+	VMOVUPS 960(DX), Z15
+	VMOVUPS 1024(DX), Z16
+	VMOVUPS 1088(DX), Z17
+	VMOVUPS 1152(DX), Z18
+	VMOVUPS 1216(DX), Z19
+	VMOVUPS 1280(DX), Z20
+	VMOVUPS 1344(DX), Z21
+	VMOVUPS 1408(DX), Z22
+	VMOVUPS 1472(DX), Z23
+	VMOVUPS 1536(DX), Z24
+	MOVQ    depthwiseArgs_taps(AX), R13
+	MOVQ    (R13), R9
+	ADDQ    R8, R9
+	MOVQ    40(R13), R10
+	ADDQ    R8, R10
+	MOVQ    80(R13), R11
+	ADDQ    R8, R11
+	MOVQ    120(R13), R12
+	ADDQ    R8, R12
+	MOVQ    160(R13), R13
+	ADDQ    R8, R13
+	MOVQ    depthwiseArgs_out(AX), R14
+	ADDQ    R8, R14
+	MOVQ    depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Z25
+	VMOVUPS      (BX), Z26
+	VMOVUPS      (BX), Z27
+	VMOVUPS      (BX), Z28
+	VMOVUPS      (R9), Z29
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R9)(SI*1), Z29
+	VMULPS       Z1, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R9)(SI*2), Z29
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z1, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (R9)(DI*1), Z29
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z1, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z1, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z2, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z3, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z4, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Z29
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R10)(SI*1), Z29
+	VMULPS       Z6, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R10)(SI*2), Z29
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z6, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (R10)(DI*1), Z29
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z6, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z6, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z7, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z8, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z9, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Z29
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R11)(SI*1), Z29
+	VMULPS       Z11, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R11)(SI*2), Z29
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z11, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (R11)(DI*1), Z29
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z11, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z11, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z12, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z13, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z14, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R11)(SI*4), R11
+	VMOVUPS      (R12), Z29
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R12)(SI*1), Z29
+	VMULPS       Z16, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R12)(SI*2), Z29
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z16, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (R12)(DI*1), Z29
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z16, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z16, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z17, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z18, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z19, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R12)(SI*4), R12
+	VMOVUPS      (R13), Z29
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R13)(SI*1), Z29
+	VMULPS       Z21, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R13)(SI*2), Z29
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z21, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (R13)(DI*1), Z29
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z21, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z21, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z22, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z23, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z24, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R13)(SI*4), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Z29
+	VBROADCASTSS depthwiseArgs_hi(AX), Z30
+	VMAXPS       Z25, Z29, Z25
+	VMINPS       Z25, Z30, Z25
+	VMOVUPS      Z25, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z26, Z29, Z26
+	VMINPS       Z26, Z30, Z26
+	VMOVUPS      Z26, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z27, Z29, Z27
+	VMINPS       Z27, Z30, Z27
+	VMOVUPS      Z27, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z28, Z29, Z28
+	VMINPS       Z28, Z30, Z28
+	VMOVUPS      Z28, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000640, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_5x5s2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·depthwiseExactF32_5x5s2_AVX512(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left   Z0-Z24 weights   R13 taps
+	// 	Z25-Z28 sums   Z29 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ    $-1, R9
+	CMPQ    CX, $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R9
+	KMOVW   R9, K1
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS 128(DX), Z2
+	VMOVUPS 192(DX), Z3
+	VMOVUPS 256(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VMOVUPS 512(DX), Z8
+	VMOVUPS 576(DX), Z9
+	VMOVUPS 640(DX), Z10
+	VMOVUPS 704(DX), Z11
+	VMOVUPS 768(DX), Z12
+	VMOVUPS 832(DX), Z13
+	VMOVUPS 896(DX), Z14
+	VMOVUPS 960(DX), Z15
+	VMOVUPS 1024(DX), Z16
+	VMOVUPS 1088(DX), Z17
+	VMOVUPS 1152(DX), Z18
+	VMOVUPS 1216(DX), Z19
+	VMOVUPS 1280(DX), Z20
+	VMOVUPS 1344(DX), Z21
+	VMOVUPS 1408(DX), Z22
+	VMOVUPS 1472(DX), Z23
+	VMOVUPS 1536(DX), Z24
+	MOVQ    depthwiseArgs_taps(AX), R13
+	MOVQ    (R13), R9
+	ADDQ    R8, R9
+	MOVQ    40(R13), R10
+	ADDQ    R8, R10
+	MOVQ    80(R13), R11
+	ADDQ    R8, R11
+	MOVQ    120(R13), R12
+	ADDQ    R8, R12
+	MOVQ    160(R13), R13
+	ADDQ    R8, R13
+	MOVQ    depthwiseArgs_out(AX), R14
+	ADDQ    R8, R14
+	MOVQ    depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Z25
+	VMOVUPS      (BX), Z26
+	VMOVUPS      (BX), Z27
+	VMOVUPS      (BX), Z28
+	VMOVUPS      (R9), Z29
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R9)(SI*1), Z29
+	VMULPS       Z1, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R9)(SI*2), Z29
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R9)(DI*1), Z29
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z1, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z1, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z2, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z0, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z3, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z1, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z4, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z2, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z3, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z4, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Z29
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R10)(SI*1), Z29
+	VMULPS       Z6, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R10)(SI*2), Z29
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R10)(DI*1), Z29
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z6, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z6, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z7, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z5, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z8, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z6, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z9, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z7, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z8, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z9, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Z29
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R11)(SI*1), Z29
+	VMULPS       Z11, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R11)(SI*2), Z29
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R11)(DI*1), Z29
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z11, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z11, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z12, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z10, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z13, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z11, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z14, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z12, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z13, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z14, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R11)(SI*8), R11
+	VMOVUPS      (R12), Z29
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R12)(SI*1), Z29
+	VMULPS       Z16, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R12)(SI*2), Z29
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R12)(DI*1), Z29
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z16, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z16, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z17, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z15, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z18, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z16, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z19, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z17, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z18, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z19, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R12)(SI*8), R12
+	VMOVUPS      (R13), Z29
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R13)(SI*1), Z29
+	VMULPS       Z21, Z29, Z29
+	VADDPS       Z29, Z25, Z25
+	VMOVUPS      (R13)(SI*2), Z29
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	VMOVUPS      (R13)(DI*1), Z29
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z21, Z29, Z29
+	VADDPS       Z29, Z26, Z26
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z25, Z25
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z21, Z29, Z29
+	VADDPS       Z29, Z27, Z27
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z26, Z26
+	VMULPS       Z22, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z20, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(DI*1), Z29
+	VMULPS       Z23, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z21, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Z29
+	VMULPS       Z24, Z29, Z30
+	VADDPS       Z30, Z27, Z27
+	VMULPS       Z22, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*1), Z29
+	VMULPS       Z23, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	VMOVUPS      (BP)(SI*2), Z29
+	VMULPS       Z24, Z29, Z29
+	VADDPS       Z29, Z28, Z28
+	LEAQ         (R13)(SI*8), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Z29
+	VBROADCASTSS depthwiseArgs_hi(AX), Z30
+	VMAXPS       Z25, Z29, Z25
+	VMINPS       Z25, Z30, Z25
+	VMOVUPS      Z25, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z26, Z29, Z26
+	VMINPS       Z26, Z30, Z26
+	VMOVUPS      Z26, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z27, Z29, Z27
+	VMINPS       Z27, Z30, Z27
+	VMOVUPS      Z27, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Z28, Z29, Z28
+	VMINPS       Z28, Z30, Z28
+	VMOVUPS      Z28, K1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x40, R8
+	ADDQ $0x40, BX
+	ADDQ $0x00000640, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
 // func depthwiseF32_AVX2(args *depthwiseArgs)
 // Requires: AVX, FMA3
 TEXT ·depthwiseF32_AVX2(SB), NOSPLIT, $0-8
@@ -420,6 +2400,794 @@ row:
 	ADDQ   R9, DX
 	DECQ   CX
 	JNZ    block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_3x3s1_AVX2(args *depthwiseArgs)
+// Requires: AVX, FMA3
+TEXT ·depthwiseF32_3x3s1_AVX2(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Y0-Y8 weights   R11 taps
+	// 	Y9-Y12 sums   Y13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 64(DX), Y2
+	VMOVUPS 96(DX), Y3
+	VMOVUPS 128(DX), Y4
+	VMOVUPS 160(DX), Y5
+	VMOVUPS 192(DX), Y6
+	VMOVUPS 224(DX), Y7
+	VMOVUPS 256(DX), Y8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Y9
+	VMOVUPS      (BX), Y10
+	VMOVUPS      (BX), Y11
+	VMOVUPS      (BX), Y12
+	VMOVUPS      (R9), Y13
+	VFMADD231PS  Y0, Y13, Y9
+	VMOVUPS      (R9)(SI*1), Y13
+	VFMADD231PS  Y1, Y13, Y9
+	VFMADD231PS  Y0, Y13, Y10
+	VMOVUPS      (R9)(SI*2), Y13
+	VFMADD231PS  Y2, Y13, Y9
+	VFMADD231PS  Y1, Y13, Y10
+	VFMADD231PS  Y0, Y13, Y11
+	VMOVUPS      (R9)(DI*1), Y13
+	VFMADD231PS  Y2, Y13, Y10
+	VFMADD231PS  Y1, Y13, Y11
+	VFMADD231PS  Y0, Y13, Y12
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y2, Y13, Y11
+	VFMADD231PS  Y1, Y13, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y2, Y13, Y12
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Y13
+	VFMADD231PS  Y3, Y13, Y9
+	VMOVUPS      (R10)(SI*1), Y13
+	VFMADD231PS  Y4, Y13, Y9
+	VFMADD231PS  Y3, Y13, Y10
+	VMOVUPS      (R10)(SI*2), Y13
+	VFMADD231PS  Y5, Y13, Y9
+	VFMADD231PS  Y4, Y13, Y10
+	VFMADD231PS  Y3, Y13, Y11
+	VMOVUPS      (R10)(DI*1), Y13
+	VFMADD231PS  Y5, Y13, Y10
+	VFMADD231PS  Y4, Y13, Y11
+	VFMADD231PS  Y3, Y13, Y12
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y5, Y13, Y11
+	VFMADD231PS  Y4, Y13, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y5, Y13, Y12
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Y13
+	VFMADD231PS  Y6, Y13, Y9
+	VMOVUPS      (R11)(SI*1), Y13
+	VFMADD231PS  Y7, Y13, Y9
+	VFMADD231PS  Y6, Y13, Y10
+	VMOVUPS      (R11)(SI*2), Y13
+	VFMADD231PS  Y8, Y13, Y9
+	VFMADD231PS  Y7, Y13, Y10
+	VFMADD231PS  Y6, Y13, Y11
+	VMOVUPS      (R11)(DI*1), Y13
+	VFMADD231PS  Y8, Y13, Y10
+	VFMADD231PS  Y7, Y13, Y11
+	VFMADD231PS  Y6, Y13, Y12
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y8, Y13, Y11
+	VFMADD231PS  Y7, Y13, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y8, Y13, Y12
+	LEAQ         (R11)(SI*4), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Y13
+	VBROADCASTSS depthwiseArgs_hi(AX), Y14
+	VMAXPS       Y9, Y13, Y9
+	VMINPS       Y9, Y14, Y9
+	VMOVUPS      Y9, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y10, Y13, Y10
+	VMINPS       Y10, Y14, Y10
+	VMOVUPS      Y10, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y11, Y13, Y11
+	VMINPS       Y11, Y14, Y11
+	VMOVUPS      Y11, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y12, Y13, Y12
+	VMINPS       Y12, Y14, Y12
+	VMOVUPS      Y12, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000120, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_3x3s2_AVX2(args *depthwiseArgs)
+// Requires: AVX, FMA3
+TEXT ·depthwiseF32_3x3s2_AVX2(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Y0-Y8 weights   R11 taps
+	// 	Y9-Y12 sums   Y13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 64(DX), Y2
+	VMOVUPS 96(DX), Y3
+	VMOVUPS 128(DX), Y4
+	VMOVUPS 160(DX), Y5
+	VMOVUPS 192(DX), Y6
+	VMOVUPS 224(DX), Y7
+	VMOVUPS 256(DX), Y8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Y9
+	VMOVUPS      (BX), Y10
+	VMOVUPS      (BX), Y11
+	VMOVUPS      (BX), Y12
+	VMOVUPS      (R9), Y13
+	VFMADD231PS  Y0, Y13, Y9
+	VMOVUPS      (R9)(SI*1), Y13
+	VFMADD231PS  Y1, Y13, Y9
+	VMOVUPS      (R9)(SI*2), Y13
+	VFMADD231PS  Y2, Y13, Y9
+	VFMADD231PS  Y0, Y13, Y10
+	VMOVUPS      (R9)(DI*1), Y13
+	VFMADD231PS  Y1, Y13, Y10
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y2, Y13, Y10
+	VFMADD231PS  Y0, Y13, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y1, Y13, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VFMADD231PS  Y2, Y13, Y11
+	VFMADD231PS  Y0, Y13, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VFMADD231PS  Y1, Y13, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y2, Y13, Y12
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Y13
+	VFMADD231PS  Y3, Y13, Y9
+	VMOVUPS      (R10)(SI*1), Y13
+	VFMADD231PS  Y4, Y13, Y9
+	VMOVUPS      (R10)(SI*2), Y13
+	VFMADD231PS  Y5, Y13, Y9
+	VFMADD231PS  Y3, Y13, Y10
+	VMOVUPS      (R10)(DI*1), Y13
+	VFMADD231PS  Y4, Y13, Y10
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y5, Y13, Y10
+	VFMADD231PS  Y3, Y13, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y4, Y13, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VFMADD231PS  Y5, Y13, Y11
+	VFMADD231PS  Y3, Y13, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VFMADD231PS  Y4, Y13, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y5, Y13, Y12
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Y13
+	VFMADD231PS  Y6, Y13, Y9
+	VMOVUPS      (R11)(SI*1), Y13
+	VFMADD231PS  Y7, Y13, Y9
+	VMOVUPS      (R11)(SI*2), Y13
+	VFMADD231PS  Y8, Y13, Y9
+	VFMADD231PS  Y6, Y13, Y10
+	VMOVUPS      (R11)(DI*1), Y13
+	VFMADD231PS  Y7, Y13, Y10
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y8, Y13, Y10
+	VFMADD231PS  Y6, Y13, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VFMADD231PS  Y7, Y13, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VFMADD231PS  Y8, Y13, Y11
+	VFMADD231PS  Y6, Y13, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VFMADD231PS  Y7, Y13, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VFMADD231PS  Y8, Y13, Y12
+	LEAQ         (R11)(SI*8), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Y13
+	VBROADCASTSS depthwiseArgs_hi(AX), Y14
+	VMAXPS       Y9, Y13, Y9
+	VMINPS       Y9, Y14, Y9
+	VMOVUPS      Y9, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y10, Y13, Y10
+	VMINPS       Y10, Y14, Y10
+	VMOVUPS      Y10, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y11, Y13, Y11
+	VMINPS       Y11, Y14, Y11
+	VMOVUPS      Y11, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y12, Y13, Y12
+	VMINPS       Y12, Y14, Y12
+	VMOVUPS      Y12, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000120, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_5x5s1_AVX2(args *depthwiseArgs)
+// Requires: AVX, FMA3
+TEXT ·depthwiseF32_5x5s1_AVX2(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left    weights   R13 taps
+	// 	Y0-Y3 sums   Y4 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ depthwiseArgs_taps(AX), R13
+	MOVQ (R13), R9
+	ADDQ R8, R9
+	MOVQ 40(R13), R10
+	ADDQ R8, R10
+	MOVQ 80(R13), R11
+	ADDQ R8, R11
+	MOVQ 120(R13), R12
+	ADDQ R8, R12
+	MOVQ 160(R13), R13
+	ADDQ R8, R13
+	MOVQ depthwiseArgs_out(AX), R14
+	ADDQ R8, R14
+	MOVQ depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX), Y1
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (R9), Y4
+	VFMADD231PS  (DX), Y4, Y0
+	VMOVUPS      (R9)(SI*1), Y4
+	VFMADD231PS  32(DX), Y4, Y0
+	VFMADD231PS  (DX), Y4, Y1
+	VMOVUPS      (R9)(SI*2), Y4
+	VFMADD231PS  64(DX), Y4, Y0
+	VFMADD231PS  32(DX), Y4, Y1
+	VFMADD231PS  (DX), Y4, Y2
+	VMOVUPS      (R9)(DI*1), Y4
+	VFMADD231PS  96(DX), Y4, Y0
+	VFMADD231PS  64(DX), Y4, Y1
+	VFMADD231PS  32(DX), Y4, Y2
+	VFMADD231PS  (DX), Y4, Y3
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  128(DX), Y4, Y0
+	VFMADD231PS  96(DX), Y4, Y1
+	VFMADD231PS  64(DX), Y4, Y2
+	VFMADD231PS  32(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  128(DX), Y4, Y1
+	VFMADD231PS  96(DX), Y4, Y2
+	VFMADD231PS  64(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  128(DX), Y4, Y2
+	VFMADD231PS  96(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  128(DX), Y4, Y3
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Y4
+	VFMADD231PS  160(DX), Y4, Y0
+	VMOVUPS      (R10)(SI*1), Y4
+	VFMADD231PS  192(DX), Y4, Y0
+	VFMADD231PS  160(DX), Y4, Y1
+	VMOVUPS      (R10)(SI*2), Y4
+	VFMADD231PS  224(DX), Y4, Y0
+	VFMADD231PS  192(DX), Y4, Y1
+	VFMADD231PS  160(DX), Y4, Y2
+	VMOVUPS      (R10)(DI*1), Y4
+	VFMADD231PS  256(DX), Y4, Y0
+	VFMADD231PS  224(DX), Y4, Y1
+	VFMADD231PS  192(DX), Y4, Y2
+	VFMADD231PS  160(DX), Y4, Y3
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  288(DX), Y4, Y0
+	VFMADD231PS  256(DX), Y4, Y1
+	VFMADD231PS  224(DX), Y4, Y2
+	VFMADD231PS  192(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  288(DX), Y4, Y1
+	VFMADD231PS  256(DX), Y4, Y2
+	VFMADD231PS  224(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  288(DX), Y4, Y2
+	VFMADD231PS  256(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  288(DX), Y4, Y3
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Y4
+	VFMADD231PS  320(DX), Y4, Y0
+	VMOVUPS      (R11)(SI*1), Y4
+	VFMADD231PS  352(DX), Y4, Y0
+	VFMADD231PS  320(DX), Y4, Y1
+	VMOVUPS      (R11)(SI*2), Y4
+	VFMADD231PS  384(DX), Y4, Y0
+	VFMADD231PS  352(DX), Y4, Y1
+	VFMADD231PS  320(DX), Y4, Y2
+	VMOVUPS      (R11)(DI*1), Y4
+	VFMADD231PS  416(DX), Y4, Y0
+	VFMADD231PS  384(DX), Y4, Y1
+	VFMADD231PS  352(DX), Y4, Y2
+	VFMADD231PS  320(DX), Y4, Y3
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  448(DX), Y4, Y0
+	VFMADD231PS  416(DX), Y4, Y1
+	VFMADD231PS  384(DX), Y4, Y2
+	VFMADD231PS  352(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  448(DX), Y4, Y1
+	VFMADD231PS  416(DX), Y4, Y2
+	VFMADD231PS  384(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  448(DX), Y4, Y2
+	VFMADD231PS  416(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  448(DX), Y4, Y3
+	LEAQ         (R11)(SI*4), R11
+	VMOVUPS      (R12), Y4
+	VFMADD231PS  480(DX), Y4, Y0
+	VMOVUPS      (R12)(SI*1), Y4
+	VFMADD231PS  512(DX), Y4, Y0
+	VFMADD231PS  480(DX), Y4, Y1
+	VMOVUPS      (R12)(SI*2), Y4
+	VFMADD231PS  544(DX), Y4, Y0
+	VFMADD231PS  512(DX), Y4, Y1
+	VFMADD231PS  480(DX), Y4, Y2
+	VMOVUPS      (R12)(DI*1), Y4
+	VFMADD231PS  576(DX), Y4, Y0
+	VFMADD231PS  544(DX), Y4, Y1
+	VFMADD231PS  512(DX), Y4, Y2
+	VFMADD231PS  480(DX), Y4, Y3
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  608(DX), Y4, Y0
+	VFMADD231PS  576(DX), Y4, Y1
+	VFMADD231PS  544(DX), Y4, Y2
+	VFMADD231PS  512(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  608(DX), Y4, Y1
+	VFMADD231PS  576(DX), Y4, Y2
+	VFMADD231PS  544(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  608(DX), Y4, Y2
+	VFMADD231PS  576(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  608(DX), Y4, Y3
+	LEAQ         (R12)(SI*4), R12
+	VMOVUPS      (R13), Y4
+	VFMADD231PS  640(DX), Y4, Y0
+	VMOVUPS      (R13)(SI*1), Y4
+	VFMADD231PS  672(DX), Y4, Y0
+	VFMADD231PS  640(DX), Y4, Y1
+	VMOVUPS      (R13)(SI*2), Y4
+	VFMADD231PS  704(DX), Y4, Y0
+	VFMADD231PS  672(DX), Y4, Y1
+	VFMADD231PS  640(DX), Y4, Y2
+	VMOVUPS      (R13)(DI*1), Y4
+	VFMADD231PS  736(DX), Y4, Y0
+	VFMADD231PS  704(DX), Y4, Y1
+	VFMADD231PS  672(DX), Y4, Y2
+	VFMADD231PS  640(DX), Y4, Y3
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  768(DX), Y4, Y0
+	VFMADD231PS  736(DX), Y4, Y1
+	VFMADD231PS  704(DX), Y4, Y2
+	VFMADD231PS  672(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  768(DX), Y4, Y1
+	VFMADD231PS  736(DX), Y4, Y2
+	VFMADD231PS  704(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  768(DX), Y4, Y2
+	VFMADD231PS  736(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  768(DX), Y4, Y3
+	LEAQ         (R13)(SI*4), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Y4
+	VBROADCASTSS depthwiseArgs_hi(AX), Y5
+	VMAXPS       Y0, Y4, Y0
+	VMINPS       Y0, Y5, Y0
+	VMOVUPS      Y0, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y1, Y4, Y1
+	VMINPS       Y1, Y5, Y1
+	VMOVUPS      Y1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y2, Y4, Y2
+	VMINPS       Y2, Y5, Y2
+	VMOVUPS      Y2, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y3, Y4, Y3
+	VMINPS       Y3, Y5, Y3
+	VMOVUPS      Y3, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000320, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseF32_5x5s2_AVX2(args *depthwiseArgs)
+// Requires: AVX, FMA3
+TEXT ·depthwiseF32_5x5s2_AVX2(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left    weights   R13 taps
+	// 	Y0-Y3 sums   Y4 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ depthwiseArgs_taps(AX), R13
+	MOVQ (R13), R9
+	ADDQ R8, R9
+	MOVQ 40(R13), R10
+	ADDQ R8, R10
+	MOVQ 80(R13), R11
+	ADDQ R8, R11
+	MOVQ 120(R13), R12
+	ADDQ R8, R12
+	MOVQ 160(R13), R13
+	ADDQ R8, R13
+	MOVQ depthwiseArgs_out(AX), R14
+	ADDQ R8, R14
+	MOVQ depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX), Y1
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (R9), Y4
+	VFMADD231PS  (DX), Y4, Y0
+	VMOVUPS      (R9)(SI*1), Y4
+	VFMADD231PS  32(DX), Y4, Y0
+	VMOVUPS      (R9)(SI*2), Y4
+	VFMADD231PS  64(DX), Y4, Y0
+	VFMADD231PS  (DX), Y4, Y1
+	VMOVUPS      (R9)(DI*1), Y4
+	VFMADD231PS  96(DX), Y4, Y0
+	VFMADD231PS  32(DX), Y4, Y1
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  128(DX), Y4, Y0
+	VFMADD231PS  64(DX), Y4, Y1
+	VFMADD231PS  (DX), Y4, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  96(DX), Y4, Y1
+	VFMADD231PS  32(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  128(DX), Y4, Y1
+	VFMADD231PS  64(DX), Y4, Y2
+	VFMADD231PS  (DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  96(DX), Y4, Y2
+	VFMADD231PS  32(DX), Y4, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  128(DX), Y4, Y2
+	VFMADD231PS  64(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  96(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  128(DX), Y4, Y3
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Y4
+	VFMADD231PS  160(DX), Y4, Y0
+	VMOVUPS      (R10)(SI*1), Y4
+	VFMADD231PS  192(DX), Y4, Y0
+	VMOVUPS      (R10)(SI*2), Y4
+	VFMADD231PS  224(DX), Y4, Y0
+	VFMADD231PS  160(DX), Y4, Y1
+	VMOVUPS      (R10)(DI*1), Y4
+	VFMADD231PS  256(DX), Y4, Y0
+	VFMADD231PS  192(DX), Y4, Y1
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  288(DX), Y4, Y0
+	VFMADD231PS  224(DX), Y4, Y1
+	VFMADD231PS  160(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  256(DX), Y4, Y1
+	VFMADD231PS  192(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  288(DX), Y4, Y1
+	VFMADD231PS  224(DX), Y4, Y2
+	VFMADD231PS  160(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  256(DX), Y4, Y2
+	VFMADD231PS  192(DX), Y4, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  288(DX), Y4, Y2
+	VFMADD231PS  224(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  256(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  288(DX), Y4, Y3
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Y4
+	VFMADD231PS  320(DX), Y4, Y0
+	VMOVUPS      (R11)(SI*1), Y4
+	VFMADD231PS  352(DX), Y4, Y0
+	VMOVUPS      (R11)(SI*2), Y4
+	VFMADD231PS  384(DX), Y4, Y0
+	VFMADD231PS  320(DX), Y4, Y1
+	VMOVUPS      (R11)(DI*1), Y4
+	VFMADD231PS  416(DX), Y4, Y0
+	VFMADD231PS  352(DX), Y4, Y1
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  448(DX), Y4, Y0
+	VFMADD231PS  384(DX), Y4, Y1
+	VFMADD231PS  320(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  416(DX), Y4, Y1
+	VFMADD231PS  352(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  448(DX), Y4, Y1
+	VFMADD231PS  384(DX), Y4, Y2
+	VFMADD231PS  320(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  416(DX), Y4, Y2
+	VFMADD231PS  352(DX), Y4, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  448(DX), Y4, Y2
+	VFMADD231PS  384(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  416(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  448(DX), Y4, Y3
+	LEAQ         (R11)(SI*8), R11
+	VMOVUPS      (R12), Y4
+	VFMADD231PS  480(DX), Y4, Y0
+	VMOVUPS      (R12)(SI*1), Y4
+	VFMADD231PS  512(DX), Y4, Y0
+	VMOVUPS      (R12)(SI*2), Y4
+	VFMADD231PS  544(DX), Y4, Y0
+	VFMADD231PS  480(DX), Y4, Y1
+	VMOVUPS      (R12)(DI*1), Y4
+	VFMADD231PS  576(DX), Y4, Y0
+	VFMADD231PS  512(DX), Y4, Y1
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  608(DX), Y4, Y0
+	VFMADD231PS  544(DX), Y4, Y1
+	VFMADD231PS  480(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  576(DX), Y4, Y1
+	VFMADD231PS  512(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  608(DX), Y4, Y1
+	VFMADD231PS  544(DX), Y4, Y2
+	VFMADD231PS  480(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  576(DX), Y4, Y2
+	VFMADD231PS  512(DX), Y4, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  608(DX), Y4, Y2
+	VFMADD231PS  544(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  576(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  608(DX), Y4, Y3
+	LEAQ         (R12)(SI*8), R12
+	VMOVUPS      (R13), Y4
+	VFMADD231PS  640(DX), Y4, Y0
+	VMOVUPS      (R13)(SI*1), Y4
+	VFMADD231PS  672(DX), Y4, Y0
+	VMOVUPS      (R13)(SI*2), Y4
+	VFMADD231PS  704(DX), Y4, Y0
+	VFMADD231PS  640(DX), Y4, Y1
+	VMOVUPS      (R13)(DI*1), Y4
+	VFMADD231PS  736(DX), Y4, Y0
+	VFMADD231PS  672(DX), Y4, Y1
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  768(DX), Y4, Y0
+	VFMADD231PS  704(DX), Y4, Y1
+	VFMADD231PS  640(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  736(DX), Y4, Y1
+	VFMADD231PS  672(DX), Y4, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  768(DX), Y4, Y1
+	VFMADD231PS  704(DX), Y4, Y2
+	VFMADD231PS  640(DX), Y4, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VFMADD231PS  736(DX), Y4, Y2
+	VFMADD231PS  672(DX), Y4, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VFMADD231PS  768(DX), Y4, Y2
+	VFMADD231PS  704(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VFMADD231PS  736(DX), Y4, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VFMADD231PS  768(DX), Y4, Y3
+	LEAQ         (R13)(SI*8), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Y4
+	VBROADCASTSS depthwiseArgs_hi(AX), Y5
+	VMAXPS       Y0, Y4, Y0
+	VMINPS       Y0, Y5, Y0
+	VMOVUPS      Y0, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y1, Y4, Y1
+	VMINPS       Y1, Y5, Y1
+	VMOVUPS      Y1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y2, Y4, Y2
+	VMINPS       Y2, Y5, Y2
+	VMOVUPS      Y2, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y3, Y4, Y3
+	VMINPS       Y3, Y5, Y3
+	VMOVUPS      Y3, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000320, DX
+	DECQ CX
+	JNZ  block
 	VZEROUPPER
 	RET
 
@@ -562,5 +3330,1065 @@ row:
 	ADDQ   R9, DX
 	DECQ   CX
 	JNZ    block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_3x3s1_AVX2(args *depthwiseArgs)
+// Requires: AVX
+TEXT ·depthwiseExactF32_3x3s1_AVX2(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Y0-Y8 weights   R11 taps
+	// 	Y9-Y12 sums   Y13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 64(DX), Y2
+	VMOVUPS 96(DX), Y3
+	VMOVUPS 128(DX), Y4
+	VMOVUPS 160(DX), Y5
+	VMOVUPS 192(DX), Y6
+	VMOVUPS 224(DX), Y7
+	VMOVUPS 256(DX), Y8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Y9
+	VMOVUPS      (BX), Y10
+	VMOVUPS      (BX), Y11
+	VMOVUPS      (BX), Y12
+	VMOVUPS      (R9), Y13
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R9)(SI*1), Y13
+	VMULPS       Y1, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R9)(SI*2), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y1, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R9)(DI*1), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y1, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y1, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y2, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Y13
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R10)(SI*1), Y13
+	VMULPS       Y4, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R10)(SI*2), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y4, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R10)(DI*1), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y4, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y4, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y5, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Y13
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R11)(SI*1), Y13
+	VMULPS       Y7, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R11)(SI*2), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y7, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R11)(DI*1), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y7, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y7, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y8, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R11)(SI*4), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Y13
+	VBROADCASTSS depthwiseArgs_hi(AX), Y14
+	VMAXPS       Y9, Y13, Y9
+	VMINPS       Y9, Y14, Y9
+	VMOVUPS      Y9, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y10, Y13, Y10
+	VMINPS       Y10, Y14, Y10
+	VMOVUPS      Y10, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y11, Y13, Y11
+	VMINPS       Y11, Y14, Y11
+	VMOVUPS      Y11, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y12, Y13, Y12
+	VMINPS       Y12, Y14, Y12
+	VMOVUPS      Y12, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000120, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_3x3s2_AVX2(args *depthwiseArgs)
+// Requires: AVX
+TEXT ·depthwiseExactF32_3x3s2_AVX2(SB), NOSPLIT, $0-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R11 rows   R12 out   R13 pixels left   Y0-Y8 weights   R11 taps
+	// 	Y9-Y12 sums   Y13 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 64(DX), Y2
+	VMOVUPS 96(DX), Y3
+	VMOVUPS 128(DX), Y4
+	VMOVUPS 160(DX), Y5
+	VMOVUPS 192(DX), Y6
+	VMOVUPS 224(DX), Y7
+	VMOVUPS 256(DX), Y8
+	MOVQ    depthwiseArgs_taps(AX), R11
+	MOVQ    (R11), R9
+	ADDQ    R8, R9
+	MOVQ    24(R11), R10
+	ADDQ    R8, R10
+	MOVQ    48(R11), R11
+	ADDQ    R8, R11
+	MOVQ    depthwiseArgs_out(AX), R12
+	ADDQ    R8, R12
+	MOVQ    depthwiseArgs_pixels(AX), R13
+
+four:
+	VMOVUPS      (BX), Y9
+	VMOVUPS      (BX), Y10
+	VMOVUPS      (BX), Y11
+	VMOVUPS      (BX), Y12
+	VMOVUPS      (R9), Y13
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R9)(SI*1), Y13
+	VMULPS       Y1, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R9)(SI*2), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R9)(DI*1), Y13
+	VMULPS       Y1, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	LEAQ         (R9)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y1, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VMULPS       Y2, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y0, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VMULPS       Y1, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y2, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Y13
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R10)(SI*1), Y13
+	VMULPS       Y4, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R10)(SI*2), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R10)(DI*1), Y13
+	VMULPS       Y4, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	LEAQ         (R10)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y4, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VMULPS       Y5, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y3, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VMULPS       Y4, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y5, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Y13
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R11)(SI*1), Y13
+	VMULPS       Y7, Y13, Y13
+	VADDPS       Y13, Y9, Y9
+	VMOVUPS      (R11)(SI*2), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y9, Y9
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	VMOVUPS      (R11)(DI*1), Y13
+	VMULPS       Y7, Y13, Y13
+	VADDPS       Y13, Y10, Y10
+	LEAQ         (R11)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y10, Y10
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*1), Y13
+	VMULPS       Y7, Y13, Y13
+	VADDPS       Y13, Y11, Y11
+	VMOVUPS      (R14)(SI*2), Y13
+	VMULPS       Y8, Y13, Y14
+	VADDPS       Y14, Y11, Y11
+	VMULPS       Y6, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	VMOVUPS      (R14)(DI*1), Y13
+	VMULPS       Y7, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R14)(SI*4), R14
+	VMOVUPS      (R14), Y13
+	VMULPS       Y8, Y13, Y13
+	VADDPS       Y13, Y12, Y12
+	LEAQ         (R11)(SI*8), R11
+	VBROADCASTSS depthwiseArgs_lo(AX), Y13
+	VBROADCASTSS depthwiseArgs_hi(AX), Y14
+	VMAXPS       Y9, Y13, Y9
+	VMINPS       Y9, Y14, Y9
+	VMOVUPS      Y9, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y10, Y13, Y10
+	VMINPS       Y10, Y14, Y10
+	VMOVUPS      Y10, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y11, Y13, Y11
+	VMINPS       Y11, Y14, Y11
+	VMOVUPS      Y11, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	VMAXPS       Y12, Y13, Y12
+	VMINPS       Y12, Y14, Y12
+	VMOVUPS      Y12, (R12)
+	ADDQ         depthwiseArgs_outStep(AX), R12
+	SUBQ         $0x04, R13
+	JZ           row
+	CMPQ         R13, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R13
+	MOVQ  R13, R14
+	IMULQ depthwiseArgs_outStep(AX), R14
+	ADDQ  R14, R12
+	IMULQ depthwiseArgs_inStep(AX), R13
+	ADDQ  R13, R9
+	ADDQ  R13, R10
+	ADDQ  R13, R11
+	MOVQ  $0x00000004, R13
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000120, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_5x5s1_AVX2(args *depthwiseArgs)
+// Requires: AVX
+TEXT ·depthwiseExactF32_5x5s1_AVX2(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left    weights   R13 taps
+	// 	Y0-Y3 sums   Y4 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ depthwiseArgs_taps(AX), R13
+	MOVQ (R13), R9
+	ADDQ R8, R9
+	MOVQ 40(R13), R10
+	ADDQ R8, R10
+	MOVQ 80(R13), R11
+	ADDQ R8, R11
+	MOVQ 120(R13), R12
+	ADDQ R8, R12
+	MOVQ 160(R13), R13
+	ADDQ R8, R13
+	MOVQ depthwiseArgs_out(AX), R14
+	ADDQ R8, R14
+	MOVQ depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX), Y1
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (R9), Y4
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R9)(SI*1), Y4
+	VMULPS       32(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R9)(SI*2), Y4
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       32(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (R9)(DI*1), Y4
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       32(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       32(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       64(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       96(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       128(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R9)(SI*4), R9
+	VMOVUPS      (R10), Y4
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R10)(SI*1), Y4
+	VMULPS       192(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R10)(SI*2), Y4
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       192(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (R10)(DI*1), Y4
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       192(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       192(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       224(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       256(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       288(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R10)(SI*4), R10
+	VMOVUPS      (R11), Y4
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R11)(SI*1), Y4
+	VMULPS       352(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R11)(SI*2), Y4
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       352(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (R11)(DI*1), Y4
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       352(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       352(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       384(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       416(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       448(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R11)(SI*4), R11
+	VMOVUPS      (R12), Y4
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R12)(SI*1), Y4
+	VMULPS       512(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R12)(SI*2), Y4
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       512(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (R12)(DI*1), Y4
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       512(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       512(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       544(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       576(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       608(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R12)(SI*4), R12
+	VMOVUPS      (R13), Y4
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R13)(SI*1), Y4
+	VMULPS       672(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R13)(SI*2), Y4
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       672(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (R13)(DI*1), Y4
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       672(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       672(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       704(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       736(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       768(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R13)(SI*4), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Y4
+	VBROADCASTSS depthwiseArgs_hi(AX), Y5
+	VMAXPS       Y0, Y4, Y0
+	VMINPS       Y0, Y5, Y0
+	VMOVUPS      Y0, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y1, Y4, Y1
+	VMINPS       Y1, Y5, Y1
+	VMOVUPS      Y1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y2, Y4, Y2
+	VMINPS       Y2, Y5, Y2
+	VMOVUPS      Y2, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y3, Y4, Y3
+	VMINPS       Y3, Y5, Y3
+	VMOVUPS      Y3, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000320, DX
+	DECQ CX
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseExactF32_5x5s2_AVX2(args *depthwiseArgs)
+// Requires: AVX
+TEXT ·depthwiseExactF32_5x5s2_AVX2(SB), NOSPLIT, $8-8
+	// A register of sums for each of 4 pixels passes over the taps.
+	// 	AX args   CX blocks   DX weights   BX bias   SI inStep   R8 channels passed
+	// 	SI DI bytes of a pixel, of 3   R9-R13 rows   R14 out   R15 pixels left    weights   R13 taps
+	// 	Y0-Y3 sums   Y4 channels of a tap
+	MOVQ args+0(FP), AX
+	MOVQ depthwiseArgs_blocks(AX), CX
+	MOVQ depthwiseArgs_weights(AX), DX
+	MOVQ depthwiseArgs_bias(AX), BX
+	MOVQ depthwiseArgs_inStep(AX), SI
+	SHRQ $0x01, SI
+	LEAQ (SI)(SI*2), DI
+	XORQ R8, R8
+
+block:
+	MOVQ depthwiseArgs_taps(AX), R13
+	MOVQ (R13), R9
+	ADDQ R8, R9
+	MOVQ 40(R13), R10
+	ADDQ R8, R10
+	MOVQ 80(R13), R11
+	ADDQ R8, R11
+	MOVQ 120(R13), R12
+	ADDQ R8, R12
+	MOVQ 160(R13), R13
+	ADDQ R8, R13
+	MOVQ depthwiseArgs_out(AX), R14
+	ADDQ R8, R14
+	MOVQ depthwiseArgs_pixels(AX), R15
+
+four:
+	VMOVUPS      (BX), Y0
+	VMOVUPS      (BX), Y1
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (R9), Y4
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R9)(SI*1), Y4
+	VMULPS       32(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R9)(SI*2), Y4
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R9)(DI*1), Y4
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       32(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	LEAQ         (R9)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       32(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       64(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       (DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       96(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       32(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       128(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       64(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       96(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       128(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R9)(SI*8), R9
+	VMOVUPS      (R10), Y4
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R10)(SI*1), Y4
+	VMULPS       192(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R10)(SI*2), Y4
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R10)(DI*1), Y4
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       192(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	LEAQ         (R10)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       192(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       224(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       160(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       256(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       192(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       288(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       224(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       256(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       288(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R10)(SI*8), R10
+	VMOVUPS      (R11), Y4
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R11)(SI*1), Y4
+	VMULPS       352(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R11)(SI*2), Y4
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R11)(DI*1), Y4
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       352(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	LEAQ         (R11)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       352(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       384(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       320(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       416(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       352(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       448(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       384(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       416(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       448(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R11)(SI*8), R11
+	VMOVUPS      (R12), Y4
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R12)(SI*1), Y4
+	VMULPS       512(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R12)(SI*2), Y4
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R12)(DI*1), Y4
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       512(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	LEAQ         (R12)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       512(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       544(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       480(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       576(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       512(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       608(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       544(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       576(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       608(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R12)(SI*8), R12
+	VMOVUPS      (R13), Y4
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R13)(SI*1), Y4
+	VMULPS       672(DX), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVUPS      (R13)(SI*2), Y4
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VMOVUPS      (R13)(DI*1), Y4
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       672(DX), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	LEAQ         (R13)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y0, Y0
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       672(DX), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y1, Y1
+	VMULPS       704(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       640(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(DI*1), Y4
+	VMULPS       736(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       672(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (BP)(SI*4), BP
+	VMOVUPS      (BP), Y4
+	VMULPS       768(DX), Y4, Y5
+	VADDPS       Y5, Y2, Y2
+	VMULPS       704(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*1), Y4
+	VMULPS       736(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      (BP)(SI*2), Y4
+	VMULPS       768(DX), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	LEAQ         (R13)(SI*8), R13
+	VBROADCASTSS depthwiseArgs_lo(AX), Y4
+	VBROADCASTSS depthwiseArgs_hi(AX), Y5
+	VMAXPS       Y0, Y4, Y0
+	VMINPS       Y0, Y5, Y0
+	VMOVUPS      Y0, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y1, Y4, Y1
+	VMINPS       Y1, Y5, Y1
+	VMOVUPS      Y1, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y2, Y4, Y2
+	VMINPS       Y2, Y5, Y2
+	VMOVUPS      Y2, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	VMAXPS       Y3, Y4, Y3
+	VMINPS       Y3, Y5, Y3
+	VMOVUPS      Y3, (R14)
+	ADDQ         depthwiseArgs_outStep(AX), R14
+	SUBQ         $0x04, R15
+	JZ           row
+	CMPQ         R15, $0x04
+	JGE          four
+
+	// fewer than four are left: go back so far that they are four
+	SUBQ  $0x04, R15
+	MOVQ  R15, BP
+	IMULQ depthwiseArgs_outStep(AX), BP
+	ADDQ  BP, R14
+	IMULQ depthwiseArgs_inStep(AX), R15
+	ADDQ  R15, R9
+	ADDQ  R15, R10
+	ADDQ  R15, R11
+	ADDQ  R15, R12
+	ADDQ  R15, R13
+	MOVQ  $0x00000004, R15
+	JMP   four
+
+row:
+	ADDQ $0x20, R8
+	ADDQ $0x20, BX
+	ADDQ $0x00000320, DX
+	DECQ CX
+	JNZ  block
 	VZEROUPPER
 	RET

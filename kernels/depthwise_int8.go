@@ -29,6 +29,8 @@ type depthwisePacked struct {
 	order []int // the taps as they are read, -1 for what fills up
 	terms int   // how many weights make one
 	form  int   // which of the tier's functions reads them
+
+	together int // pixels that it computes at once, where the tier can
 }
 
 // depthwiseInt8Tier is a way to compute a depthwise convolution: what it does

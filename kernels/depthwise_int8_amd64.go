@@ -25,6 +25,13 @@ type depthwiseColumns struct {
 	row                   func(*depthwiseArgs)
 }
 
+// fits reports whether the function computes d's kernel for so many pixels at
+// once: see depthwiseColumns in _gen.
+func (f *depthwiseColumns) fits(d *DepthwiseInt8, together, terms int) bool {
+	return f.kernel == d.KH && f.kernel == d.KW && d.DilationW == 1 && f.terms == terms &&
+		f.stride == d.StrideW*together && (together == 1 || d.StrideW == 1 && d.OW%together == 0)
+}
+
 var (
 	depthwiseAVX512  = &depthwiseTier{16, 4, depthwiseInt8_AVX512, flipAVX512, 1, depthwiseColumnsAVX512}
 	depthwiseAVXVNNI = &depthwiseTier{8, 4, depthwiseInt8_AVXVNNI, flipAVXVNNI, 1, nil}
@@ -48,7 +55,7 @@ const depthwiseScratchBytes = (int(unsafe.Sizeof(depthwiseScratch{})) + 7) &^ 7
 const depthwisePixels = 32
 
 func (v *depthwiseTier) blocks(d *DepthwiseInt8) blocks {
-	return blocks{channels: d.C, block: 4 * v.lanes, masked: v.lanes == 16}
+	return blocks{channels: d.C * d.packed.together, block: 4 * v.lanes, masked: v.lanes == 16}
 }
 
 // channel returns which channel of a block is lane i of register j.
@@ -59,29 +66,37 @@ func (v *depthwiseTier) channel(j, i int) int {
 	return j/2*16 + i/4*8 + j%2*4 + i%4
 }
 
-// pack lays out weights, biases and scales by block, and takes the 128 that
-// staging adds off the bias.
-func (v *depthwiseTier) pack(d *DepthwiseInt8) {
-	p := depthwisePacked{terms: v.terms(d.w)}
-	p.order = tapOrder(d.taps(), 1, v.group)
-	for i, f := range v.fixed {
-		if f.kernel == d.KH && f.kernel == d.KW && f.stride == d.StrideW && d.DilationW == 1 && f.terms == p.terms {
-			p.form, p.order = i+1, tapOrder(d.KH, d.KW, v.group)
-		}
-	}
-	b := v.blocks(d)
-	all := b.count() * b.block
-	p.w, p.bias, p.scale = make([]int8, all*len(p.order)*p.terms*v.size), make([]int32, all), make([]float32, all)
-	for i := range b.count() {
-		for lane := range b.block {
-			if c := b.first(i) + v.channel(lane/v.lanes, lane%v.lanes); c < d.C {
-				at := i*b.block + lane
-				p.scale[at], p.bias[at] = d.out.Scale[c], d.bias[c]
-				v.packChannel(d, &p, c, i, lane)
+// choose picks the function: one for this kernel, which computes as many
+// pixels at once as a block has room for, or the one for any.
+func (v *depthwiseTier) choose(d *DepthwiseInt8) depthwisePacked {
+	p := depthwisePacked{terms: v.terms(d.w), together: 1, order: tapOrder(d.taps(), 1, v.group)}
+	for together := 1; together == 1 || together*d.C <= 4*v.lanes; together *= 2 {
+		for i := range v.fixed {
+			if v.fixed[i].fits(d, together, p.terms) {
+				p.form, p.together, p.order = i+1, together, tapOrder(d.KH, d.KW, v.group)
 			}
 		}
 	}
-	d.packed, d.w, d.bias = p, nil, nil
+	return p
+}
+
+// pack lays out weights, biases and scales by block, and takes the 128 that
+// staging adds off the bias.
+func (v *depthwiseTier) pack(d *DepthwiseInt8) {
+	d.packed = v.choose(d)
+	p, b := &d.packed, v.blocks(d)
+	all := b.count() * b.block
+	p.w, p.bias, p.scale = aligned[int8](all*len(p.order)*p.terms*v.size), aligned[int32](all), aligned[float32](all)
+	for i := range b.count() {
+		for lane := range b.block {
+			if c := b.first(i) + v.channel(lane/v.lanes, lane%v.lanes); c < b.channels {
+				at := i*b.block + lane
+				p.scale[at], p.bias[at] = d.out.Scale[c%d.C], d.bias[c%d.C]
+				v.packChannel(d, p, c%d.C, i, lane)
+			}
+		}
+	}
+	d.w, d.bias = nil, nil
 }
 
 // packChannel writes the weights of channel c, which is lane of block b:
@@ -138,28 +153,36 @@ func (v *depthwiseTier) terms(w []int16) int {
 
 func (v *depthwiseTier) scratch(d *DepthwiseInt8) int {
 	r, b := ringOf(&d.Geometry, v.size, depthwisePixels), v.blocks(d)
-	n := depthwiseScratchBytes + 8*len(d.packed.order) + r.bytes()
+	n := depthwiseScratchBytes + 8*r.outRows*d.tapsOfRow() + r.bytes() + cacheLine
 	if b.peels() {
-		n += roundUp(d.OW*b.block, 8)
+		n += roundUp(r.outRows*d.OW*b.block, 8)
 	}
 	return n
 }
 
-// run is depthwiseInt8Generic a row of output pixels at a time.
+// tapsOfRow is how many addresses the functions read for a row of the result.
+func (d *DepthwiseInt8) tapsOfRow() int {
+	if d.packed.form > 0 {
+		return d.KH
+	}
+	return len(d.packed.order)
+}
+
+// run is depthwiseInt8Generic a few rows of output pixels at a time.
 func (v *depthwiseTier) run(d *DepthwiseInt8, out, in []int8, scratch []byte) {
 	r := ringRun{ring: ringOf(&d.Geometry, v.size, depthwisePixels), g: &d.Geometry, stage: v.stage, size: 1}
 	x := &(*depthwiseScratch)(unsafe.Pointer(unsafe.SliceData(scratch[:depthwiseScratchBytes]))).args
-	taps := view[uintptr](scratch[depthwiseScratchBytes:][:8*len(d.packed.order)])
-	memory := scratch[depthwiseScratchBytes+8*len(taps):]
+	list := view[uintptr](scratch[depthwiseScratchBytes:][:8*r.outRows*d.tapsOfRow()])
+	memory := alignedBytes(scratch[depthwiseScratchBytes+8*len(list):])
 	peeled := memory[r.bytes():]
 	r.memory = memory[:r.bytes()]
 	padding := stagedInt8(d.pad[0], v.size)
 	r.padding = padding[:v.size]
-	b := v.blocks(d)
+	b, together := v.blocks(d), d.packed.together
 	x.mask = b.mask()
 	x.terms = uintptr(d.packed.terms)
-	x.taps, x.groups = addressOf(taps), uintptr(len(taps)/v.group)
-	x.inStep, x.pixels = uintptr(d.StrideW*r.pixel), uintptr(d.OW)
+	x.taps, x.groups = addressOf(list), uintptr(d.tapsOfRow()/v.group)
+	x.inStep, x.pixels = uintptr(d.StrideW*r.pixel), uintptr(d.OW/together)
 	columns := d.packed.form > 0
 	if columns {
 		x.inStep = uintptr(r.pixel)
@@ -167,21 +190,24 @@ func (v *depthwiseTier) run(d *DepthwiseInt8, out, in []int8, scratch []byte) {
 	x.hi, x.zero, x.least = d.hi, d.out.Zero, int32(d.out.Min)
 	for n := range d.N {
 		r.picture(addressOf(in[n*d.H*d.W*d.C:]))
-		for oy := range d.OH {
-			if oy%r.outRows == 0 {
-				r.advance(oy, min(r.outRows, d.OH-oy))
+		for oy := 0; oy < d.OH; oy += r.outRows {
+			rows := min(r.outRows, d.OH-oy)
+			r.advance(oy, rows)
+			taps := list[:rows*d.tapsOfRow()]
+			for i := range rows {
+				r.taps(taps[i*d.tapsOfRow():][:d.tapsOfRow()], oy+i, columns)
 			}
-			dst := out[(n*d.OH+oy)*d.OW*d.C:][:d.OW*d.C]
-			r.taps(taps, oy, columns)
+			x.rows = uintptr(rows)
+			dst := out[(n*d.OH+oy)*d.OW*d.C:][:rows*d.OW*d.C]
 			if b.peels() {
-				v.rowOf(x, d, 0, 1, addressOf(peeled), b.block)
-				for i := range d.OW {
+				v.rowsOf(x, d, 0, 1, addressOf(peeled), b.block)
+				for i := range rows * d.OW {
 					copy(dst[i*d.C:(i+1)*d.C], view[int8](peeled[i*b.block:]))
 				}
 				continue
 			}
 			b.row(taps, v.size, func(from, count, channel int) {
-				v.rowOf(x, d, from, count, addressOf(dst[channel:]), d.C)
+				v.rowsOf(x, d, from, count, addressOf(dst[channel:]), d.C*together)
 			})
 		}
 	}
@@ -194,20 +220,25 @@ func (v *depthwiseTier) run(d *DepthwiseInt8, out, in []int8, scratch []byte) {
 // or only of those of the first column; those that fill up are the first
 // again.
 func (r *ringRun) taps(taps []uintptr, oy int, column bool) {
-	g := r.g
-	step := 1
+	g, i, columns := r.g, 0, r.g.KW
 	if column {
-		step = g.KW
+		columns = 1
 	}
-	for i := range taps {
-		k := i * step % g.taps()
-		y := oy*g.StrideH + k/g.KW*g.DilationH
-		taps[i] = r.at(y) + uintptr(k%g.KW*g.DilationW*r.pixel)
+	for ky := range g.KH {
+		at := r.at(oy*g.StrideH + ky*g.DilationH)
+		for range columns {
+			taps[i] = at
+			at += uintptr(g.DilationW * r.pixel)
+			i++
+		}
+	}
+	for ; i < len(taps); i++ {
+		taps[i] = taps[0]
 	}
 }
 
-// rowOf computes count blocks of a row, the first of them from.
-func (v *depthwiseTier) rowOf(x *depthwiseArgs, d *DepthwiseInt8, from, count int, out uintptr, step int) {
+// rowsOf computes count blocks of rows, the first of them from.
+func (v *depthwiseTier) rowsOf(x *depthwiseArgs, d *DepthwiseInt8, from, count int, out uintptr, step int) {
 	p, at := &d.packed, from*4*v.lanes
 	x.weights = addressOf(p.w[at*len(p.order)*p.terms*v.size:])
 	x.bias, x.scale = addressOf(p.bias[at:]), addressOf(p.scale[at:])

@@ -9,47 +9,52 @@
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
 TEXT ·depthwiseInt8_AVX512(SB), NOSPLIT, $0-8
 	// 4 registers of sums pass over the groups of taps; each group is interleaved first.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   R9 at   R10 pixels left   R11 out   Z3-Z6 sums   R12 taps   R13 groups   Z7 tap
-	// 	Z8 tap   Z9 tap   Z10 tap   R15 terms
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   R8 at   R9 pixels left   R10 out   Z3-Z6 sums   R11 row   R12 groups   Z7 tap   Z8 tap
+	// 	Z9 tap   Z10 tap   R14 terms
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
 
 block:
-	MOVQ    $-1, R9
-	CMPQ    CX, $0x01
-	CMOVQEQ depthwiseArgs_mask(AX), R9
-	KMOVQ   R9, K1
-	MOVQ    depthwiseArgs_pixels(AX), R10
-	MOVQ    DX, R9
-	MOVQ    R8, R11
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R10
+
+row:
+	MOVQ depthwiseArgs_pixels(AX), R9
+	MOVQ CX, R8
 
 pixel:
-	VMOVUPS (SI), Z3
-	VMOVUPS 64(SI), Z4
-	VMOVUPS 128(SI), Z5
-	VMOVUPS 192(SI), Z6
-	MOVQ    depthwiseArgs_taps(AX), R12
-	MOVQ    depthwiseArgs_groups(AX), R13
-	MOVQ    BX, R14
+	VMOVUPS (BX), Z3
+	VMOVUPS 64(BX), Z4
+	VMOVUPS 128(BX), Z5
+	VMOVUPS 192(BX), Z6
+	MOVQ    depthwiseArgs_row(AX), R11
+	MOVQ    depthwiseArgs_groups(AX), R12
+	MOVQ    DX, R13
 
 group:
-	MOVQ       (R12), R15
-	VMOVUPS    (R15)(R9*1), Z7
-	MOVQ       8(R12), R15
-	VMOVUPS    (R15)(R9*1), Z8
-	MOVQ       16(R12), R15
-	VMOVUPS    (R15)(R9*1), Z9
-	MOVQ       24(R12), R15
-	VMOVUPS    (R15)(R9*1), Z10
+	MOVQ       (R11), R14
+	VMOVUPS    (R14)(R8*1), Z7
+	MOVQ       8(R11), R14
+	VMOVUPS    (R14)(R8*1), Z8
+	MOVQ       16(R11), R14
+	VMOVUPS    (R14)(R8*1), Z9
+	MOVQ       24(R11), R14
+	VMOVUPS    (R14)(R8*1), Z10
 	VPUNPCKLBW Z8, Z7, Z11
 	VPUNPCKHBW Z8, Z7, Z7
 	VPUNPCKLBW Z10, Z9, Z8
@@ -58,33 +63,33 @@ group:
 	VPUNPCKHWD Z8, Z11, Z8
 	VPUNPCKLWD Z10, Z7, Z11
 	VPUNPCKHWD Z10, Z7, Z7
-	MOVQ       depthwiseArgs_terms(AX), R15
+	MOVQ       depthwiseArgs_terms(AX), R14
 
 term:
-	VPDPBUSD  (R14), Z9, Z3
-	VPDPBUSD  64(R14), Z8, Z4
-	VPDPBUSD  128(R14), Z11, Z5
-	VPDPBUSD  192(R14), Z7, Z6
-	ADDQ      $0x00000100, R14
-	DECQ      R15
+	VPDPBUSD  (R13), Z9, Z3
+	VPDPBUSD  64(R13), Z8, Z4
+	VPDPBUSD  128(R13), Z11, Z5
+	VPDPBUSD  192(R13), Z7, Z6
+	ADDQ      $0x00000100, R13
+	DECQ      R14
 	JNZ       term
-	ADDQ      $0x20, R12
-	DECQ      R13
+	ADDQ      $0x20, R11
+	DECQ      R12
 	JNZ       group
 	VCVTDQ2PS Z3, Z3
-	VMULPS    (DI), Z3, Z3
+	VMULPS    (SI), Z3, Z3
 	VMINPS    Z1, Z3, Z3
 	VCVTPS2DQ Z3, Z3
 	VCVTDQ2PS Z4, Z4
-	VMULPS    64(DI), Z4, Z4
+	VMULPS    64(SI), Z4, Z4
 	VMINPS    Z1, Z4, Z4
 	VCVTPS2DQ Z4, Z4
 	VCVTDQ2PS Z5, Z5
-	VMULPS    128(DI), Z5, Z5
+	VMULPS    128(SI), Z5, Z5
 	VMINPS    Z1, Z5, Z5
 	VCVTPS2DQ Z5, Z5
 	VCVTDQ2PS Z6, Z6
-	VMULPS    192(DI), Z6, Z6
+	VMULPS    192(SI), Z6, Z6
 	VMINPS    Z1, Z6, Z6
 	VCVTPS2DQ Z6, Z6
 	VPACKSSDW Z4, Z3, Z3
@@ -93,17 +98,20 @@ term:
 	VPADDSW   Z2, Z5, Z5
 	VPACKSSWB Z5, Z3, Z3
 	VPMAXSB   Z0, Z3, Z3
-	VMOVDQU8  Z3, K1, (R11)
-	ADDQ      depthwiseArgs_outStep(AX), R11
-	ADDQ      depthwiseArgs_inStep(AX), R9
-	DECQ      R10
+	VMOVDQU8  Z3, K1, (R10)
+	ADDQ      depthwiseArgs_outStep(AX), R10
+	ADDQ      depthwiseArgs_inStep(AX), R8
+	DECQ      R9
 	JNZ       pixel
-	MOVQ      R14, BX
-	ADDQ      $0x00000040, DX
+	MOVQ      R11, depthwiseArgs_row(AX)
+	DECQ      depthwiseArgs_rowsLeft(AX)
+	JNZ       row
+	MOVQ      R13, DX
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000100, BX
 	ADDQ      $0x00000100, SI
-	ADDQ      $0x00000100, DI
-	ADDQ      $0x40, R8
-	DECQ      CX
+	ADDQ      $0x40, DI
+	DECQ      depthwiseArgs_blocks(AX)
 	JNZ       block
 	VZEROUPPER
 	RET
@@ -112,43 +120,48 @@ term:
 // Requires: AVX, AVX2, AVX_VNNI
 TEXT ·depthwiseInt8_AVXVNNI(SB), NOSPLIT, $0-8
 	// 4 registers of sums pass over the groups of taps; each group is interleaved first.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Y0 least
-	// 	Y1 hi   Y2 zero   R9 at   R10 pixels left   R11 out   Y3-Y6 sums   R12 taps   R13 groups   Y7 tap
-	// 	Y8 tap   Y9 tap   Y10 tap   R15 terms
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Y0 least   Y1 hi
+	// 	Y2 zero   R8 at   R9 pixels left   R10 out   Y3-Y6 sums   R11 row   R12 groups   Y7 tap   Y8 tap
+	// 	Y9 tap   Y10 tap   R14 terms
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Y0
 	VBROADCASTSS depthwiseArgs_hi(AX), Y1
 	VPBROADCASTW depthwiseArgs_zero(AX), Y2
 
 block:
-	MOVQ depthwiseArgs_pixels(AX), R10
-	MOVQ DX, R9
-	MOVQ R8, R11
+	MOVQ depthwiseArgs_taps(AX), R8
+	MOVQ R8, depthwiseArgs_row(AX)
+	MOVQ depthwiseArgs_rows(AX), R8
+	MOVQ R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ DI, R10
+
+row:
+	MOVQ depthwiseArgs_pixels(AX), R9
+	MOVQ CX, R8
 
 pixel:
-	VMOVUPS (SI), Y3
-	VMOVUPS 32(SI), Y4
-	VMOVUPS 64(SI), Y5
-	VMOVUPS 96(SI), Y6
-	MOVQ    depthwiseArgs_taps(AX), R12
-	MOVQ    depthwiseArgs_groups(AX), R13
-	MOVQ    BX, R14
+	VMOVUPS (BX), Y3
+	VMOVUPS 32(BX), Y4
+	VMOVUPS 64(BX), Y5
+	VMOVUPS 96(BX), Y6
+	MOVQ    depthwiseArgs_row(AX), R11
+	MOVQ    depthwiseArgs_groups(AX), R12
+	MOVQ    DX, R13
 
 group:
-	MOVQ       (R12), R15
-	VMOVUPS    (R15)(R9*1), Y7
-	MOVQ       8(R12), R15
-	VMOVUPS    (R15)(R9*1), Y8
-	MOVQ       16(R12), R15
-	VMOVUPS    (R15)(R9*1), Y9
-	MOVQ       24(R12), R15
-	VMOVUPS    (R15)(R9*1), Y10
+	MOVQ       (R11), R14
+	VMOVUPS    (R14)(R8*1), Y7
+	MOVQ       8(R11), R14
+	VMOVUPS    (R14)(R8*1), Y8
+	MOVQ       16(R11), R14
+	VMOVUPS    (R14)(R8*1), Y9
+	MOVQ       24(R11), R14
+	VMOVUPS    (R14)(R8*1), Y10
 	VPUNPCKLBW Y8, Y7, Y11
 	VPUNPCKHBW Y8, Y7, Y7
 	VPUNPCKLBW Y10, Y9, Y8
@@ -157,37 +170,37 @@ group:
 	VPUNPCKHWD Y8, Y11, Y8
 	VPUNPCKLWD Y10, Y7, Y11
 	VPUNPCKHWD Y10, Y7, Y7
-	MOVQ       depthwiseArgs_terms(AX), R15
+	MOVQ       depthwiseArgs_terms(AX), R14
 
 term:
-	VMOVUPS   (R14), Y10
+	VMOVUPS   (R13), Y10
 	LONG $0x5035c2c4; BYTE $0xda // VPDPBUSD Y10, Y9, Y3 (VEX)
-	VMOVUPS   32(R14), Y10
+	VMOVUPS   32(R13), Y10
 	LONG $0x503dc2c4; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4 (VEX)
-	VMOVUPS   64(R14), Y10
+	VMOVUPS   64(R13), Y10
 	LONG $0x5025c2c4; BYTE $0xea // VPDPBUSD Y10, Y11, Y5 (VEX)
-	VMOVUPS   96(R14), Y10
+	VMOVUPS   96(R13), Y10
 	LONG $0x5045c2c4; BYTE $0xf2 // VPDPBUSD Y10, Y7, Y6 (VEX)
-	ADDQ      $0x00000080, R14
-	DECQ      R15
+	ADDQ      $0x00000080, R13
+	DECQ      R14
 	JNZ       term
-	ADDQ      $0x20, R12
-	DECQ      R13
+	ADDQ      $0x20, R11
+	DECQ      R12
 	JNZ       group
 	VCVTDQ2PS Y3, Y3
-	VMULPS    (DI), Y3, Y3
+	VMULPS    (SI), Y3, Y3
 	VMINPS    Y1, Y3, Y3
 	VCVTPS2DQ Y3, Y3
 	VCVTDQ2PS Y4, Y4
-	VMULPS    32(DI), Y4, Y4
+	VMULPS    32(SI), Y4, Y4
 	VMINPS    Y1, Y4, Y4
 	VCVTPS2DQ Y4, Y4
 	VCVTDQ2PS Y5, Y5
-	VMULPS    64(DI), Y5, Y5
+	VMULPS    64(SI), Y5, Y5
 	VMINPS    Y1, Y5, Y5
 	VCVTPS2DQ Y5, Y5
 	VCVTDQ2PS Y6, Y6
-	VMULPS    96(DI), Y6, Y6
+	VMULPS    96(SI), Y6, Y6
 	VMINPS    Y1, Y6, Y6
 	VCVTPS2DQ Y6, Y6
 	VPACKSSDW Y4, Y3, Y3
@@ -196,17 +209,20 @@ term:
 	VPADDSW   Y2, Y5, Y5
 	VPACKSSWB Y5, Y3, Y3
 	VPMAXSB   Y0, Y3, Y3
-	VMOVDQU   Y3, (R11)
-	ADDQ      depthwiseArgs_outStep(AX), R11
-	ADDQ      depthwiseArgs_inStep(AX), R9
-	DECQ      R10
+	VMOVDQU   Y3, (R10)
+	ADDQ      depthwiseArgs_outStep(AX), R10
+	ADDQ      depthwiseArgs_inStep(AX), R8
+	DECQ      R9
 	JNZ       pixel
-	MOVQ      R14, BX
-	ADDQ      $0x00000020, DX
+	MOVQ      R11, depthwiseArgs_row(AX)
+	DECQ      depthwiseArgs_rowsLeft(AX)
+	JNZ       row
+	MOVQ      R13, DX
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000080, BX
 	ADDQ      $0x00000080, SI
-	ADDQ      $0x00000080, DI
-	ADDQ      $0x20, R8
-	DECQ      CX
+	ADDQ      $0x20, DI
+	DECQ      depthwiseArgs_blocks(AX)
 	JNZ       block
 	VZEROUPPER
 	RET
@@ -215,76 +231,81 @@ term:
 // Requires: AVX, AVX2
 TEXT ·depthwiseInt8_AVX2(SB), NOSPLIT, $0-8
 	// 4 registers of sums pass over the groups of taps; each group is interleaved first.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Y0 least
-	// 	Y1 hi   Y2 zero   R9 at   R10 pixels left   R11 out   Y3-Y6 sums   R12 taps   R13 groups   Y7 tap
-	// 	Y8 tap   Y9 tap   Y10 tap   R15 terms
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Y0 least   Y1 hi
+	// 	Y2 zero   R8 at   R9 pixels left   R10 out   Y3-Y6 sums   R11 row   R12 groups   Y7 tap   Y8 tap
+	// 	Y9 tap   Y10 tap   R14 terms
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Y0
 	VBROADCASTSS depthwiseArgs_hi(AX), Y1
 	VPBROADCASTW depthwiseArgs_zero(AX), Y2
 
 block:
-	MOVQ depthwiseArgs_pixels(AX), R10
-	MOVQ DX, R9
-	MOVQ R8, R11
+	MOVQ depthwiseArgs_taps(AX), R8
+	MOVQ R8, depthwiseArgs_row(AX)
+	MOVQ depthwiseArgs_rows(AX), R8
+	MOVQ R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ DI, R10
+
+row:
+	MOVQ depthwiseArgs_pixels(AX), R9
+	MOVQ CX, R8
 
 pixel:
-	VMOVUPS (SI), Y3
-	VMOVUPS 32(SI), Y4
-	VMOVUPS 64(SI), Y5
-	VMOVUPS 96(SI), Y6
-	MOVQ    depthwiseArgs_taps(AX), R12
-	MOVQ    depthwiseArgs_groups(AX), R13
-	MOVQ    BX, R14
+	VMOVUPS (BX), Y3
+	VMOVUPS 32(BX), Y4
+	VMOVUPS 64(BX), Y5
+	VMOVUPS 96(BX), Y6
+	MOVQ    depthwiseArgs_row(AX), R11
+	MOVQ    depthwiseArgs_groups(AX), R12
+	MOVQ    DX, R13
 
 group:
-	MOVQ       (R12), R15
-	VMOVUPS    (R15)(R9*1), Y7
-	VMOVUPS    32(R15)(R9*1), Y8
-	MOVQ       8(R12), R15
-	VMOVUPS    (R15)(R9*1), Y9
-	VMOVUPS    32(R15)(R9*1), Y10
+	MOVQ       (R11), R14
+	VMOVUPS    (R14)(R8*1), Y7
+	VMOVUPS    32(R14)(R8*1), Y8
+	MOVQ       8(R11), R14
+	VMOVUPS    (R14)(R8*1), Y9
+	VMOVUPS    32(R14)(R8*1), Y10
 	VPUNPCKLWD Y9, Y7, Y11
 	VPUNPCKHWD Y9, Y7, Y7
 	VPUNPCKLWD Y10, Y8, Y9
 	VPUNPCKHWD Y10, Y8, Y8
-	MOVQ       depthwiseArgs_terms(AX), R15
+	MOVQ       depthwiseArgs_terms(AX), R14
 
 term:
-	VPMADDWD  (R14), Y11, Y10
+	VPMADDWD  (R13), Y11, Y10
 	VPADDD    Y10, Y3, Y3
-	VPMADDWD  32(R14), Y7, Y10
+	VPMADDWD  32(R13), Y7, Y10
 	VPADDD    Y10, Y4, Y4
-	VPMADDWD  64(R14), Y9, Y10
+	VPMADDWD  64(R13), Y9, Y10
 	VPADDD    Y10, Y5, Y5
-	VPMADDWD  96(R14), Y8, Y10
+	VPMADDWD  96(R13), Y8, Y10
 	VPADDD    Y10, Y6, Y6
-	ADDQ      $0x00000080, R14
-	DECQ      R15
+	ADDQ      $0x00000080, R13
+	DECQ      R14
 	JNZ       term
-	ADDQ      $0x10, R12
-	DECQ      R13
+	ADDQ      $0x10, R11
+	DECQ      R12
 	JNZ       group
 	VCVTDQ2PS Y3, Y3
-	VMULPS    (DI), Y3, Y3
+	VMULPS    (SI), Y3, Y3
 	VMINPS    Y1, Y3, Y3
 	VCVTPS2DQ Y3, Y3
 	VCVTDQ2PS Y4, Y4
-	VMULPS    32(DI), Y4, Y4
+	VMULPS    32(SI), Y4, Y4
 	VMINPS    Y1, Y4, Y4
 	VCVTPS2DQ Y4, Y4
 	VCVTDQ2PS Y5, Y5
-	VMULPS    64(DI), Y5, Y5
+	VMULPS    64(SI), Y5, Y5
 	VMINPS    Y1, Y5, Y5
 	VCVTPS2DQ Y5, Y5
 	VCVTDQ2PS Y6, Y6
-	VMULPS    96(DI), Y6, Y6
+	VMULPS    96(SI), Y6, Y6
 	VMINPS    Y1, Y6, Y6
 	VCVTPS2DQ Y6, Y6
 	VPACKSSDW Y4, Y3, Y3
@@ -294,17 +315,20 @@ term:
 	VPACKSSWB Y5, Y3, Y3
 	VPMAXSB   Y0, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
-	VMOVDQU   Y3, (R11)
-	ADDQ      depthwiseArgs_outStep(AX), R11
-	ADDQ      depthwiseArgs_inStep(AX), R9
-	DECQ      R10
+	VMOVDQU   Y3, (R10)
+	ADDQ      depthwiseArgs_outStep(AX), R10
+	ADDQ      depthwiseArgs_inStep(AX), R8
+	DECQ      R9
 	JNZ       pixel
-	MOVQ      R14, BX
-	ADDQ      $0x00000040, DX
+	MOVQ      R11, depthwiseArgs_row(AX)
+	DECQ      depthwiseArgs_rowsLeft(AX)
+	JNZ       row
+	MOVQ      R13, DX
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000080, BX
 	ADDQ      $0x00000080, SI
-	ADDQ      $0x00000080, DI
-	ADDQ      $0x20, R8
-	DECQ      CX
+	ADDQ      $0x20, DI
+	DECQ      depthwiseArgs_blocks(AX)
 	JNZ       block
 	VZEROUPPER
 	RET
@@ -313,552 +337,271 @@ term:
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
 TEXT ·depthwiseInt8_3x3s1t1_AVX512(SB), NOSPLIT, $0-8
 	// 3 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 3, ...   Z8-Z11 sums of pixels 1, 4, ...
-	// 	Z12-Z15 sums of pixels 2, 5, ...   R9-R11 rows   R12 at   R13 pixels left   R14 out   Z3 zeros
-	// 	R11 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z11 column   Z9 column   Z12 column
-	// 	Z15 column   Z13 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 3, ...   Z7-Z10 sums of pixels 1, 4, ...
+	// 	Z11-Z14 sums of pixels 2, 5, ...   R8-R10 rows   R11 at   R12 pixels left   R13 out   Z15 weights
+	// 	Z16 weights   Z17 weights   Z18 weights   Z19 weights   Z20 weights   Z21 weights   Z22 weights
+	// 	Z23 weights   Z24 weights   Z25 weights   Z26 weights   R10 row   Z3 column   Z6 column   Z4 column
+	// 	Z7 column   Z10 column   Z8 column   Z11 column   Z14 column   Z12 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R11
-	MOVQ       (R11), R9
-	MOVQ       8(R11), R10
-	MOVQ       16(R11), R11
-	MOVQ       DX, R12
-	MOVQ       R8, R14
-	MOVQ       depthwiseArgs_pixels(AX), R13
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   256(BX), Z12, Z4
-	VPDPBUSD   320(BX), Z13, Z5
-	VPDPBUSD   384(BX), Z14, Z6
-	VPDPBUSD   448(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	VMOVUPS (DX), Z15
+	VMOVUPS 64(DX), Z16
+	VMOVUPS 128(DX), Z17
+	VMOVUPS 192(DX), Z18
+	VMOVUPS 256(DX), Z19
+	VMOVUPS 320(DX), Z20
+	VMOVUPS 384(DX), Z21
+	VMOVUPS 448(DX), Z22
+	VMOVUPS 512(DX), Z23
+	VMOVUPS 576(DX), Z24
+	VMOVUPS 640(DX), Z25
+	VMOVUPS 704(DX), Z26
+	MOVQ    DI, R13
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R10
+	MOVQ       (R10), R8
+	MOVQ       8(R10), R9
+	MOVQ       16(R10), R10
+	ADDQ       $0x18, depthwiseArgs_row(AX)
+	MOVQ       CX, R11
+	MOVQ       depthwiseArgs_pixels(AX), R12
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z15, Z7, Z3
+	VPDPBUSD   Z16, Z8, Z4
+	VPDPBUSD   Z17, Z9, Z5
+	VPDPBUSD   Z18, Z10, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   Z19, Z11, Z3
+	VPDPBUSD   Z20, Z12, Z4
+	VPDPBUSD   Z21, Z13, Z5
+	VPDPBUSD   Z22, Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   Z15, Z11, Z7
+	VPDPBUSD   Z16, Z12, Z8
+	VPDPBUSD   Z17, Z13, Z9
+	VPDPBUSD   Z18, Z14, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
 
 pixels:
-	VMOVUPS    (R9)(R12*1), Z12
-	VMOVUPS    (R10)(R12*1), Z15
-	VMOVUPS    (R11)(R12*1), Z13
-	VPUNPCKLBW Z15, Z12, Z14
-	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z3, Z13, Z15
-	VPUNPCKHBW Z3, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   512(BX), Z16, Z4
-	VPDPBUSD   576(BX), Z17, Z5
-	VPDPBUSD   640(BX), Z18, Z6
-	VPDPBUSD   704(BX), Z19, Z7
-	VPDPBUSD   256(BX), Z16, Z8
-	VPDPBUSD   320(BX), Z17, Z9
-	VPDPBUSD   384(BX), Z18, Z10
-	VPDPBUSD   448(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	VMOVUPS    (R8)(R11*1), Z11
+	VMOVUPS    (R9)(R11*1), Z14
+	VMOVUPS    (R10)(R11*1), Z12
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
+	VPUNPCKLBW Z12, Z12, Z14
+	VPUNPCKHBW Z12, Z12, Z12
+	VPUNPCKLWD Z14, Z13, Z27
+	VPUNPCKHWD Z14, Z13, Z28
+	VPUNPCKLWD Z12, Z11, Z29
+	VPUNPCKHWD Z12, Z11, Z30
+	VPDPBUSD   Z23, Z27, Z3
+	VPDPBUSD   Z24, Z28, Z4
+	VPDPBUSD   Z25, Z29, Z5
+	VPDPBUSD   Z26, Z30, Z6
+	VPDPBUSD   Z19, Z27, Z7
+	VPDPBUSD   Z20, Z28, Z8
+	VPDPBUSD   Z21, Z29, Z9
+	VPDPBUSD   Z22, Z30, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   Z15, Z27, Z11
+	VPDPBUSD   Z16, Z28, Z12
+	VPDPBUSD   Z17, Z29, Z13
+	VPDPBUSD   Z18, Z30, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z27
+	VPUNPCKHWD Z6, Z5, Z28
+	VPUNPCKLWD Z4, Z3, Z29
+	VPUNPCKHWD Z4, Z3, Z30
+	VPDPBUSD   Z23, Z27, Z7
+	VPDPBUSD   Z24, Z28, Z8
+	VPDPBUSD   Z25, Z29, Z9
+	VPDPBUSD   Z26, Z30, Z10
+	VPDPBUSD   Z19, Z27, Z11
+	VPDPBUSD   Z20, Z28, Z12
+	VPDPBUSD   Z21, Z29, Z13
+	VPDPBUSD   Z22, Z30, Z14
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z15, Z27, Z3
+	VPDPBUSD   Z16, Z28, Z4
+	VPDPBUSD   Z17, Z29, Z5
+	VPDPBUSD   Z18, Z30, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z16
-	VPUNPCKHWD Z7, Z6, Z17
-	VPUNPCKLWD Z5, Z4, Z18
-	VPUNPCKHWD Z5, Z4, Z19
-	VPDPBUSD   512(BX), Z16, Z8
-	VPDPBUSD   576(BX), Z17, Z9
-	VPDPBUSD   640(BX), Z18, Z10
-	VPDPBUSD   704(BX), Z19, Z11
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z18, Z14
-	VPDPBUSD   448(BX), Z19, Z15
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z16, Z4
-	VPDPBUSD   64(BX), Z17, Z5
-	VPDPBUSD   128(BX), Z18, Z6
-	VPDPBUSD   192(BX), Z19, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z27
+	VPUNPCKHWD Z10, Z9, Z28
+	VPUNPCKLWD Z8, Z7, Z29
+	VPUNPCKHWD Z8, Z7, Z30
+	VPDPBUSD   Z23, Z27, Z11
+	VPDPBUSD   Z24, Z28, Z12
+	VPDPBUSD   Z25, Z29, Z13
+	VPDPBUSD   Z26, Z30, Z14
+	VPDPBUSD   Z19, Z27, Z3
+	VPDPBUSD   Z20, Z28, Z4
+	VPDPBUSD   Z21, Z29, Z5
+	VPDPBUSD   Z22, Z30, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   Z15, Z27, Z7
+	VPDPBUSD   Z16, Z28, Z8
+	VPDPBUSD   Z17, Z29, Z9
+	VPDPBUSD   Z18, Z30, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
 	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
+	VMULPS     (SI), Z11, Z11
 	VMINPS     Z1, Z11, Z11
 	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z16
-	VPUNPCKHWD Z11, Z10, Z17
-	VPUNPCKLWD Z9, Z8, Z18
-	VPUNPCKHWD Z9, Z8, Z19
-	VPDPBUSD   512(BX), Z16, Z12
-	VPDPBUSD   576(BX), Z17, Z13
-	VPDPBUSD   640(BX), Z18, Z14
-	VPDPBUSD   704(BX), Z19, Z15
-	VPDPBUSD   256(BX), Z16, Z4
-	VPDPBUSD   320(BX), Z17, Z5
-	VPDPBUSD   384(BX), Z18, Z6
-	VPDPBUSD   448(BX), Z19, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z16, Z8
-	VPDPBUSD   64(BX), Z17, Z9
-	VPDPBUSD   128(BX), Z18, Z10
-	VPDPBUSD   192(BX), Z19, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
 	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
+	VMULPS     64(SI), Z12, Z12
 	VMINPS     Z1, Z12, Z12
 	VCVTPS2DQ  Z12, Z12
 	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
+	VMULPS     128(SI), Z13, Z13
 	VMINPS     Z1, Z13, Z13
 	VCVTPS2DQ  Z13, Z13
 	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
+	VMULPS     192(SI), Z14, Z14
 	VMINPS     Z1, Z14, Z14
 	VCVTPS2DQ  Z14, Z14
-	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
-	VMINPS     Z1, Z15, Z15
-	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
 	JNZ        pixels
 
-row:
-	ADDQ $0x00000300, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000300, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
-	JNZ  block
-	VZEROUPPER
-	RET
-
-// func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·depthwiseInt8_3x3s1t2_AVX512(SB), NOSPLIT, $0-8
-	// 3 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 3, ...   Z8-Z11 sums of pixels 1, 4, ...
-	// 	Z12-Z15 sums of pixels 2, 5, ...   R9-R11 rows   R12 at   R13 pixels left   R14 out   Z3 zeros
-	// 	R11 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z11 column   Z9 column   Z12 column
-	// 	Z15 column   Z13 column
-	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
-	VPBROADCASTB depthwiseArgs_least(AX), Z0
-	VBROADCASTSS depthwiseArgs_hi(AX), Z1
-	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
-
-block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R11
-	MOVQ       (R11), R9
-	MOVQ       8(R11), R10
-	MOVQ       16(R11), R11
-	MOVQ       DX, R12
-	MOVQ       R8, R14
-	MOVQ       depthwiseArgs_pixels(AX), R13
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z10, Z6
-	VPDPBUSD   448(BX), Z11, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   512(BX), Z12, Z4
-	VPDPBUSD   576(BX), Z13, Z5
-	VPDPBUSD   640(BX), Z14, Z6
-	VPDPBUSD   704(BX), Z15, Z7
-	VPDPBUSD   768(BX), Z12, Z4
-	VPDPBUSD   832(BX), Z13, Z5
-	VPDPBUSD   896(BX), Z14, Z6
-	VPDPBUSD   960(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z14, Z10
-	VPDPBUSD   448(BX), Z15, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
-
-pixels:
-	VMOVUPS    (R9)(R12*1), Z12
-	VMOVUPS    (R10)(R12*1), Z15
-	VMOVUPS    (R11)(R12*1), Z13
-	VPUNPCKLBW Z15, Z12, Z14
-	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z3, Z13, Z15
-	VPUNPCKHBW Z3, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   1024(BX), Z16, Z4
-	VPDPBUSD   1088(BX), Z17, Z5
-	VPDPBUSD   1152(BX), Z18, Z6
-	VPDPBUSD   1216(BX), Z19, Z7
-	VPDPBUSD   1280(BX), Z16, Z4
-	VPDPBUSD   1344(BX), Z17, Z5
-	VPDPBUSD   1408(BX), Z18, Z6
-	VPDPBUSD   1472(BX), Z19, Z7
-	VPDPBUSD   512(BX), Z16, Z8
-	VPDPBUSD   576(BX), Z17, Z9
-	VPDPBUSD   640(BX), Z18, Z10
-	VPDPBUSD   704(BX), Z19, Z11
-	VPDPBUSD   768(BX), Z16, Z8
-	VPDPBUSD   832(BX), Z17, Z9
-	VPDPBUSD   896(BX), Z18, Z10
-	VPDPBUSD   960(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z18, Z14
-	VPDPBUSD   448(BX), Z19, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
-	VMINPS     Z1, Z4, Z4
-	VCVTPS2DQ  Z4, Z4
-	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
-	VMINPS     Z1, Z5, Z5
-	VCVTPS2DQ  Z5, Z5
-	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
-	VMINPS     Z1, Z6, Z6
-	VCVTPS2DQ  Z6, Z6
-	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
-	VMINPS     Z1, Z7, Z7
-	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z16
-	VPUNPCKHWD Z7, Z6, Z17
-	VPUNPCKLWD Z5, Z4, Z18
-	VPUNPCKHWD Z5, Z4, Z19
-	VPDPBUSD   1024(BX), Z16, Z8
-	VPDPBUSD   1088(BX), Z17, Z9
-	VPDPBUSD   1152(BX), Z18, Z10
-	VPDPBUSD   1216(BX), Z19, Z11
-	VPDPBUSD   1280(BX), Z16, Z8
-	VPDPBUSD   1344(BX), Z17, Z9
-	VPDPBUSD   1408(BX), Z18, Z10
-	VPDPBUSD   1472(BX), Z19, Z11
-	VPDPBUSD   512(BX), Z16, Z12
-	VPDPBUSD   576(BX), Z17, Z13
-	VPDPBUSD   640(BX), Z18, Z14
-	VPDPBUSD   704(BX), Z19, Z15
-	VPDPBUSD   768(BX), Z16, Z12
-	VPDPBUSD   832(BX), Z17, Z13
-	VPDPBUSD   896(BX), Z18, Z14
-	VPDPBUSD   960(BX), Z19, Z15
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z16, Z4
-	VPDPBUSD   64(BX), Z17, Z5
-	VPDPBUSD   128(BX), Z18, Z6
-	VPDPBUSD   192(BX), Z19, Z7
-	VPDPBUSD   256(BX), Z16, Z4
-	VPDPBUSD   320(BX), Z17, Z5
-	VPDPBUSD   384(BX), Z18, Z6
-	VPDPBUSD   448(BX), Z19, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
-	VMINPS     Z1, Z8, Z8
-	VCVTPS2DQ  Z8, Z8
-	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
-	VMINPS     Z1, Z9, Z9
-	VCVTPS2DQ  Z9, Z9
-	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
-	VMINPS     Z1, Z10, Z10
-	VCVTPS2DQ  Z10, Z10
-	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
-	VMINPS     Z1, Z11, Z11
-	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z16
-	VPUNPCKHWD Z11, Z10, Z17
-	VPUNPCKLWD Z9, Z8, Z18
-	VPUNPCKHWD Z9, Z8, Z19
-	VPDPBUSD   1024(BX), Z16, Z12
-	VPDPBUSD   1088(BX), Z17, Z13
-	VPDPBUSD   1152(BX), Z18, Z14
-	VPDPBUSD   1216(BX), Z19, Z15
-	VPDPBUSD   1280(BX), Z16, Z12
-	VPDPBUSD   1344(BX), Z17, Z13
-	VPDPBUSD   1408(BX), Z18, Z14
-	VPDPBUSD   1472(BX), Z19, Z15
-	VPDPBUSD   512(BX), Z16, Z4
-	VPDPBUSD   576(BX), Z17, Z5
-	VPDPBUSD   640(BX), Z18, Z6
-	VPDPBUSD   704(BX), Z19, Z7
-	VPDPBUSD   768(BX), Z16, Z4
-	VPDPBUSD   832(BX), Z17, Z5
-	VPDPBUSD   896(BX), Z18, Z6
-	VPDPBUSD   960(BX), Z19, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z16, Z8
-	VPDPBUSD   64(BX), Z17, Z9
-	VPDPBUSD   128(BX), Z18, Z10
-	VPDPBUSD   192(BX), Z19, Z11
-	VPDPBUSD   256(BX), Z16, Z8
-	VPDPBUSD   320(BX), Z17, Z9
-	VPDPBUSD   384(BX), Z18, Z10
-	VPDPBUSD   448(BX), Z19, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
-	VMINPS     Z1, Z12, Z12
-	VCVTPS2DQ  Z12, Z12
-	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
-	VMINPS     Z1, Z13, Z13
-	VCVTPS2DQ  Z13, Z13
-	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
-	VMINPS     Z1, Z14, Z14
-	VCVTPS2DQ  Z14, Z14
-	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
-	VMINPS     Z1, Z15, Z15
-	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JNZ        pixels
-
-row:
-	ADDQ $0x00000600, BX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET
@@ -867,196 +610,815 @@ row:
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
 TEXT ·depthwiseInt8_3x3s2t1_AVX512(SB), NOSPLIT, $0-8
 	// 2 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 2, ...   Z8-Z11 sums of pixels 1, 3, ...   R9-R11 rows
-	// 	R12 at   R13 pixels left   R14 out   Z3 zeros   R11 taps   Z4 column   Z7 column   Z5 column
-	// 	Z8 column   Z9 column   Z10 column   Z11 column   Z6 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 2, ...   Z7-Z10 sums of pixels 1, 3, ...   R8-R10 rows   R11 at
+	// 	R12 pixels left   R13 out   Z11 weights   Z12 weights   Z13 weights   Z14 weights   Z15 weights
+	// 	Z16 weights   Z17 weights   Z18 weights   Z19 weights   Z20 weights   Z21 weights   Z22 weights
+	// 	R10 row   Z3 column   Z6 column   Z4 column   Z7 column   Z8 column   Z9 column   Z10 column
+	// 	Z5 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R11
-	MOVQ       (R11), R9
-	MOVQ       8(R11), R10
-	MOVQ       16(R11), R11
-	MOVQ       DX, R12
-	MOVQ       R8, R14
-	MOVQ       depthwiseArgs_pixels(AX), R13
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	VMOVUPS (DX), Z11
+	VMOVUPS 64(DX), Z12
+	VMOVUPS 128(DX), Z13
+	VMOVUPS 192(DX), Z14
+	VMOVUPS 256(DX), Z15
+	VMOVUPS 320(DX), Z16
+	VMOVUPS 384(DX), Z17
+	VMOVUPS 448(DX), Z18
+	VMOVUPS 512(DX), Z19
+	VMOVUPS 576(DX), Z20
+	VMOVUPS 640(DX), Z21
+	VMOVUPS 704(DX), Z22
+	MOVQ    DI, R13
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R10
+	MOVQ       (R10), R8
+	MOVQ       8(R10), R9
+	MOVQ       16(R10), R10
+	ADDQ       $0x18, depthwiseArgs_row(AX)
+	MOVQ       CX, R11
+	MOVQ       depthwiseArgs_pixels(AX), R12
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z11, Z7, Z3
+	VPDPBUSD   Z12, Z8, Z4
+	VPDPBUSD   Z13, Z9, Z5
+	VPDPBUSD   Z14, Z10, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
 
 pixels:
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z9
-	VMOVUPS    (R11)(R12*1), Z10
-	VPUNPCKLBW Z9, Z8, Z11
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z3, Z10, Z9
-	VPUNPCKHBW Z3, Z10, Z12
-	VPUNPCKLWD Z9, Z11, Z10
-	VPUNPCKHWD Z9, Z11, Z9
-	VPUNPCKLWD Z12, Z8, Z11
-	VPUNPCKHWD Z12, Z8, Z8
-	VPDPBUSD   256(BX), Z10, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z11, Z6
-	VPDPBUSD   448(BX), Z8, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   512(BX), Z12, Z4
-	VPDPBUSD   576(BX), Z13, Z5
-	VPDPBUSD   640(BX), Z14, Z6
-	VPDPBUSD   704(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z8
+	VMOVUPS    (R10)(R11*1), Z9
+	VPUNPCKLBW Z8, Z7, Z10
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z9, Z9, Z8
+	VPUNPCKHBW Z9, Z9, Z23
+	VPUNPCKLWD Z8, Z10, Z9
+	VPUNPCKHWD Z8, Z10, Z8
+	VPUNPCKLWD Z23, Z7, Z10
+	VPUNPCKHWD Z23, Z7, Z7
+	VPDPBUSD   Z15, Z9, Z3
+	VPDPBUSD   Z16, Z8, Z4
+	VPDPBUSD   Z17, Z10, Z5
+	VPDPBUSD   Z18, Z7, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z23
+	VPUNPCKHWD Z10, Z9, Z24
+	VPUNPCKLWD Z8, Z7, Z25
+	VPUNPCKHWD Z8, Z7, Z26
+	VPDPBUSD   Z19, Z23, Z3
+	VPDPBUSD   Z20, Z24, Z4
+	VPDPBUSD   Z21, Z25, Z5
+	VPDPBUSD   Z22, Z26, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   Z11, Z23, Z7
+	VPDPBUSD   Z12, Z24, Z8
+	VPDPBUSD   Z13, Z25, Z9
+	VPDPBUSD   Z14, Z26, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z4
+	VMOVUPS    (R10)(R11*1), Z5
+	VPUNPCKLBW Z4, Z3, Z6
+	VPUNPCKHBW Z4, Z3, Z3
+	VPUNPCKLBW Z5, Z5, Z4
+	VPUNPCKHBW Z5, Z5, Z23
+	VPUNPCKLWD Z4, Z6, Z5
+	VPUNPCKHWD Z4, Z6, Z4
+	VPUNPCKLWD Z23, Z3, Z6
+	VPUNPCKHWD Z23, Z3, Z3
+	VPDPBUSD   Z15, Z5, Z7
+	VPDPBUSD   Z16, Z4, Z8
+	VPDPBUSD   Z17, Z6, Z9
+	VPDPBUSD   Z18, Z3, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z23
+	VPUNPCKHWD Z6, Z5, Z24
+	VPUNPCKLWD Z4, Z3, Z25
+	VPUNPCKHWD Z4, Z3, Z26
+	VPDPBUSD   Z19, Z23, Z7
+	VPDPBUSD   Z20, Z24, Z8
+	VPDPBUSD   Z21, Z25, Z9
+	VPDPBUSD   Z22, Z26, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z11, Z23, Z3
+	VPDPBUSD   Z12, Z24, Z4
+	VPDPBUSD   Z13, Z25, Z5
+	VPDPBUSD   Z14, Z26, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z5
-	VMOVUPS    (R11)(R12*1), Z6
-	VPUNPCKLBW Z5, Z4, Z7
-	VPUNPCKHBW Z5, Z4, Z4
-	VPUNPCKLBW Z3, Z6, Z5
-	VPUNPCKHBW Z3, Z6, Z12
-	VPUNPCKLWD Z5, Z7, Z6
-	VPUNPCKHWD Z5, Z7, Z5
-	VPUNPCKLWD Z12, Z4, Z7
-	VPUNPCKHWD Z12, Z4, Z4
-	VPDPBUSD   256(BX), Z6, Z8
-	VPDPBUSD   320(BX), Z5, Z9
-	VPDPBUSD   384(BX), Z7, Z10
-	VPDPBUSD   448(BX), Z4, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z12
-	VPUNPCKHWD Z7, Z6, Z13
-	VPUNPCKLWD Z5, Z4, Z14
-	VPUNPCKHWD Z5, Z4, Z15
-	VPDPBUSD   512(BX), Z12, Z8
-	VPDPBUSD   576(BX), Z13, Z9
-	VPDPBUSD   640(BX), Z14, Z10
-	VPDPBUSD   704(BX), Z15, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z12, Z4
-	VPDPBUSD   64(BX), Z13, Z5
-	VPDPBUSD   128(BX), Z14, Z6
-	VPDPBUSD   192(BX), Z15, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
-	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
-	VMINPS     Z1, Z11, Z11
-	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
 	JNZ        pixels
 
-row:
-	ADDQ $0x00000300, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000300, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseInt8_3x3s4t1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
+TEXT ·depthwiseInt8_3x3s4t1_AVX512(SB), NOSPLIT, $0-8
+	// 1 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 1, ...   R8-R10 rows   R11 at   R12 pixels left   R13 out
+	// 	Z7 weights   Z8 weights   Z9 weights   Z10 weights   Z11 weights   Z12 weights   Z13 weights
+	// 	Z14 weights   Z15 weights   Z16 weights   Z17 weights   Z18 weights   R10 row   Z3 column
+	// 	Z6 column   Z4 column   Z19 column   Z20 column   Z21 column
+	MOVQ         args+0(FP), AX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
+	VPBROADCASTB depthwiseArgs_least(AX), Z0
+	VBROADCASTSS depthwiseArgs_hi(AX), Z1
+	VPBROADCASTW depthwiseArgs_zero(AX), Z2
+
+block:
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	VMOVUPS (DX), Z7
+	VMOVUPS 64(DX), Z8
+	VMOVUPS 128(DX), Z9
+	VMOVUPS 192(DX), Z10
+	VMOVUPS 256(DX), Z11
+	VMOVUPS 320(DX), Z12
+	VMOVUPS 384(DX), Z13
+	VMOVUPS 448(DX), Z14
+	VMOVUPS 512(DX), Z15
+	VMOVUPS 576(DX), Z16
+	VMOVUPS 640(DX), Z17
+	VMOVUPS 704(DX), Z18
+	MOVQ    DI, R13
+
+row:
+	MOVQ depthwiseArgs_row(AX), R10
+	MOVQ (R10), R8
+	MOVQ 8(R10), R9
+	MOVQ 16(R10), R10
+	ADDQ $0x18, depthwiseArgs_row(AX)
+	MOVQ CX, R11
+	MOVQ depthwiseArgs_pixels(AX), R12
+
+pixels:
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z19
+	VPUNPCKHWD Z6, Z5, Z20
+	VPUNPCKLWD Z4, Z3, Z21
+	VPUNPCKHWD Z4, Z3, Z22
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z7, Z19, Z3
+	VPDPBUSD   Z8, Z20, Z4
+	VPDPBUSD   Z9, Z21, Z5
+	VPDPBUSD   Z10, Z22, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z19
+	VMOVUPS    (R9)(R11*1), Z20
+	VMOVUPS    (R10)(R11*1), Z21
+	VPUNPCKLBW Z20, Z19, Z22
+	VPUNPCKHBW Z20, Z19, Z19
+	VPUNPCKLBW Z21, Z21, Z20
+	VPUNPCKHBW Z21, Z21, Z23
+	VPUNPCKLWD Z20, Z22, Z21
+	VPUNPCKHWD Z20, Z22, Z20
+	VPUNPCKLWD Z23, Z19, Z22
+	VPUNPCKHWD Z23, Z19, Z19
+	VPDPBUSD   Z11, Z21, Z3
+	VPDPBUSD   Z12, Z20, Z4
+	VPDPBUSD   Z13, Z22, Z5
+	VPDPBUSD   Z14, Z19, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z19
+	VMOVUPS    (R9)(R11*1), Z20
+	VMOVUPS    (R10)(R11*1), Z21
+	VPUNPCKLBW Z20, Z19, Z22
+	VPUNPCKHBW Z20, Z19, Z19
+	VPUNPCKLBW Z21, Z21, Z20
+	VPUNPCKHBW Z21, Z21, Z23
+	VPUNPCKLWD Z20, Z22, Z21
+	VPUNPCKHWD Z20, Z22, Z20
+	VPUNPCKLWD Z23, Z19, Z22
+	VPUNPCKHWD Z23, Z19, Z19
+	VPDPBUSD   Z15, Z21, Z3
+	VPDPBUSD   Z16, Z20, Z4
+	VPDPBUSD   Z17, Z22, Z5
+	VPDPBUSD   Z18, Z19, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
+	VCVTDQ2PS  Z4, Z4
+	VMULPS     64(SI), Z4, Z4
+	VMINPS     Z1, Z4, Z4
+	VCVTPS2DQ  Z4, Z4
+	VCVTDQ2PS  Z5, Z5
+	VMULPS     128(SI), Z5, Z5
+	VMINPS     Z1, Z5, Z5
+	VCVTPS2DQ  Z5, Z5
+	VCVTDQ2PS  Z6, Z6
+	VMULPS     192(SI), Z6, Z6
+	VMINPS     Z1, Z6, Z6
+	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JNZ        pixels
+	DECQ       depthwiseArgs_rowsLeft(AX)
+	JNZ        row
+	ADDQ       $0x00000300, DX
+	ADDQ       $0x00000040, CX
+	ADDQ       $0x00000100, BX
+	ADDQ       $0x00000100, SI
+	ADDQ       $0x40, DI
+	DECQ       depthwiseArgs_blocks(AX)
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func depthwiseInt8_3x3s8t1_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
+TEXT ·depthwiseInt8_3x3s8t1_AVX512(SB), NOSPLIT, $0-8
+	// 1 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 1, ...   R8-R10 rows   R11 at   R12 pixels left   R13 out
+	// 	Z7 weights   Z8 weights   Z9 weights   Z10 weights   Z11 weights   Z12 weights   Z13 weights
+	// 	Z14 weights   Z15 weights   Z16 weights   Z17 weights   Z18 weights   R10 row   Z3 column
+	// 	Z6 column   Z4 column   Z19 column   Z20 column   Z21 column
+	MOVQ         args+0(FP), AX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
+	VPBROADCASTB depthwiseArgs_least(AX), Z0
+	VBROADCASTSS depthwiseArgs_hi(AX), Z1
+	VPBROADCASTW depthwiseArgs_zero(AX), Z2
+
+block:
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	VMOVUPS (DX), Z7
+	VMOVUPS 64(DX), Z8
+	VMOVUPS 128(DX), Z9
+	VMOVUPS 192(DX), Z10
+	VMOVUPS 256(DX), Z11
+	VMOVUPS 320(DX), Z12
+	VMOVUPS 384(DX), Z13
+	VMOVUPS 448(DX), Z14
+	VMOVUPS 512(DX), Z15
+	VMOVUPS 576(DX), Z16
+	VMOVUPS 640(DX), Z17
+	VMOVUPS 704(DX), Z18
+	MOVQ    DI, R13
+
+row:
+	MOVQ depthwiseArgs_row(AX), R10
+	MOVQ (R10), R8
+	MOVQ 8(R10), R9
+	MOVQ 16(R10), R10
+	ADDQ $0x18, depthwiseArgs_row(AX)
+	MOVQ CX, R11
+	MOVQ depthwiseArgs_pixels(AX), R12
+
+pixels:
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z19
+	VPUNPCKHWD Z6, Z5, Z20
+	VPUNPCKLWD Z4, Z3, Z21
+	VPUNPCKHWD Z4, Z3, Z22
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   Z7, Z19, Z3
+	VPDPBUSD   Z8, Z20, Z4
+	VPDPBUSD   Z9, Z21, Z5
+	VPDPBUSD   Z10, Z22, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z19
+	VMOVUPS    (R9)(R11*1), Z20
+	VMOVUPS    (R10)(R11*1), Z21
+	VPUNPCKLBW Z20, Z19, Z22
+	VPUNPCKHBW Z20, Z19, Z19
+	VPUNPCKLBW Z21, Z21, Z20
+	VPUNPCKHBW Z21, Z21, Z23
+	VPUNPCKLWD Z20, Z22, Z21
+	VPUNPCKHWD Z20, Z22, Z20
+	VPUNPCKLWD Z23, Z19, Z22
+	VPUNPCKHWD Z23, Z19, Z19
+	VPDPBUSD   Z11, Z21, Z3
+	VPDPBUSD   Z12, Z20, Z4
+	VPDPBUSD   Z13, Z22, Z5
+	VPDPBUSD   Z14, Z19, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z19
+	VMOVUPS    (R9)(R11*1), Z20
+	VMOVUPS    (R10)(R11*1), Z21
+	VPUNPCKLBW Z20, Z19, Z22
+	VPUNPCKHBW Z20, Z19, Z19
+	VPUNPCKLBW Z21, Z21, Z20
+	VPUNPCKHBW Z21, Z21, Z23
+	VPUNPCKLWD Z20, Z22, Z21
+	VPUNPCKHWD Z20, Z22, Z20
+	VPUNPCKLWD Z23, Z19, Z22
+	VPUNPCKHWD Z23, Z19, Z19
+	VPDPBUSD   Z15, Z21, Z3
+	VPDPBUSD   Z16, Z20, Z4
+	VPDPBUSD   Z17, Z22, Z5
+	VPDPBUSD   Z18, Z19, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
+	VCVTDQ2PS  Z4, Z4
+	VMULPS     64(SI), Z4, Z4
+	VMINPS     Z1, Z4, Z4
+	VCVTPS2DQ  Z4, Z4
+	VCVTDQ2PS  Z5, Z5
+	VMULPS     128(SI), Z5, Z5
+	VMINPS     Z1, Z5, Z5
+	VCVTPS2DQ  Z5, Z5
+	VCVTDQ2PS  Z6, Z6
+	VMULPS     192(SI), Z6, Z6
+	VMINPS     Z1, Z6, Z6
+	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JNZ        pixels
+	DECQ       depthwiseArgs_rowsLeft(AX)
+	JNZ        row
+	ADDQ       $0x00000300, DX
+	ADDQ       $0x00000040, CX
+	ADDQ       $0x00000100, BX
+	ADDQ       $0x00000100, SI
+	ADDQ       $0x40, DI
+	DECQ       depthwiseArgs_blocks(AX)
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
+TEXT ·depthwiseInt8_3x3s1t2_AVX512(SB), NOSPLIT, $0-8
+	// 3 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 3, ...   Z7-Z10 sums of pixels 1, 4, ...
+	// 	Z11-Z14 sums of pixels 2, 5, ...   R8-R10 rows   R11 at   R12 pixels left   R13 out   R10 row
+	// 	Z3 column   Z6 column   Z4 column   Z7 column   Z10 column   Z8 column   Z11 column   Z14 column
+	// 	Z12 column
+	MOVQ         args+0(FP), AX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
+	VPBROADCASTB depthwiseArgs_least(AX), Z0
+	VBROADCASTSS depthwiseArgs_hi(AX), Z1
+	VPBROADCASTW depthwiseArgs_zero(AX), Z2
+
+block:
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R13
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R10
+	MOVQ       (R10), R8
+	MOVQ       8(R10), R9
+	MOVQ       16(R10), R10
+	ADDQ       $0x18, depthwiseArgs_row(AX)
+	MOVQ       CX, R11
+	MOVQ       depthwiseArgs_pixels(AX), R12
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z9, Z5
+	VPDPBUSD   448(DX), Z10, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   512(DX), Z11, Z3
+	VPDPBUSD   576(DX), Z12, Z4
+	VPDPBUSD   640(DX), Z13, Z5
+	VPDPBUSD   704(DX), Z14, Z6
+	VPDPBUSD   768(DX), Z11, Z3
+	VPDPBUSD   832(DX), Z12, Z4
+	VPDPBUSD   896(DX), Z13, Z5
+	VPDPBUSD   960(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z13, Z9
+	VPDPBUSD   448(DX), Z14, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+
+pixels:
+	VMOVUPS    (R8)(R11*1), Z11
+	VMOVUPS    (R9)(R11*1), Z14
+	VMOVUPS    (R10)(R11*1), Z12
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
+	VPUNPCKLBW Z12, Z12, Z14
+	VPUNPCKHBW Z12, Z12, Z12
+	VPUNPCKLWD Z14, Z13, Z15
+	VPUNPCKHWD Z14, Z13, Z16
+	VPUNPCKLWD Z12, Z11, Z17
+	VPUNPCKHWD Z12, Z11, Z18
+	VPDPBUSD   1024(DX), Z15, Z3
+	VPDPBUSD   1088(DX), Z16, Z4
+	VPDPBUSD   1152(DX), Z17, Z5
+	VPDPBUSD   1216(DX), Z18, Z6
+	VPDPBUSD   1280(DX), Z15, Z3
+	VPDPBUSD   1344(DX), Z16, Z4
+	VPDPBUSD   1408(DX), Z17, Z5
+	VPDPBUSD   1472(DX), Z18, Z6
+	VPDPBUSD   512(DX), Z15, Z7
+	VPDPBUSD   576(DX), Z16, Z8
+	VPDPBUSD   640(DX), Z17, Z9
+	VPDPBUSD   704(DX), Z18, Z10
+	VPDPBUSD   768(DX), Z15, Z7
+	VPDPBUSD   832(DX), Z16, Z8
+	VPDPBUSD   896(DX), Z17, Z9
+	VPDPBUSD   960(DX), Z18, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z15, Z11
+	VPDPBUSD   64(DX), Z16, Z12
+	VPDPBUSD   128(DX), Z17, Z13
+	VPDPBUSD   192(DX), Z18, Z14
+	VPDPBUSD   256(DX), Z15, Z11
+	VPDPBUSD   320(DX), Z16, Z12
+	VPDPBUSD   384(DX), Z17, Z13
+	VPDPBUSD   448(DX), Z18, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
+	VCVTDQ2PS  Z4, Z4
+	VMULPS     64(SI), Z4, Z4
+	VMINPS     Z1, Z4, Z4
+	VCVTPS2DQ  Z4, Z4
+	VCVTDQ2PS  Z5, Z5
+	VMULPS     128(SI), Z5, Z5
+	VMINPS     Z1, Z5, Z5
+	VCVTPS2DQ  Z5, Z5
+	VCVTDQ2PS  Z6, Z6
+	VMULPS     192(SI), Z6, Z6
+	VMINPS     Z1, Z6, Z6
+	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z15
+	VPUNPCKHWD Z6, Z5, Z16
+	VPUNPCKLWD Z4, Z3, Z17
+	VPUNPCKHWD Z4, Z3, Z18
+	VPDPBUSD   1024(DX), Z15, Z7
+	VPDPBUSD   1088(DX), Z16, Z8
+	VPDPBUSD   1152(DX), Z17, Z9
+	VPDPBUSD   1216(DX), Z18, Z10
+	VPDPBUSD   1280(DX), Z15, Z7
+	VPDPBUSD   1344(DX), Z16, Z8
+	VPDPBUSD   1408(DX), Z17, Z9
+	VPDPBUSD   1472(DX), Z18, Z10
+	VPDPBUSD   512(DX), Z15, Z11
+	VPDPBUSD   576(DX), Z16, Z12
+	VPDPBUSD   640(DX), Z17, Z13
+	VPDPBUSD   704(DX), Z18, Z14
+	VPDPBUSD   768(DX), Z15, Z11
+	VPDPBUSD   832(DX), Z16, Z12
+	VPDPBUSD   896(DX), Z17, Z13
+	VPDPBUSD   960(DX), Z18, Z14
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z15, Z3
+	VPDPBUSD   64(DX), Z16, Z4
+	VPDPBUSD   128(DX), Z17, Z5
+	VPDPBUSD   192(DX), Z18, Z6
+	VPDPBUSD   256(DX), Z15, Z3
+	VPDPBUSD   320(DX), Z16, Z4
+	VPDPBUSD   384(DX), Z17, Z5
+	VPDPBUSD   448(DX), Z18, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z7, Z7
+	VMULPS     (SI), Z7, Z7
+	VMINPS     Z1, Z7, Z7
+	VCVTPS2DQ  Z7, Z7
+	VCVTDQ2PS  Z8, Z8
+	VMULPS     64(SI), Z8, Z8
+	VMINPS     Z1, Z8, Z8
+	VCVTPS2DQ  Z8, Z8
+	VCVTDQ2PS  Z9, Z9
+	VMULPS     128(SI), Z9, Z9
+	VMINPS     Z1, Z9, Z9
+	VCVTPS2DQ  Z9, Z9
+	VCVTDQ2PS  Z10, Z10
+	VMULPS     192(SI), Z10, Z10
+	VMINPS     Z1, Z10, Z10
+	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z15
+	VPUNPCKHWD Z10, Z9, Z16
+	VPUNPCKLWD Z8, Z7, Z17
+	VPUNPCKHWD Z8, Z7, Z18
+	VPDPBUSD   1024(DX), Z15, Z11
+	VPDPBUSD   1088(DX), Z16, Z12
+	VPDPBUSD   1152(DX), Z17, Z13
+	VPDPBUSD   1216(DX), Z18, Z14
+	VPDPBUSD   1280(DX), Z15, Z11
+	VPDPBUSD   1344(DX), Z16, Z12
+	VPDPBUSD   1408(DX), Z17, Z13
+	VPDPBUSD   1472(DX), Z18, Z14
+	VPDPBUSD   512(DX), Z15, Z3
+	VPDPBUSD   576(DX), Z16, Z4
+	VPDPBUSD   640(DX), Z17, Z5
+	VPDPBUSD   704(DX), Z18, Z6
+	VPDPBUSD   768(DX), Z15, Z3
+	VPDPBUSD   832(DX), Z16, Z4
+	VPDPBUSD   896(DX), Z17, Z5
+	VPDPBUSD   960(DX), Z18, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z15, Z7
+	VPDPBUSD   64(DX), Z16, Z8
+	VPDPBUSD   128(DX), Z17, Z9
+	VPDPBUSD   192(DX), Z18, Z10
+	VPDPBUSD   256(DX), Z15, Z7
+	VPDPBUSD   320(DX), Z16, Z8
+	VPDPBUSD   384(DX), Z17, Z9
+	VPDPBUSD   448(DX), Z18, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z11, Z11
+	VMULPS     (SI), Z11, Z11
+	VMINPS     Z1, Z11, Z11
+	VCVTPS2DQ  Z11, Z11
+	VCVTDQ2PS  Z12, Z12
+	VMULPS     64(SI), Z12, Z12
+	VMINPS     Z1, Z12, Z12
+	VCVTPS2DQ  Z12, Z12
+	VCVTDQ2PS  Z13, Z13
+	VMULPS     128(SI), Z13, Z13
+	VMINPS     Z1, Z13, Z13
+	VCVTPS2DQ  Z13, Z13
+	VCVTDQ2PS  Z14, Z14
+	VMULPS     192(SI), Z14, Z14
+	VMINPS     Z1, Z14, Z14
+	VCVTPS2DQ  Z14, Z14
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JNZ        pixels
+
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000600, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
+	ADDQ $0x00000100, SI
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET
@@ -1065,2968 +1427,3003 @@ row:
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
 TEXT ·depthwiseInt8_3x3s2t2_AVX512(SB), NOSPLIT, $0-8
 	// 2 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 2, ...   Z8-Z11 sums of pixels 1, 3, ...   R9-R11 rows
-	// 	R12 at   R13 pixels left   R14 out   Z3 zeros   R11 taps   Z4 column   Z7 column   Z5 column
-	// 	Z8 column   Z9 column   Z10 column   Z11 column   Z6 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 2, ...   Z7-Z10 sums of pixels 1, 3, ...   R8-R10 rows   R11 at
+	// 	R12 pixels left   R13 out   R10 row   Z3 column   Z6 column   Z4 column   Z7 column   Z8 column
+	// 	Z9 column   Z10 column   Z5 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R11
-	MOVQ       (R11), R9
-	MOVQ       8(R11), R10
-	MOVQ       16(R11), R11
-	MOVQ       DX, R12
-	MOVQ       R8, R14
-	MOVQ       depthwiseArgs_pixels(AX), R13
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z10, Z6
-	VPDPBUSD   448(BX), Z11, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R13
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R10
+	MOVQ       (R10), R8
+	MOVQ       8(R10), R9
+	MOVQ       16(R10), R10
+	ADDQ       $0x18, depthwiseArgs_row(AX)
+	MOVQ       CX, R11
+	MOVQ       depthwiseArgs_pixels(AX), R12
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z9, Z5
+	VPDPBUSD   448(DX), Z10, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
 
 pixels:
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z9
-	VMOVUPS    (R11)(R12*1), Z10
-	VPUNPCKLBW Z9, Z8, Z11
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z3, Z10, Z9
-	VPUNPCKHBW Z3, Z10, Z12
-	VPUNPCKLWD Z9, Z11, Z10
-	VPUNPCKHWD Z9, Z11, Z9
-	VPUNPCKLWD Z12, Z8, Z11
-	VPUNPCKHWD Z12, Z8, Z8
-	VPDPBUSD   512(BX), Z10, Z4
-	VPDPBUSD   576(BX), Z9, Z5
-	VPDPBUSD   640(BX), Z11, Z6
-	VPDPBUSD   704(BX), Z8, Z7
-	VPDPBUSD   768(BX), Z10, Z4
-	VPDPBUSD   832(BX), Z9, Z5
-	VPDPBUSD   896(BX), Z11, Z6
-	VPDPBUSD   960(BX), Z8, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z8
-	VMOVUPS    (R10)(R12*1), Z11
-	VMOVUPS    (R11)(R12*1), Z9
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z3, Z9, Z11
-	VPUNPCKHBW Z3, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   1024(BX), Z12, Z4
-	VPDPBUSD   1088(BX), Z13, Z5
-	VPDPBUSD   1152(BX), Z14, Z6
-	VPDPBUSD   1216(BX), Z15, Z7
-	VPDPBUSD   1280(BX), Z12, Z4
-	VPDPBUSD   1344(BX), Z13, Z5
-	VPDPBUSD   1408(BX), Z14, Z6
-	VPDPBUSD   1472(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z14, Z10
-	VPDPBUSD   448(BX), Z15, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z8
+	VMOVUPS    (R10)(R11*1), Z9
+	VPUNPCKLBW Z8, Z7, Z10
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z9, Z9, Z8
+	VPUNPCKHBW Z9, Z9, Z11
+	VPUNPCKLWD Z8, Z10, Z9
+	VPUNPCKHWD Z8, Z10, Z8
+	VPUNPCKLWD Z11, Z7, Z10
+	VPUNPCKHWD Z11, Z7, Z7
+	VPDPBUSD   512(DX), Z9, Z3
+	VPDPBUSD   576(DX), Z8, Z4
+	VPDPBUSD   640(DX), Z10, Z5
+	VPDPBUSD   704(DX), Z7, Z6
+	VPDPBUSD   768(DX), Z9, Z3
+	VPDPBUSD   832(DX), Z8, Z4
+	VPDPBUSD   896(DX), Z10, Z5
+	VPDPBUSD   960(DX), Z7, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z7
+	VMOVUPS    (R9)(R11*1), Z10
+	VMOVUPS    (R10)(R11*1), Z8
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z8, Z8, Z10
+	VPUNPCKHBW Z8, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   1024(DX), Z11, Z3
+	VPDPBUSD   1088(DX), Z12, Z4
+	VPDPBUSD   1152(DX), Z13, Z5
+	VPDPBUSD   1216(DX), Z14, Z6
+	VPDPBUSD   1280(DX), Z11, Z3
+	VPDPBUSD   1344(DX), Z12, Z4
+	VPDPBUSD   1408(DX), Z13, Z5
+	VPDPBUSD   1472(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z13, Z9
+	VPDPBUSD   448(DX), Z14, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
+	JZ         nextRow
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z4
+	VMOVUPS    (R10)(R11*1), Z5
+	VPUNPCKLBW Z4, Z3, Z6
+	VPUNPCKHBW Z4, Z3, Z3
+	VPUNPCKLBW Z5, Z5, Z4
+	VPUNPCKHBW Z5, Z5, Z11
+	VPUNPCKLWD Z4, Z6, Z5
+	VPUNPCKHWD Z4, Z6, Z4
+	VPUNPCKLWD Z11, Z3, Z6
+	VPUNPCKHWD Z11, Z3, Z3
+	VPDPBUSD   512(DX), Z5, Z7
+	VPDPBUSD   576(DX), Z4, Z8
+	VPDPBUSD   640(DX), Z6, Z9
+	VPDPBUSD   704(DX), Z3, Z10
+	VPDPBUSD   768(DX), Z5, Z7
+	VPDPBUSD   832(DX), Z4, Z8
+	VPDPBUSD   896(DX), Z6, Z9
+	VPDPBUSD   960(DX), Z3, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R11
+	VMOVUPS    (R8)(R11*1), Z3
+	VMOVUPS    (R9)(R11*1), Z6
+	VMOVUPS    (R10)(R11*1), Z4
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z4, Z4, Z6
+	VPUNPCKHBW Z4, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z11
+	VPUNPCKHWD Z6, Z5, Z12
+	VPUNPCKLWD Z4, Z3, Z13
+	VPUNPCKHWD Z4, Z3, Z14
+	VPDPBUSD   1024(DX), Z11, Z7
+	VPDPBUSD   1088(DX), Z12, Z8
+	VPDPBUSD   1152(DX), Z13, Z9
+	VPDPBUSD   1216(DX), Z14, Z10
+	VPDPBUSD   1280(DX), Z11, Z7
+	VPDPBUSD   1344(DX), Z12, Z8
+	VPDPBUSD   1408(DX), Z13, Z9
+	VPDPBUSD   1472(DX), Z14, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z11, Z3
+	VPDPBUSD   64(DX), Z12, Z4
+	VPDPBUSD   128(DX), Z13, Z5
+	VPDPBUSD   192(DX), Z14, Z6
+	VPDPBUSD   256(DX), Z11, Z3
+	VPDPBUSD   320(DX), Z12, Z4
+	VPDPBUSD   384(DX), Z13, Z5
+	VPDPBUSD   448(DX), Z14, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R11
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
-	JZ         row
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z5
-	VMOVUPS    (R11)(R12*1), Z6
-	VPUNPCKLBW Z5, Z4, Z7
-	VPUNPCKHBW Z5, Z4, Z4
-	VPUNPCKLBW Z3, Z6, Z5
-	VPUNPCKHBW Z3, Z6, Z12
-	VPUNPCKLWD Z5, Z7, Z6
-	VPUNPCKHWD Z5, Z7, Z5
-	VPUNPCKLWD Z12, Z4, Z7
-	VPUNPCKHWD Z12, Z4, Z4
-	VPDPBUSD   512(BX), Z6, Z8
-	VPDPBUSD   576(BX), Z5, Z9
-	VPDPBUSD   640(BX), Z7, Z10
-	VPDPBUSD   704(BX), Z4, Z11
-	VPDPBUSD   768(BX), Z6, Z8
-	VPDPBUSD   832(BX), Z5, Z9
-	VPDPBUSD   896(BX), Z7, Z10
-	VPDPBUSD   960(BX), Z4, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R12
-	VMOVUPS    (R9)(R12*1), Z4
-	VMOVUPS    (R10)(R12*1), Z7
-	VMOVUPS    (R11)(R12*1), Z5
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z3, Z5, Z7
-	VPUNPCKHBW Z3, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z12
-	VPUNPCKHWD Z7, Z6, Z13
-	VPUNPCKLWD Z5, Z4, Z14
-	VPUNPCKHWD Z5, Z4, Z15
-	VPDPBUSD   1024(BX), Z12, Z8
-	VPDPBUSD   1088(BX), Z13, Z9
-	VPDPBUSD   1152(BX), Z14, Z10
-	VPDPBUSD   1216(BX), Z15, Z11
-	VPDPBUSD   1280(BX), Z12, Z8
-	VPDPBUSD   1344(BX), Z13, Z9
-	VPDPBUSD   1408(BX), Z14, Z10
-	VPDPBUSD   1472(BX), Z15, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z12, Z4
-	VPDPBUSD   64(BX), Z13, Z5
-	VPDPBUSD   128(BX), Z14, Z6
-	VPDPBUSD   192(BX), Z15, Z7
-	VPDPBUSD   256(BX), Z12, Z4
-	VPDPBUSD   320(BX), Z13, Z5
-	VPDPBUSD   384(BX), Z14, Z6
-	VPDPBUSD   448(BX), Z15, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R12
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
-	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
-	VMINPS     Z1, Z11, Z11
-	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (R14)
-	ADDQ       depthwiseArgs_outStep(AX), R14
-	DECQ       R13
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R13)
+	ADDQ       depthwiseArgs_outStep(AX), R13
+	DECQ       R12
 	JNZ        pixels
 
-row:
-	ADDQ $0x00000600, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000600, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET
 
 // func depthwiseInt8_5x5s1t1_AVX512(args *depthwiseArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·depthwiseInt8_5x5s1t1_AVX512(SB), NOSPLIT, $8-8
+TEXT ·depthwiseInt8_5x5s1t1_AVX512(SB), NOSPLIT, $0-8
 	// 5 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 5, ...   Z8-Z11 sums of pixels 1, 6, ...
-	// 	Z12-Z15 sums of pixels 2, 7, ...   Z16-Z19 sums of pixels 3, 8, ...
-	// 	Z20-Z23 sums of pixels 4, 9, ...   R9-R13 rows   R14 at   R15 pixels left   BP out   Z3 zeros
-	// 	R13 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z11 column   Z9 column   Z12 column
-	// 	Z15 column   Z13 column   Z16 column   Z19 column   Z17 column   Z20 column   Z23 column
-	// 	Z21 column   Z24 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 5, ...   Z7-Z10 sums of pixels 1, 6, ...
+	// 	Z11-Z14 sums of pixels 2, 7, ...   Z15-Z18 sums of pixels 3, 8, ...
+	// 	Z19-Z22 sums of pixels 4, 9, ...   R8-R12 rows   R13 at   R14 pixels left   R15 out   R12 row
+	// 	Z3 column   Z6 column   Z4 column   Z7 column   Z10 column   Z8 column   Z11 column   Z14 column
+	// 	Z12 column   Z15 column   Z18 column   Z16 column   Z19 column   Z22 column   Z20 column
+	// 	Z23 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R13
-	MOVQ       (R13), R9
-	MOVQ       8(R13), R10
-	MOVQ       16(R13), R11
-	MOVQ       24(R13), R12
-	MOVQ       32(R13), R13
-	MOVQ       DX, R14
-	MOVQ       R8, BP
-	MOVQ       depthwiseArgs_pixels(AX), R15
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z8
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R15
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R12
+	MOVQ       (R12), R8
+	MOVQ       8(R12), R9
+	MOVQ       16(R12), R10
+	MOVQ       24(R12), R11
+	MOVQ       32(R12), R12
+	ADDQ       $0x28, depthwiseArgs_row(AX)
+	MOVQ       CX, R13
+	MOVQ       depthwiseArgs_pixels(AX), R14
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z7
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
 	VPUNPCKLBW Z7, Z4, Z6
 	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z8, Z5, Z7
-	VPUNPCKHBW Z8, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z11, Z6
-	VPDPBUSD   448(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z12
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z10, Z5
+	VPDPBUSD   448(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z11
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
 	VPUNPCKLBW Z11, Z8, Z10
 	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z12, Z9, Z11
-	VPUNPCKHBW Z12, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   512(BX), Z12, Z4
-	VPDPBUSD   576(BX), Z13, Z5
-	VPDPBUSD   640(BX), Z14, Z6
-	VPDPBUSD   704(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   768(BX), Z12, Z4
-	VPDPBUSD   832(BX), Z13, Z5
-	VPDPBUSD   896(BX), Z15, Z6
-	VPDPBUSD   960(BX), Z14, Z7
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z15, Z10
-	VPDPBUSD   448(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z16
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   512(DX), Z11, Z3
+	VPDPBUSD   576(DX), Z12, Z4
+	VPDPBUSD   640(DX), Z13, Z5
+	VPDPBUSD   704(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   768(DX), Z11, Z3
+	VPDPBUSD   832(DX), Z12, Z4
+	VPDPBUSD   896(DX), Z14, Z5
+	VPDPBUSD   960(DX), Z13, Z6
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z14, Z9
+	VPDPBUSD   448(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
 	VPUNPCKLBW Z15, Z12, Z14
 	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z16, Z13, Z15
-	VPUNPCKHBW Z16, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   1024(BX), Z16, Z4
-	VPDPBUSD   1088(BX), Z17, Z5
-	VPDPBUSD   1152(BX), Z18, Z6
-	VPDPBUSD   1216(BX), Z19, Z7
-	VPDPBUSD   512(BX), Z16, Z8
-	VPDPBUSD   576(BX), Z17, Z9
-	VPDPBUSD   640(BX), Z18, Z10
-	VPDPBUSD   704(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   1280(BX), Z16, Z4
-	VPDPBUSD   1344(BX), Z17, Z5
-	VPDPBUSD   1408(BX), Z19, Z6
-	VPDPBUSD   1472(BX), Z18, Z7
-	VPDPBUSD   768(BX), Z16, Z8
-	VPDPBUSD   832(BX), Z17, Z9
-	VPDPBUSD   896(BX), Z19, Z10
-	VPDPBUSD   960(BX), Z18, Z11
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z19, Z14
-	VPDPBUSD   448(BX), Z18, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z16
-	VMOVUPS    (R10)(R14*1), Z19
-	VMOVUPS    (R11)(R14*1), Z17
-	VMOVUPS    (R12)(R14*1), Z20
+	VPUNPCKLWD Z14, Z13, Z15
+	VPUNPCKHWD Z14, Z13, Z16
+	VPUNPCKLWD Z12, Z11, Z17
+	VPUNPCKHWD Z12, Z11, Z18
+	VPDPBUSD   1024(DX), Z15, Z3
+	VPDPBUSD   1088(DX), Z16, Z4
+	VPDPBUSD   1152(DX), Z17, Z5
+	VPDPBUSD   1216(DX), Z18, Z6
+	VPDPBUSD   512(DX), Z15, Z7
+	VPDPBUSD   576(DX), Z16, Z8
+	VPDPBUSD   640(DX), Z17, Z9
+	VPDPBUSD   704(DX), Z18, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z15, Z11
+	VPDPBUSD   64(DX), Z16, Z12
+	VPDPBUSD   128(DX), Z17, Z13
+	VPDPBUSD   192(DX), Z18, Z14
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   1280(DX), Z15, Z3
+	VPDPBUSD   1344(DX), Z16, Z4
+	VPDPBUSD   1408(DX), Z18, Z5
+	VPDPBUSD   1472(DX), Z17, Z6
+	VPDPBUSD   768(DX), Z15, Z7
+	VPDPBUSD   832(DX), Z16, Z8
+	VPDPBUSD   896(DX), Z18, Z9
+	VPDPBUSD   960(DX), Z17, Z10
+	VPDPBUSD   256(DX), Z15, Z11
+	VPDPBUSD   320(DX), Z16, Z12
+	VPDPBUSD   384(DX), Z18, Z13
+	VPDPBUSD   448(DX), Z17, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z15
+	VMOVUPS    (R9)(R13*1), Z18
+	VMOVUPS    (R10)(R13*1), Z16
+	VMOVUPS    (R11)(R13*1), Z19
+	VPUNPCKLBW Z18, Z15, Z17
+	VPUNPCKHBW Z18, Z15, Z15
 	VPUNPCKLBW Z19, Z16, Z18
 	VPUNPCKHBW Z19, Z16, Z16
-	VPUNPCKLBW Z20, Z17, Z19
-	VPUNPCKHBW Z20, Z17, Z17
-	VPUNPCKLWD Z19, Z18, Z20
-	VPUNPCKHWD Z19, Z18, Z21
-	VPUNPCKLWD Z17, Z16, Z22
-	VPUNPCKHWD Z17, Z16, Z23
-	VPDPBUSD   1536(BX), Z20, Z4
-	VPDPBUSD   1600(BX), Z21, Z5
-	VPDPBUSD   1664(BX), Z22, Z6
-	VPDPBUSD   1728(BX), Z23, Z7
-	VPDPBUSD   1024(BX), Z20, Z8
-	VPDPBUSD   1088(BX), Z21, Z9
-	VPDPBUSD   1152(BX), Z22, Z10
-	VPDPBUSD   1216(BX), Z23, Z11
-	VPDPBUSD   512(BX), Z20, Z12
-	VPDPBUSD   576(BX), Z21, Z13
-	VPDPBUSD   640(BX), Z22, Z14
-	VPDPBUSD   704(BX), Z23, Z15
-	VMOVUPS    (SI), Z16
-	VMOVUPS    64(SI), Z17
-	VMOVUPS    128(SI), Z18
-	VMOVUPS    192(SI), Z19
-	VPDPBUSD   (BX), Z20, Z16
-	VPDPBUSD   64(BX), Z21, Z17
-	VPDPBUSD   128(BX), Z22, Z18
-	VPDPBUSD   192(BX), Z23, Z19
-	VMOVUPS    (R13)(R14*1), Z20
-	VPUNPCKLBW Z3, Z20, Z21
-	VPUNPCKHBW Z3, Z20, Z22
-	VPUNPCKLWD Z3, Z21, Z20
-	VPUNPCKHWD Z3, Z21, Z21
-	VPUNPCKLWD Z3, Z22, Z23
-	VPUNPCKHWD Z3, Z22, Z22
-	VPDPBUSD   1792(BX), Z20, Z4
-	VPDPBUSD   1856(BX), Z21, Z5
-	VPDPBUSD   1920(BX), Z23, Z6
-	VPDPBUSD   1984(BX), Z22, Z7
-	VPDPBUSD   1280(BX), Z20, Z8
-	VPDPBUSD   1344(BX), Z21, Z9
-	VPDPBUSD   1408(BX), Z23, Z10
-	VPDPBUSD   1472(BX), Z22, Z11
-	VPDPBUSD   768(BX), Z20, Z12
-	VPDPBUSD   832(BX), Z21, Z13
-	VPDPBUSD   896(BX), Z23, Z14
-	VPDPBUSD   960(BX), Z22, Z15
-	VPDPBUSD   256(BX), Z20, Z16
-	VPDPBUSD   320(BX), Z21, Z17
-	VPDPBUSD   384(BX), Z23, Z18
-	VPDPBUSD   448(BX), Z22, Z19
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z18, Z17, Z19
+	VPUNPCKHWD Z18, Z17, Z20
+	VPUNPCKLWD Z16, Z15, Z21
+	VPUNPCKHWD Z16, Z15, Z22
+	VPDPBUSD   1536(DX), Z19, Z3
+	VPDPBUSD   1600(DX), Z20, Z4
+	VPDPBUSD   1664(DX), Z21, Z5
+	VPDPBUSD   1728(DX), Z22, Z6
+	VPDPBUSD   1024(DX), Z19, Z7
+	VPDPBUSD   1088(DX), Z20, Z8
+	VPDPBUSD   1152(DX), Z21, Z9
+	VPDPBUSD   1216(DX), Z22, Z10
+	VPDPBUSD   512(DX), Z19, Z11
+	VPDPBUSD   576(DX), Z20, Z12
+	VPDPBUSD   640(DX), Z21, Z13
+	VPDPBUSD   704(DX), Z22, Z14
+	VMOVUPS    (BX), Z15
+	VMOVUPS    64(BX), Z16
+	VMOVUPS    128(BX), Z17
+	VMOVUPS    192(BX), Z18
+	VPDPBUSD   (DX), Z19, Z15
+	VPDPBUSD   64(DX), Z20, Z16
+	VPDPBUSD   128(DX), Z21, Z17
+	VPDPBUSD   192(DX), Z22, Z18
+	VMOVUPS    (R12)(R13*1), Z19
+	VPUNPCKLBW Z19, Z19, Z20
+	VPUNPCKHBW Z19, Z19, Z21
+	VPUNPCKLWD Z20, Z20, Z19
+	VPUNPCKHWD Z20, Z20, Z20
+	VPUNPCKLWD Z21, Z21, Z22
+	VPUNPCKHWD Z21, Z21, Z21
+	VPDPBUSD   1792(DX), Z19, Z3
+	VPDPBUSD   1856(DX), Z20, Z4
+	VPDPBUSD   1920(DX), Z22, Z5
+	VPDPBUSD   1984(DX), Z21, Z6
+	VPDPBUSD   1280(DX), Z19, Z7
+	VPDPBUSD   1344(DX), Z20, Z8
+	VPDPBUSD   1408(DX), Z22, Z9
+	VPDPBUSD   1472(DX), Z21, Z10
+	VPDPBUSD   768(DX), Z19, Z11
+	VPDPBUSD   832(DX), Z20, Z12
+	VPDPBUSD   896(DX), Z22, Z13
+	VPDPBUSD   960(DX), Z21, Z14
+	VPDPBUSD   256(DX), Z19, Z15
+	VPDPBUSD   320(DX), Z20, Z16
+	VPDPBUSD   384(DX), Z22, Z17
+	VPDPBUSD   448(DX), Z21, Z18
+	ADDQ       depthwiseArgs_inStep(AX), R13
 
 pixels:
-	VMOVUPS    (R9)(R14*1), Z20
-	VMOVUPS    (R10)(R14*1), Z23
-	VMOVUPS    (R11)(R14*1), Z21
-	VMOVUPS    (R12)(R14*1), Z24
+	VMOVUPS    (R8)(R13*1), Z19
+	VMOVUPS    (R9)(R13*1), Z22
+	VMOVUPS    (R10)(R13*1), Z20
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z22, Z19, Z21
+	VPUNPCKHBW Z22, Z19, Z19
 	VPUNPCKLBW Z23, Z20, Z22
 	VPUNPCKHBW Z23, Z20, Z20
-	VPUNPCKLBW Z24, Z21, Z23
-	VPUNPCKHBW Z24, Z21, Z21
-	VPUNPCKLWD Z23, Z22, Z24
-	VPUNPCKHWD Z23, Z22, Z25
-	VPUNPCKLWD Z21, Z20, Z26
-	VPUNPCKHWD Z21, Z20, Z27
-	VPDPBUSD   2048(BX), Z24, Z4
-	VPDPBUSD   2112(BX), Z25, Z5
-	VPDPBUSD   2176(BX), Z26, Z6
-	VPDPBUSD   2240(BX), Z27, Z7
-	VPDPBUSD   1536(BX), Z24, Z8
-	VPDPBUSD   1600(BX), Z25, Z9
-	VPDPBUSD   1664(BX), Z26, Z10
-	VPDPBUSD   1728(BX), Z27, Z11
-	VPDPBUSD   1024(BX), Z24, Z12
-	VPDPBUSD   1088(BX), Z25, Z13
-	VPDPBUSD   1152(BX), Z26, Z14
-	VPDPBUSD   1216(BX), Z27, Z15
-	VPDPBUSD   512(BX), Z24, Z16
-	VPDPBUSD   576(BX), Z25, Z17
-	VPDPBUSD   640(BX), Z26, Z18
-	VPDPBUSD   704(BX), Z27, Z19
-	VMOVUPS    (SI), Z20
-	VMOVUPS    64(SI), Z21
-	VMOVUPS    128(SI), Z22
-	VMOVUPS    192(SI), Z23
-	VPDPBUSD   (BX), Z24, Z20
-	VPDPBUSD   64(BX), Z25, Z21
-	VPDPBUSD   128(BX), Z26, Z22
-	VPDPBUSD   192(BX), Z27, Z23
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   2304(BX), Z24, Z4
-	VPDPBUSD   2368(BX), Z25, Z5
-	VPDPBUSD   2432(BX), Z27, Z6
-	VPDPBUSD   2496(BX), Z26, Z7
-	VPDPBUSD   1792(BX), Z24, Z8
-	VPDPBUSD   1856(BX), Z25, Z9
-	VPDPBUSD   1920(BX), Z27, Z10
-	VPDPBUSD   1984(BX), Z26, Z11
-	VPDPBUSD   1280(BX), Z24, Z12
-	VPDPBUSD   1344(BX), Z25, Z13
-	VPDPBUSD   1408(BX), Z27, Z14
-	VPDPBUSD   1472(BX), Z26, Z15
-	VPDPBUSD   768(BX), Z24, Z16
-	VPDPBUSD   832(BX), Z25, Z17
-	VPDPBUSD   896(BX), Z27, Z18
-	VPDPBUSD   960(BX), Z26, Z19
-	VPDPBUSD   256(BX), Z24, Z20
-	VPDPBUSD   320(BX), Z25, Z21
-	VPDPBUSD   384(BX), Z27, Z22
-	VPDPBUSD   448(BX), Z26, Z23
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z22, Z21, Z23
+	VPUNPCKHWD Z22, Z21, Z24
+	VPUNPCKLWD Z20, Z19, Z25
+	VPUNPCKHWD Z20, Z19, Z26
+	VPDPBUSD   2048(DX), Z23, Z3
+	VPDPBUSD   2112(DX), Z24, Z4
+	VPDPBUSD   2176(DX), Z25, Z5
+	VPDPBUSD   2240(DX), Z26, Z6
+	VPDPBUSD   1536(DX), Z23, Z7
+	VPDPBUSD   1600(DX), Z24, Z8
+	VPDPBUSD   1664(DX), Z25, Z9
+	VPDPBUSD   1728(DX), Z26, Z10
+	VPDPBUSD   1024(DX), Z23, Z11
+	VPDPBUSD   1088(DX), Z24, Z12
+	VPDPBUSD   1152(DX), Z25, Z13
+	VPDPBUSD   1216(DX), Z26, Z14
+	VPDPBUSD   512(DX), Z23, Z15
+	VPDPBUSD   576(DX), Z24, Z16
+	VPDPBUSD   640(DX), Z25, Z17
+	VPDPBUSD   704(DX), Z26, Z18
+	VMOVUPS    (BX), Z19
+	VMOVUPS    64(BX), Z20
+	VMOVUPS    128(BX), Z21
+	VMOVUPS    192(BX), Z22
+	VPDPBUSD   (DX), Z23, Z19
+	VPDPBUSD   64(DX), Z24, Z20
+	VPDPBUSD   128(DX), Z25, Z21
+	VPDPBUSD   192(DX), Z26, Z22
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   2304(DX), Z23, Z3
+	VPDPBUSD   2368(DX), Z24, Z4
+	VPDPBUSD   2432(DX), Z26, Z5
+	VPDPBUSD   2496(DX), Z25, Z6
+	VPDPBUSD   1792(DX), Z23, Z7
+	VPDPBUSD   1856(DX), Z24, Z8
+	VPDPBUSD   1920(DX), Z26, Z9
+	VPDPBUSD   1984(DX), Z25, Z10
+	VPDPBUSD   1280(DX), Z23, Z11
+	VPDPBUSD   1344(DX), Z24, Z12
+	VPDPBUSD   1408(DX), Z26, Z13
+	VPDPBUSD   1472(DX), Z25, Z14
+	VPDPBUSD   768(DX), Z23, Z15
+	VPDPBUSD   832(DX), Z24, Z16
+	VPDPBUSD   896(DX), Z26, Z17
+	VPDPBUSD   960(DX), Z25, Z18
+	VPDPBUSD   256(DX), Z23, Z19
+	VPDPBUSD   320(DX), Z24, Z20
+	VPDPBUSD   384(DX), Z26, Z21
+	VPDPBUSD   448(DX), Z25, Z22
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z23, Z4, Z6
+	VPUNPCKHBW Z23, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z23
+	VPUNPCKHWD Z6, Z5, Z24
+	VPUNPCKLWD Z4, Z3, Z25
+	VPUNPCKHWD Z4, Z3, Z26
+	VPDPBUSD   2048(DX), Z23, Z7
+	VPDPBUSD   2112(DX), Z24, Z8
+	VPDPBUSD   2176(DX), Z25, Z9
+	VPDPBUSD   2240(DX), Z26, Z10
+	VPDPBUSD   1536(DX), Z23, Z11
+	VPDPBUSD   1600(DX), Z24, Z12
+	VPDPBUSD   1664(DX), Z25, Z13
+	VPDPBUSD   1728(DX), Z26, Z14
+	VPDPBUSD   1024(DX), Z23, Z15
+	VPDPBUSD   1088(DX), Z24, Z16
+	VPDPBUSD   1152(DX), Z25, Z17
+	VPDPBUSD   1216(DX), Z26, Z18
+	VPDPBUSD   512(DX), Z23, Z19
+	VPDPBUSD   576(DX), Z24, Z20
+	VPDPBUSD   640(DX), Z25, Z21
+	VPDPBUSD   704(DX), Z26, Z22
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z23, Z3
+	VPDPBUSD   64(DX), Z24, Z4
+	VPDPBUSD   128(DX), Z25, Z5
+	VPDPBUSD   192(DX), Z26, Z6
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   2304(DX), Z23, Z7
+	VPDPBUSD   2368(DX), Z24, Z8
+	VPDPBUSD   2432(DX), Z26, Z9
+	VPDPBUSD   2496(DX), Z25, Z10
+	VPDPBUSD   1792(DX), Z23, Z11
+	VPDPBUSD   1856(DX), Z24, Z12
+	VPDPBUSD   1920(DX), Z26, Z13
+	VPDPBUSD   1984(DX), Z25, Z14
+	VPDPBUSD   1280(DX), Z23, Z15
+	VPDPBUSD   1344(DX), Z24, Z16
+	VPDPBUSD   1408(DX), Z26, Z17
+	VPDPBUSD   1472(DX), Z25, Z18
+	VPDPBUSD   768(DX), Z23, Z19
+	VPDPBUSD   832(DX), Z24, Z20
+	VPDPBUSD   896(DX), Z26, Z21
+	VPDPBUSD   960(DX), Z25, Z22
+	VPDPBUSD   256(DX), Z23, Z3
+	VPDPBUSD   320(DX), Z24, Z4
+	VPDPBUSD   384(DX), Z26, Z5
+	VPDPBUSD   448(DX), Z25, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z24, Z5, Z7
-	VPUNPCKHBW Z24, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z24
-	VPUNPCKHWD Z7, Z6, Z25
-	VPUNPCKLWD Z5, Z4, Z26
-	VPUNPCKHWD Z5, Z4, Z27
-	VPDPBUSD   2048(BX), Z24, Z8
-	VPDPBUSD   2112(BX), Z25, Z9
-	VPDPBUSD   2176(BX), Z26, Z10
-	VPDPBUSD   2240(BX), Z27, Z11
-	VPDPBUSD   1536(BX), Z24, Z12
-	VPDPBUSD   1600(BX), Z25, Z13
-	VPDPBUSD   1664(BX), Z26, Z14
-	VPDPBUSD   1728(BX), Z27, Z15
-	VPDPBUSD   1024(BX), Z24, Z16
-	VPDPBUSD   1088(BX), Z25, Z17
-	VPDPBUSD   1152(BX), Z26, Z18
-	VPDPBUSD   1216(BX), Z27, Z19
-	VPDPBUSD   512(BX), Z24, Z20
-	VPDPBUSD   576(BX), Z25, Z21
-	VPDPBUSD   640(BX), Z26, Z22
-	VPDPBUSD   704(BX), Z27, Z23
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z24, Z4
-	VPDPBUSD   64(BX), Z25, Z5
-	VPDPBUSD   128(BX), Z26, Z6
-	VPDPBUSD   192(BX), Z27, Z7
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   2304(BX), Z24, Z8
-	VPDPBUSD   2368(BX), Z25, Z9
-	VPDPBUSD   2432(BX), Z27, Z10
-	VPDPBUSD   2496(BX), Z26, Z11
-	VPDPBUSD   1792(BX), Z24, Z12
-	VPDPBUSD   1856(BX), Z25, Z13
-	VPDPBUSD   1920(BX), Z27, Z14
-	VPDPBUSD   1984(BX), Z26, Z15
-	VPDPBUSD   1280(BX), Z24, Z16
-	VPDPBUSD   1344(BX), Z25, Z17
-	VPDPBUSD   1408(BX), Z27, Z18
-	VPDPBUSD   1472(BX), Z26, Z19
-	VPDPBUSD   768(BX), Z24, Z20
-	VPDPBUSD   832(BX), Z25, Z21
-	VPDPBUSD   896(BX), Z27, Z22
-	VPDPBUSD   960(BX), Z26, Z23
-	VPDPBUSD   256(BX), Z24, Z4
-	VPDPBUSD   320(BX), Z25, Z5
-	VPDPBUSD   384(BX), Z27, Z6
-	VPDPBUSD   448(BX), Z26, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z23, Z8, Z10
+	VPUNPCKHBW Z23, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z23
+	VPUNPCKHWD Z10, Z9, Z24
+	VPUNPCKLWD Z8, Z7, Z25
+	VPUNPCKHWD Z8, Z7, Z26
+	VPDPBUSD   2048(DX), Z23, Z11
+	VPDPBUSD   2112(DX), Z24, Z12
+	VPDPBUSD   2176(DX), Z25, Z13
+	VPDPBUSD   2240(DX), Z26, Z14
+	VPDPBUSD   1536(DX), Z23, Z15
+	VPDPBUSD   1600(DX), Z24, Z16
+	VPDPBUSD   1664(DX), Z25, Z17
+	VPDPBUSD   1728(DX), Z26, Z18
+	VPDPBUSD   1024(DX), Z23, Z19
+	VPDPBUSD   1088(DX), Z24, Z20
+	VPDPBUSD   1152(DX), Z25, Z21
+	VPDPBUSD   1216(DX), Z26, Z22
+	VPDPBUSD   512(DX), Z23, Z3
+	VPDPBUSD   576(DX), Z24, Z4
+	VPDPBUSD   640(DX), Z25, Z5
+	VPDPBUSD   704(DX), Z26, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z23, Z7
+	VPDPBUSD   64(DX), Z24, Z8
+	VPDPBUSD   128(DX), Z25, Z9
+	VPDPBUSD   192(DX), Z26, Z10
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   2304(DX), Z23, Z11
+	VPDPBUSD   2368(DX), Z24, Z12
+	VPDPBUSD   2432(DX), Z26, Z13
+	VPDPBUSD   2496(DX), Z25, Z14
+	VPDPBUSD   1792(DX), Z23, Z15
+	VPDPBUSD   1856(DX), Z24, Z16
+	VPDPBUSD   1920(DX), Z26, Z17
+	VPDPBUSD   1984(DX), Z25, Z18
+	VPDPBUSD   1280(DX), Z23, Z19
+	VPDPBUSD   1344(DX), Z24, Z20
+	VPDPBUSD   1408(DX), Z26, Z21
+	VPDPBUSD   1472(DX), Z25, Z22
+	VPDPBUSD   768(DX), Z23, Z3
+	VPDPBUSD   832(DX), Z24, Z4
+	VPDPBUSD   896(DX), Z26, Z5
+	VPDPBUSD   960(DX), Z25, Z6
+	VPDPBUSD   256(DX), Z23, Z7
+	VPDPBUSD   320(DX), Z24, Z8
+	VPDPBUSD   384(DX), Z26, Z9
+	VPDPBUSD   448(DX), Z25, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
+	VMULPS     (SI), Z11, Z11
 	VMINPS     Z1, Z11, Z11
 	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z24, Z9, Z11
-	VPUNPCKHBW Z24, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z24
-	VPUNPCKHWD Z11, Z10, Z25
-	VPUNPCKLWD Z9, Z8, Z26
-	VPUNPCKHWD Z9, Z8, Z27
-	VPDPBUSD   2048(BX), Z24, Z12
-	VPDPBUSD   2112(BX), Z25, Z13
-	VPDPBUSD   2176(BX), Z26, Z14
-	VPDPBUSD   2240(BX), Z27, Z15
-	VPDPBUSD   1536(BX), Z24, Z16
-	VPDPBUSD   1600(BX), Z25, Z17
-	VPDPBUSD   1664(BX), Z26, Z18
-	VPDPBUSD   1728(BX), Z27, Z19
-	VPDPBUSD   1024(BX), Z24, Z20
-	VPDPBUSD   1088(BX), Z25, Z21
-	VPDPBUSD   1152(BX), Z26, Z22
-	VPDPBUSD   1216(BX), Z27, Z23
-	VPDPBUSD   512(BX), Z24, Z4
-	VPDPBUSD   576(BX), Z25, Z5
-	VPDPBUSD   640(BX), Z26, Z6
-	VPDPBUSD   704(BX), Z27, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z24, Z8
-	VPDPBUSD   64(BX), Z25, Z9
-	VPDPBUSD   128(BX), Z26, Z10
-	VPDPBUSD   192(BX), Z27, Z11
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   2304(BX), Z24, Z12
-	VPDPBUSD   2368(BX), Z25, Z13
-	VPDPBUSD   2432(BX), Z27, Z14
-	VPDPBUSD   2496(BX), Z26, Z15
-	VPDPBUSD   1792(BX), Z24, Z16
-	VPDPBUSD   1856(BX), Z25, Z17
-	VPDPBUSD   1920(BX), Z27, Z18
-	VPDPBUSD   1984(BX), Z26, Z19
-	VPDPBUSD   1280(BX), Z24, Z20
-	VPDPBUSD   1344(BX), Z25, Z21
-	VPDPBUSD   1408(BX), Z27, Z22
-	VPDPBUSD   1472(BX), Z26, Z23
-	VPDPBUSD   768(BX), Z24, Z4
-	VPDPBUSD   832(BX), Z25, Z5
-	VPDPBUSD   896(BX), Z27, Z6
-	VPDPBUSD   960(BX), Z26, Z7
-	VPDPBUSD   256(BX), Z24, Z8
-	VPDPBUSD   320(BX), Z25, Z9
-	VPDPBUSD   384(BX), Z27, Z10
-	VPDPBUSD   448(BX), Z26, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
+	VMULPS     64(SI), Z12, Z12
 	VMINPS     Z1, Z12, Z12
 	VCVTPS2DQ  Z12, Z12
 	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
+	VMULPS     128(SI), Z13, Z13
 	VMINPS     Z1, Z13, Z13
 	VCVTPS2DQ  Z13, Z13
 	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
+	VMULPS     192(SI), Z14, Z14
 	VMINPS     Z1, Z14, Z14
 	VCVTPS2DQ  Z14, Z14
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
+	VPUNPCKLBW Z23, Z12, Z14
+	VPUNPCKHBW Z23, Z12, Z12
+	VPUNPCKLWD Z14, Z13, Z23
+	VPUNPCKHWD Z14, Z13, Z24
+	VPUNPCKLWD Z12, Z11, Z25
+	VPUNPCKHWD Z12, Z11, Z26
+	VPDPBUSD   2048(DX), Z23, Z15
+	VPDPBUSD   2112(DX), Z24, Z16
+	VPDPBUSD   2176(DX), Z25, Z17
+	VPDPBUSD   2240(DX), Z26, Z18
+	VPDPBUSD   1536(DX), Z23, Z19
+	VPDPBUSD   1600(DX), Z24, Z20
+	VPDPBUSD   1664(DX), Z25, Z21
+	VPDPBUSD   1728(DX), Z26, Z22
+	VPDPBUSD   1024(DX), Z23, Z3
+	VPDPBUSD   1088(DX), Z24, Z4
+	VPDPBUSD   1152(DX), Z25, Z5
+	VPDPBUSD   1216(DX), Z26, Z6
+	VPDPBUSD   512(DX), Z23, Z7
+	VPDPBUSD   576(DX), Z24, Z8
+	VPDPBUSD   640(DX), Z25, Z9
+	VPDPBUSD   704(DX), Z26, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z23, Z11
+	VPDPBUSD   64(DX), Z24, Z12
+	VPDPBUSD   128(DX), Z25, Z13
+	VPDPBUSD   192(DX), Z26, Z14
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   2304(DX), Z23, Z15
+	VPDPBUSD   2368(DX), Z24, Z16
+	VPDPBUSD   2432(DX), Z26, Z17
+	VPDPBUSD   2496(DX), Z25, Z18
+	VPDPBUSD   1792(DX), Z23, Z19
+	VPDPBUSD   1856(DX), Z24, Z20
+	VPDPBUSD   1920(DX), Z26, Z21
+	VPDPBUSD   1984(DX), Z25, Z22
+	VPDPBUSD   1280(DX), Z23, Z3
+	VPDPBUSD   1344(DX), Z24, Z4
+	VPDPBUSD   1408(DX), Z26, Z5
+	VPDPBUSD   1472(DX), Z25, Z6
+	VPDPBUSD   768(DX), Z23, Z7
+	VPDPBUSD   832(DX), Z24, Z8
+	VPDPBUSD   896(DX), Z26, Z9
+	VPDPBUSD   960(DX), Z25, Z10
+	VPDPBUSD   256(DX), Z23, Z11
+	VPDPBUSD   320(DX), Z24, Z12
+	VPDPBUSD   384(DX), Z26, Z13
+	VPDPBUSD   448(DX), Z25, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
+	VMULPS     (SI), Z15, Z15
 	VMINPS     Z1, Z15, Z15
 	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z15, Z12, Z14
-	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z24, Z13, Z15
-	VPUNPCKHBW Z24, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z24
-	VPUNPCKHWD Z15, Z14, Z25
-	VPUNPCKLWD Z13, Z12, Z26
-	VPUNPCKHWD Z13, Z12, Z27
-	VPDPBUSD   2048(BX), Z24, Z16
-	VPDPBUSD   2112(BX), Z25, Z17
-	VPDPBUSD   2176(BX), Z26, Z18
-	VPDPBUSD   2240(BX), Z27, Z19
-	VPDPBUSD   1536(BX), Z24, Z20
-	VPDPBUSD   1600(BX), Z25, Z21
-	VPDPBUSD   1664(BX), Z26, Z22
-	VPDPBUSD   1728(BX), Z27, Z23
-	VPDPBUSD   1024(BX), Z24, Z4
-	VPDPBUSD   1088(BX), Z25, Z5
-	VPDPBUSD   1152(BX), Z26, Z6
-	VPDPBUSD   1216(BX), Z27, Z7
-	VPDPBUSD   512(BX), Z24, Z8
-	VPDPBUSD   576(BX), Z25, Z9
-	VPDPBUSD   640(BX), Z26, Z10
-	VPDPBUSD   704(BX), Z27, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z24, Z12
-	VPDPBUSD   64(BX), Z25, Z13
-	VPDPBUSD   128(BX), Z26, Z14
-	VPDPBUSD   192(BX), Z27, Z15
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   2304(BX), Z24, Z16
-	VPDPBUSD   2368(BX), Z25, Z17
-	VPDPBUSD   2432(BX), Z27, Z18
-	VPDPBUSD   2496(BX), Z26, Z19
-	VPDPBUSD   1792(BX), Z24, Z20
-	VPDPBUSD   1856(BX), Z25, Z21
-	VPDPBUSD   1920(BX), Z27, Z22
-	VPDPBUSD   1984(BX), Z26, Z23
-	VPDPBUSD   1280(BX), Z24, Z4
-	VPDPBUSD   1344(BX), Z25, Z5
-	VPDPBUSD   1408(BX), Z27, Z6
-	VPDPBUSD   1472(BX), Z26, Z7
-	VPDPBUSD   768(BX), Z24, Z8
-	VPDPBUSD   832(BX), Z25, Z9
-	VPDPBUSD   896(BX), Z27, Z10
-	VPDPBUSD   960(BX), Z26, Z11
-	VPDPBUSD   256(BX), Z24, Z12
-	VPDPBUSD   320(BX), Z25, Z13
-	VPDPBUSD   384(BX), Z27, Z14
-	VPDPBUSD   448(BX), Z26, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z16, Z16
-	VMULPS     (DI), Z16, Z16
+	VMULPS     64(SI), Z16, Z16
 	VMINPS     Z1, Z16, Z16
 	VCVTPS2DQ  Z16, Z16
 	VCVTDQ2PS  Z17, Z17
-	VMULPS     64(DI), Z17, Z17
+	VMULPS     128(SI), Z17, Z17
 	VMINPS     Z1, Z17, Z17
 	VCVTPS2DQ  Z17, Z17
 	VCVTDQ2PS  Z18, Z18
-	VMULPS     128(DI), Z18, Z18
+	VMULPS     192(SI), Z18, Z18
 	VMINPS     Z1, Z18, Z18
 	VCVTPS2DQ  Z18, Z18
+	VPACKSSDW  Z16, Z15, Z15
+	VPACKSSDW  Z18, Z17, Z17
+	VPADDSW    Z2, Z15, Z15
+	VPADDSW    Z2, Z17, Z17
+	VPACKSSWB  Z17, Z15, Z15
+	VPMAXSB    Z0, Z15, Z15
+	VMOVDQU8   Z15, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z15
+	VMOVUPS    (R9)(R13*1), Z18
+	VMOVUPS    (R10)(R13*1), Z16
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z18, Z15, Z17
+	VPUNPCKHBW Z18, Z15, Z15
+	VPUNPCKLBW Z23, Z16, Z18
+	VPUNPCKHBW Z23, Z16, Z16
+	VPUNPCKLWD Z18, Z17, Z23
+	VPUNPCKHWD Z18, Z17, Z24
+	VPUNPCKLWD Z16, Z15, Z25
+	VPUNPCKHWD Z16, Z15, Z26
+	VPDPBUSD   2048(DX), Z23, Z19
+	VPDPBUSD   2112(DX), Z24, Z20
+	VPDPBUSD   2176(DX), Z25, Z21
+	VPDPBUSD   2240(DX), Z26, Z22
+	VPDPBUSD   1536(DX), Z23, Z3
+	VPDPBUSD   1600(DX), Z24, Z4
+	VPDPBUSD   1664(DX), Z25, Z5
+	VPDPBUSD   1728(DX), Z26, Z6
+	VPDPBUSD   1024(DX), Z23, Z7
+	VPDPBUSD   1088(DX), Z24, Z8
+	VPDPBUSD   1152(DX), Z25, Z9
+	VPDPBUSD   1216(DX), Z26, Z10
+	VPDPBUSD   512(DX), Z23, Z11
+	VPDPBUSD   576(DX), Z24, Z12
+	VPDPBUSD   640(DX), Z25, Z13
+	VPDPBUSD   704(DX), Z26, Z14
+	VMOVUPS    (BX), Z15
+	VMOVUPS    64(BX), Z16
+	VMOVUPS    128(BX), Z17
+	VMOVUPS    192(BX), Z18
+	VPDPBUSD   (DX), Z23, Z15
+	VPDPBUSD   64(DX), Z24, Z16
+	VPDPBUSD   128(DX), Z25, Z17
+	VPDPBUSD   192(DX), Z26, Z18
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   2304(DX), Z23, Z19
+	VPDPBUSD   2368(DX), Z24, Z20
+	VPDPBUSD   2432(DX), Z26, Z21
+	VPDPBUSD   2496(DX), Z25, Z22
+	VPDPBUSD   1792(DX), Z23, Z3
+	VPDPBUSD   1856(DX), Z24, Z4
+	VPDPBUSD   1920(DX), Z26, Z5
+	VPDPBUSD   1984(DX), Z25, Z6
+	VPDPBUSD   1280(DX), Z23, Z7
+	VPDPBUSD   1344(DX), Z24, Z8
+	VPDPBUSD   1408(DX), Z26, Z9
+	VPDPBUSD   1472(DX), Z25, Z10
+	VPDPBUSD   768(DX), Z23, Z11
+	VPDPBUSD   832(DX), Z24, Z12
+	VPDPBUSD   896(DX), Z26, Z13
+	VPDPBUSD   960(DX), Z25, Z14
+	VPDPBUSD   256(DX), Z23, Z15
+	VPDPBUSD   320(DX), Z24, Z16
+	VPDPBUSD   384(DX), Z26, Z17
+	VPDPBUSD   448(DX), Z25, Z18
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z19, Z19
-	VMULPS     192(DI), Z19, Z19
+	VMULPS     (SI), Z19, Z19
 	VMINPS     Z1, Z19, Z19
 	VCVTPS2DQ  Z19, Z19
-	VPACKSSDW  Z17, Z16, Z16
-	VPACKSSDW  Z19, Z18, Z18
-	VPADDSW    Z2, Z16, Z16
-	VPADDSW    Z2, Z18, Z18
-	VPACKSSWB  Z18, Z16, Z16
-	VPMAXSB    Z0, Z16, Z16
-	VMOVDQU8   Z16, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z16
-	VMOVUPS    (R10)(R14*1), Z19
-	VMOVUPS    (R11)(R14*1), Z17
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z19, Z16, Z18
-	VPUNPCKHBW Z19, Z16, Z16
-	VPUNPCKLBW Z24, Z17, Z19
-	VPUNPCKHBW Z24, Z17, Z17
-	VPUNPCKLWD Z19, Z18, Z24
-	VPUNPCKHWD Z19, Z18, Z25
-	VPUNPCKLWD Z17, Z16, Z26
-	VPUNPCKHWD Z17, Z16, Z27
-	VPDPBUSD   2048(BX), Z24, Z20
-	VPDPBUSD   2112(BX), Z25, Z21
-	VPDPBUSD   2176(BX), Z26, Z22
-	VPDPBUSD   2240(BX), Z27, Z23
-	VPDPBUSD   1536(BX), Z24, Z4
-	VPDPBUSD   1600(BX), Z25, Z5
-	VPDPBUSD   1664(BX), Z26, Z6
-	VPDPBUSD   1728(BX), Z27, Z7
-	VPDPBUSD   1024(BX), Z24, Z8
-	VPDPBUSD   1088(BX), Z25, Z9
-	VPDPBUSD   1152(BX), Z26, Z10
-	VPDPBUSD   1216(BX), Z27, Z11
-	VPDPBUSD   512(BX), Z24, Z12
-	VPDPBUSD   576(BX), Z25, Z13
-	VPDPBUSD   640(BX), Z26, Z14
-	VPDPBUSD   704(BX), Z27, Z15
-	VMOVUPS    (SI), Z16
-	VMOVUPS    64(SI), Z17
-	VMOVUPS    128(SI), Z18
-	VMOVUPS    192(SI), Z19
-	VPDPBUSD   (BX), Z24, Z16
-	VPDPBUSD   64(BX), Z25, Z17
-	VPDPBUSD   128(BX), Z26, Z18
-	VPDPBUSD   192(BX), Z27, Z19
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   2304(BX), Z24, Z20
-	VPDPBUSD   2368(BX), Z25, Z21
-	VPDPBUSD   2432(BX), Z27, Z22
-	VPDPBUSD   2496(BX), Z26, Z23
-	VPDPBUSD   1792(BX), Z24, Z4
-	VPDPBUSD   1856(BX), Z25, Z5
-	VPDPBUSD   1920(BX), Z27, Z6
-	VPDPBUSD   1984(BX), Z26, Z7
-	VPDPBUSD   1280(BX), Z24, Z8
-	VPDPBUSD   1344(BX), Z25, Z9
-	VPDPBUSD   1408(BX), Z27, Z10
-	VPDPBUSD   1472(BX), Z26, Z11
-	VPDPBUSD   768(BX), Z24, Z12
-	VPDPBUSD   832(BX), Z25, Z13
-	VPDPBUSD   896(BX), Z27, Z14
-	VPDPBUSD   960(BX), Z26, Z15
-	VPDPBUSD   256(BX), Z24, Z16
-	VPDPBUSD   320(BX), Z25, Z17
-	VPDPBUSD   384(BX), Z27, Z18
-	VPDPBUSD   448(BX), Z26, Z19
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z20, Z20
-	VMULPS     (DI), Z20, Z20
+	VMULPS     64(SI), Z20, Z20
 	VMINPS     Z1, Z20, Z20
 	VCVTPS2DQ  Z20, Z20
 	VCVTDQ2PS  Z21, Z21
-	VMULPS     64(DI), Z21, Z21
+	VMULPS     128(SI), Z21, Z21
 	VMINPS     Z1, Z21, Z21
 	VCVTPS2DQ  Z21, Z21
 	VCVTDQ2PS  Z22, Z22
-	VMULPS     128(DI), Z22, Z22
+	VMULPS     192(SI), Z22, Z22
 	VMINPS     Z1, Z22, Z22
 	VCVTPS2DQ  Z22, Z22
-	VCVTDQ2PS  Z23, Z23
-	VMULPS     192(DI), Z23, Z23
-	VMINPS     Z1, Z23, Z23
-	VCVTPS2DQ  Z23, Z23
-	VPACKSSDW  Z21, Z20, Z20
-	VPACKSSDW  Z23, Z22, Z22
-	VPADDSW    Z2, Z20, Z20
-	VPADDSW    Z2, Z22, Z22
-	VPACKSSWB  Z22, Z20, Z20
-	VPMAXSB    Z0, Z20, Z20
-	VMOVDQU8   Z20, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
+	VPACKSSDW  Z20, Z19, Z19
+	VPACKSSDW  Z22, Z21, Z21
+	VPADDSW    Z2, Z19, Z19
+	VPADDSW    Z2, Z21, Z21
+	VPACKSSWB  Z21, Z19, Z19
+	VPMAXSB    Z0, Z19, Z19
+	VMOVDQU8   Z19, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
 	JNZ        pixels
 
-row:
-	ADDQ $0x00000a00, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000a00, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
-	JNZ  block
-	VZEROUPPER
-	RET
-
-// func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·depthwiseInt8_5x5s1t2_AVX512(SB), NOSPLIT, $8-8
-	// 5 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 5, ...   Z8-Z11 sums of pixels 1, 6, ...
-	// 	Z12-Z15 sums of pixels 2, 7, ...   Z16-Z19 sums of pixels 3, 8, ...
-	// 	Z20-Z23 sums of pixels 4, 9, ...   R9-R13 rows   R14 at   R15 pixels left   BP out   Z3 zeros
-	// 	R13 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z11 column   Z9 column   Z12 column
-	// 	Z15 column   Z13 column   Z16 column   Z19 column   Z17 column   Z20 column   Z23 column
-	// 	Z21 column   Z24 column
-	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
-	VPBROADCASTB depthwiseArgs_least(AX), Z0
-	VBROADCASTSS depthwiseArgs_hi(AX), Z1
-	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
-
-block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R13
-	MOVQ       (R13), R9
-	MOVQ       8(R13), R10
-	MOVQ       16(R13), R11
-	MOVQ       24(R13), R12
-	MOVQ       32(R13), R13
-	MOVQ       DX, R14
-	MOVQ       R8, BP
-	MOVQ       depthwiseArgs_pixels(AX), R15
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z8
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z8, Z5, Z7
-	VPUNPCKHBW Z8, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z10, Z6
-	VPDPBUSD   448(BX), Z11, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   512(BX), Z8, Z4
-	VPDPBUSD   576(BX), Z9, Z5
-	VPDPBUSD   640(BX), Z11, Z6
-	VPDPBUSD   704(BX), Z10, Z7
-	VPDPBUSD   768(BX), Z8, Z4
-	VPDPBUSD   832(BX), Z9, Z5
-	VPDPBUSD   896(BX), Z11, Z6
-	VPDPBUSD   960(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z12
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z12, Z9, Z11
-	VPUNPCKHBW Z12, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   1024(BX), Z12, Z4
-	VPDPBUSD   1088(BX), Z13, Z5
-	VPDPBUSD   1152(BX), Z14, Z6
-	VPDPBUSD   1216(BX), Z15, Z7
-	VPDPBUSD   1280(BX), Z12, Z4
-	VPDPBUSD   1344(BX), Z13, Z5
-	VPDPBUSD   1408(BX), Z14, Z6
-	VPDPBUSD   1472(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z14, Z10
-	VPDPBUSD   448(BX), Z15, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   1536(BX), Z12, Z4
-	VPDPBUSD   1600(BX), Z13, Z5
-	VPDPBUSD   1664(BX), Z15, Z6
-	VPDPBUSD   1728(BX), Z14, Z7
-	VPDPBUSD   1792(BX), Z12, Z4
-	VPDPBUSD   1856(BX), Z13, Z5
-	VPDPBUSD   1920(BX), Z15, Z6
-	VPDPBUSD   1984(BX), Z14, Z7
-	VPDPBUSD   512(BX), Z12, Z8
-	VPDPBUSD   576(BX), Z13, Z9
-	VPDPBUSD   640(BX), Z15, Z10
-	VPDPBUSD   704(BX), Z14, Z11
-	VPDPBUSD   768(BX), Z12, Z8
-	VPDPBUSD   832(BX), Z13, Z9
-	VPDPBUSD   896(BX), Z15, Z10
-	VPDPBUSD   960(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z16
-	VPUNPCKLBW Z15, Z12, Z14
-	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z16, Z13, Z15
-	VPUNPCKHBW Z16, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   2048(BX), Z16, Z4
-	VPDPBUSD   2112(BX), Z17, Z5
-	VPDPBUSD   2176(BX), Z18, Z6
-	VPDPBUSD   2240(BX), Z19, Z7
-	VPDPBUSD   2304(BX), Z16, Z4
-	VPDPBUSD   2368(BX), Z17, Z5
-	VPDPBUSD   2432(BX), Z18, Z6
-	VPDPBUSD   2496(BX), Z19, Z7
-	VPDPBUSD   1024(BX), Z16, Z8
-	VPDPBUSD   1088(BX), Z17, Z9
-	VPDPBUSD   1152(BX), Z18, Z10
-	VPDPBUSD   1216(BX), Z19, Z11
-	VPDPBUSD   1280(BX), Z16, Z8
-	VPDPBUSD   1344(BX), Z17, Z9
-	VPDPBUSD   1408(BX), Z18, Z10
-	VPDPBUSD   1472(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z18, Z14
-	VPDPBUSD   448(BX), Z19, Z15
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   2560(BX), Z16, Z4
-	VPDPBUSD   2624(BX), Z17, Z5
-	VPDPBUSD   2688(BX), Z19, Z6
-	VPDPBUSD   2752(BX), Z18, Z7
-	VPDPBUSD   2816(BX), Z16, Z4
-	VPDPBUSD   2880(BX), Z17, Z5
-	VPDPBUSD   2944(BX), Z19, Z6
-	VPDPBUSD   3008(BX), Z18, Z7
-	VPDPBUSD   1536(BX), Z16, Z8
-	VPDPBUSD   1600(BX), Z17, Z9
-	VPDPBUSD   1664(BX), Z19, Z10
-	VPDPBUSD   1728(BX), Z18, Z11
-	VPDPBUSD   1792(BX), Z16, Z8
-	VPDPBUSD   1856(BX), Z17, Z9
-	VPDPBUSD   1920(BX), Z19, Z10
-	VPDPBUSD   1984(BX), Z18, Z11
-	VPDPBUSD   512(BX), Z16, Z12
-	VPDPBUSD   576(BX), Z17, Z13
-	VPDPBUSD   640(BX), Z19, Z14
-	VPDPBUSD   704(BX), Z18, Z15
-	VPDPBUSD   768(BX), Z16, Z12
-	VPDPBUSD   832(BX), Z17, Z13
-	VPDPBUSD   896(BX), Z19, Z14
-	VPDPBUSD   960(BX), Z18, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z16
-	VMOVUPS    (R10)(R14*1), Z19
-	VMOVUPS    (R11)(R14*1), Z17
-	VMOVUPS    (R12)(R14*1), Z20
-	VPUNPCKLBW Z19, Z16, Z18
-	VPUNPCKHBW Z19, Z16, Z16
-	VPUNPCKLBW Z20, Z17, Z19
-	VPUNPCKHBW Z20, Z17, Z17
-	VPUNPCKLWD Z19, Z18, Z20
-	VPUNPCKHWD Z19, Z18, Z21
-	VPUNPCKLWD Z17, Z16, Z22
-	VPUNPCKHWD Z17, Z16, Z23
-	VPDPBUSD   3072(BX), Z20, Z4
-	VPDPBUSD   3136(BX), Z21, Z5
-	VPDPBUSD   3200(BX), Z22, Z6
-	VPDPBUSD   3264(BX), Z23, Z7
-	VPDPBUSD   3328(BX), Z20, Z4
-	VPDPBUSD   3392(BX), Z21, Z5
-	VPDPBUSD   3456(BX), Z22, Z6
-	VPDPBUSD   3520(BX), Z23, Z7
-	VPDPBUSD   2048(BX), Z20, Z8
-	VPDPBUSD   2112(BX), Z21, Z9
-	VPDPBUSD   2176(BX), Z22, Z10
-	VPDPBUSD   2240(BX), Z23, Z11
-	VPDPBUSD   2304(BX), Z20, Z8
-	VPDPBUSD   2368(BX), Z21, Z9
-	VPDPBUSD   2432(BX), Z22, Z10
-	VPDPBUSD   2496(BX), Z23, Z11
-	VPDPBUSD   1024(BX), Z20, Z12
-	VPDPBUSD   1088(BX), Z21, Z13
-	VPDPBUSD   1152(BX), Z22, Z14
-	VPDPBUSD   1216(BX), Z23, Z15
-	VPDPBUSD   1280(BX), Z20, Z12
-	VPDPBUSD   1344(BX), Z21, Z13
-	VPDPBUSD   1408(BX), Z22, Z14
-	VPDPBUSD   1472(BX), Z23, Z15
-	VMOVUPS    (SI), Z16
-	VMOVUPS    64(SI), Z17
-	VMOVUPS    128(SI), Z18
-	VMOVUPS    192(SI), Z19
-	VPDPBUSD   (BX), Z20, Z16
-	VPDPBUSD   64(BX), Z21, Z17
-	VPDPBUSD   128(BX), Z22, Z18
-	VPDPBUSD   192(BX), Z23, Z19
-	VPDPBUSD   256(BX), Z20, Z16
-	VPDPBUSD   320(BX), Z21, Z17
-	VPDPBUSD   384(BX), Z22, Z18
-	VPDPBUSD   448(BX), Z23, Z19
-	VMOVUPS    (R13)(R14*1), Z20
-	VPUNPCKLBW Z3, Z20, Z21
-	VPUNPCKHBW Z3, Z20, Z22
-	VPUNPCKLWD Z3, Z21, Z20
-	VPUNPCKHWD Z3, Z21, Z21
-	VPUNPCKLWD Z3, Z22, Z23
-	VPUNPCKHWD Z3, Z22, Z22
-	VPDPBUSD   3584(BX), Z20, Z4
-	VPDPBUSD   3648(BX), Z21, Z5
-	VPDPBUSD   3712(BX), Z23, Z6
-	VPDPBUSD   3776(BX), Z22, Z7
-	VPDPBUSD   3840(BX), Z20, Z4
-	VPDPBUSD   3904(BX), Z21, Z5
-	VPDPBUSD   3968(BX), Z23, Z6
-	VPDPBUSD   4032(BX), Z22, Z7
-	VPDPBUSD   2560(BX), Z20, Z8
-	VPDPBUSD   2624(BX), Z21, Z9
-	VPDPBUSD   2688(BX), Z23, Z10
-	VPDPBUSD   2752(BX), Z22, Z11
-	VPDPBUSD   2816(BX), Z20, Z8
-	VPDPBUSD   2880(BX), Z21, Z9
-	VPDPBUSD   2944(BX), Z23, Z10
-	VPDPBUSD   3008(BX), Z22, Z11
-	VPDPBUSD   1536(BX), Z20, Z12
-	VPDPBUSD   1600(BX), Z21, Z13
-	VPDPBUSD   1664(BX), Z23, Z14
-	VPDPBUSD   1728(BX), Z22, Z15
-	VPDPBUSD   1792(BX), Z20, Z12
-	VPDPBUSD   1856(BX), Z21, Z13
-	VPDPBUSD   1920(BX), Z23, Z14
-	VPDPBUSD   1984(BX), Z22, Z15
-	VPDPBUSD   512(BX), Z20, Z16
-	VPDPBUSD   576(BX), Z21, Z17
-	VPDPBUSD   640(BX), Z23, Z18
-	VPDPBUSD   704(BX), Z22, Z19
-	VPDPBUSD   768(BX), Z20, Z16
-	VPDPBUSD   832(BX), Z21, Z17
-	VPDPBUSD   896(BX), Z23, Z18
-	VPDPBUSD   960(BX), Z22, Z19
-	ADDQ       depthwiseArgs_inStep(AX), R14
-
-pixels:
-	VMOVUPS    (R9)(R14*1), Z20
-	VMOVUPS    (R10)(R14*1), Z23
-	VMOVUPS    (R11)(R14*1), Z21
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z23, Z20, Z22
-	VPUNPCKHBW Z23, Z20, Z20
-	VPUNPCKLBW Z24, Z21, Z23
-	VPUNPCKHBW Z24, Z21, Z21
-	VPUNPCKLWD Z23, Z22, Z24
-	VPUNPCKHWD Z23, Z22, Z25
-	VPUNPCKLWD Z21, Z20, Z26
-	VPUNPCKHWD Z21, Z20, Z27
-	VPDPBUSD   4096(BX), Z24, Z4
-	VPDPBUSD   4160(BX), Z25, Z5
-	VPDPBUSD   4224(BX), Z26, Z6
-	VPDPBUSD   4288(BX), Z27, Z7
-	VPDPBUSD   4352(BX), Z24, Z4
-	VPDPBUSD   4416(BX), Z25, Z5
-	VPDPBUSD   4480(BX), Z26, Z6
-	VPDPBUSD   4544(BX), Z27, Z7
-	VPDPBUSD   3072(BX), Z24, Z8
-	VPDPBUSD   3136(BX), Z25, Z9
-	VPDPBUSD   3200(BX), Z26, Z10
-	VPDPBUSD   3264(BX), Z27, Z11
-	VPDPBUSD   3328(BX), Z24, Z8
-	VPDPBUSD   3392(BX), Z25, Z9
-	VPDPBUSD   3456(BX), Z26, Z10
-	VPDPBUSD   3520(BX), Z27, Z11
-	VPDPBUSD   2048(BX), Z24, Z12
-	VPDPBUSD   2112(BX), Z25, Z13
-	VPDPBUSD   2176(BX), Z26, Z14
-	VPDPBUSD   2240(BX), Z27, Z15
-	VPDPBUSD   2304(BX), Z24, Z12
-	VPDPBUSD   2368(BX), Z25, Z13
-	VPDPBUSD   2432(BX), Z26, Z14
-	VPDPBUSD   2496(BX), Z27, Z15
-	VPDPBUSD   1024(BX), Z24, Z16
-	VPDPBUSD   1088(BX), Z25, Z17
-	VPDPBUSD   1152(BX), Z26, Z18
-	VPDPBUSD   1216(BX), Z27, Z19
-	VPDPBUSD   1280(BX), Z24, Z16
-	VPDPBUSD   1344(BX), Z25, Z17
-	VPDPBUSD   1408(BX), Z26, Z18
-	VPDPBUSD   1472(BX), Z27, Z19
-	VMOVUPS    (SI), Z20
-	VMOVUPS    64(SI), Z21
-	VMOVUPS    128(SI), Z22
-	VMOVUPS    192(SI), Z23
-	VPDPBUSD   (BX), Z24, Z20
-	VPDPBUSD   64(BX), Z25, Z21
-	VPDPBUSD   128(BX), Z26, Z22
-	VPDPBUSD   192(BX), Z27, Z23
-	VPDPBUSD   256(BX), Z24, Z20
-	VPDPBUSD   320(BX), Z25, Z21
-	VPDPBUSD   384(BX), Z26, Z22
-	VPDPBUSD   448(BX), Z27, Z23
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   4608(BX), Z24, Z4
-	VPDPBUSD   4672(BX), Z25, Z5
-	VPDPBUSD   4736(BX), Z27, Z6
-	VPDPBUSD   4800(BX), Z26, Z7
-	VPDPBUSD   4864(BX), Z24, Z4
-	VPDPBUSD   4928(BX), Z25, Z5
-	VPDPBUSD   4992(BX), Z27, Z6
-	VPDPBUSD   5056(BX), Z26, Z7
-	VPDPBUSD   3584(BX), Z24, Z8
-	VPDPBUSD   3648(BX), Z25, Z9
-	VPDPBUSD   3712(BX), Z27, Z10
-	VPDPBUSD   3776(BX), Z26, Z11
-	VPDPBUSD   3840(BX), Z24, Z8
-	VPDPBUSD   3904(BX), Z25, Z9
-	VPDPBUSD   3968(BX), Z27, Z10
-	VPDPBUSD   4032(BX), Z26, Z11
-	VPDPBUSD   2560(BX), Z24, Z12
-	VPDPBUSD   2624(BX), Z25, Z13
-	VPDPBUSD   2688(BX), Z27, Z14
-	VPDPBUSD   2752(BX), Z26, Z15
-	VPDPBUSD   2816(BX), Z24, Z12
-	VPDPBUSD   2880(BX), Z25, Z13
-	VPDPBUSD   2944(BX), Z27, Z14
-	VPDPBUSD   3008(BX), Z26, Z15
-	VPDPBUSD   1536(BX), Z24, Z16
-	VPDPBUSD   1600(BX), Z25, Z17
-	VPDPBUSD   1664(BX), Z27, Z18
-	VPDPBUSD   1728(BX), Z26, Z19
-	VPDPBUSD   1792(BX), Z24, Z16
-	VPDPBUSD   1856(BX), Z25, Z17
-	VPDPBUSD   1920(BX), Z27, Z18
-	VPDPBUSD   1984(BX), Z26, Z19
-	VPDPBUSD   512(BX), Z24, Z20
-	VPDPBUSD   576(BX), Z25, Z21
-	VPDPBUSD   640(BX), Z27, Z22
-	VPDPBUSD   704(BX), Z26, Z23
-	VPDPBUSD   768(BX), Z24, Z20
-	VPDPBUSD   832(BX), Z25, Z21
-	VPDPBUSD   896(BX), Z27, Z22
-	VPDPBUSD   960(BX), Z26, Z23
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
-	VMINPS     Z1, Z4, Z4
-	VCVTPS2DQ  Z4, Z4
-	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
-	VMINPS     Z1, Z5, Z5
-	VCVTPS2DQ  Z5, Z5
-	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
-	VMINPS     Z1, Z6, Z6
-	VCVTPS2DQ  Z6, Z6
-	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
-	VMINPS     Z1, Z7, Z7
-	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z24, Z5, Z7
-	VPUNPCKHBW Z24, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z24
-	VPUNPCKHWD Z7, Z6, Z25
-	VPUNPCKLWD Z5, Z4, Z26
-	VPUNPCKHWD Z5, Z4, Z27
-	VPDPBUSD   4096(BX), Z24, Z8
-	VPDPBUSD   4160(BX), Z25, Z9
-	VPDPBUSD   4224(BX), Z26, Z10
-	VPDPBUSD   4288(BX), Z27, Z11
-	VPDPBUSD   4352(BX), Z24, Z8
-	VPDPBUSD   4416(BX), Z25, Z9
-	VPDPBUSD   4480(BX), Z26, Z10
-	VPDPBUSD   4544(BX), Z27, Z11
-	VPDPBUSD   3072(BX), Z24, Z12
-	VPDPBUSD   3136(BX), Z25, Z13
-	VPDPBUSD   3200(BX), Z26, Z14
-	VPDPBUSD   3264(BX), Z27, Z15
-	VPDPBUSD   3328(BX), Z24, Z12
-	VPDPBUSD   3392(BX), Z25, Z13
-	VPDPBUSD   3456(BX), Z26, Z14
-	VPDPBUSD   3520(BX), Z27, Z15
-	VPDPBUSD   2048(BX), Z24, Z16
-	VPDPBUSD   2112(BX), Z25, Z17
-	VPDPBUSD   2176(BX), Z26, Z18
-	VPDPBUSD   2240(BX), Z27, Z19
-	VPDPBUSD   2304(BX), Z24, Z16
-	VPDPBUSD   2368(BX), Z25, Z17
-	VPDPBUSD   2432(BX), Z26, Z18
-	VPDPBUSD   2496(BX), Z27, Z19
-	VPDPBUSD   1024(BX), Z24, Z20
-	VPDPBUSD   1088(BX), Z25, Z21
-	VPDPBUSD   1152(BX), Z26, Z22
-	VPDPBUSD   1216(BX), Z27, Z23
-	VPDPBUSD   1280(BX), Z24, Z20
-	VPDPBUSD   1344(BX), Z25, Z21
-	VPDPBUSD   1408(BX), Z26, Z22
-	VPDPBUSD   1472(BX), Z27, Z23
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z24, Z4
-	VPDPBUSD   64(BX), Z25, Z5
-	VPDPBUSD   128(BX), Z26, Z6
-	VPDPBUSD   192(BX), Z27, Z7
-	VPDPBUSD   256(BX), Z24, Z4
-	VPDPBUSD   320(BX), Z25, Z5
-	VPDPBUSD   384(BX), Z26, Z6
-	VPDPBUSD   448(BX), Z27, Z7
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   4608(BX), Z24, Z8
-	VPDPBUSD   4672(BX), Z25, Z9
-	VPDPBUSD   4736(BX), Z27, Z10
-	VPDPBUSD   4800(BX), Z26, Z11
-	VPDPBUSD   4864(BX), Z24, Z8
-	VPDPBUSD   4928(BX), Z25, Z9
-	VPDPBUSD   4992(BX), Z27, Z10
-	VPDPBUSD   5056(BX), Z26, Z11
-	VPDPBUSD   3584(BX), Z24, Z12
-	VPDPBUSD   3648(BX), Z25, Z13
-	VPDPBUSD   3712(BX), Z27, Z14
-	VPDPBUSD   3776(BX), Z26, Z15
-	VPDPBUSD   3840(BX), Z24, Z12
-	VPDPBUSD   3904(BX), Z25, Z13
-	VPDPBUSD   3968(BX), Z27, Z14
-	VPDPBUSD   4032(BX), Z26, Z15
-	VPDPBUSD   2560(BX), Z24, Z16
-	VPDPBUSD   2624(BX), Z25, Z17
-	VPDPBUSD   2688(BX), Z27, Z18
-	VPDPBUSD   2752(BX), Z26, Z19
-	VPDPBUSD   2816(BX), Z24, Z16
-	VPDPBUSD   2880(BX), Z25, Z17
-	VPDPBUSD   2944(BX), Z27, Z18
-	VPDPBUSD   3008(BX), Z26, Z19
-	VPDPBUSD   1536(BX), Z24, Z20
-	VPDPBUSD   1600(BX), Z25, Z21
-	VPDPBUSD   1664(BX), Z27, Z22
-	VPDPBUSD   1728(BX), Z26, Z23
-	VPDPBUSD   1792(BX), Z24, Z20
-	VPDPBUSD   1856(BX), Z25, Z21
-	VPDPBUSD   1920(BX), Z27, Z22
-	VPDPBUSD   1984(BX), Z26, Z23
-	VPDPBUSD   512(BX), Z24, Z4
-	VPDPBUSD   576(BX), Z25, Z5
-	VPDPBUSD   640(BX), Z27, Z6
-	VPDPBUSD   704(BX), Z26, Z7
-	VPDPBUSD   768(BX), Z24, Z4
-	VPDPBUSD   832(BX), Z25, Z5
-	VPDPBUSD   896(BX), Z27, Z6
-	VPDPBUSD   960(BX), Z26, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
-	VMINPS     Z1, Z8, Z8
-	VCVTPS2DQ  Z8, Z8
-	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
-	VMINPS     Z1, Z9, Z9
-	VCVTPS2DQ  Z9, Z9
-	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
-	VMINPS     Z1, Z10, Z10
-	VCVTPS2DQ  Z10, Z10
-	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
-	VMINPS     Z1, Z11, Z11
-	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z24, Z9, Z11
-	VPUNPCKHBW Z24, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z24
-	VPUNPCKHWD Z11, Z10, Z25
-	VPUNPCKLWD Z9, Z8, Z26
-	VPUNPCKHWD Z9, Z8, Z27
-	VPDPBUSD   4096(BX), Z24, Z12
-	VPDPBUSD   4160(BX), Z25, Z13
-	VPDPBUSD   4224(BX), Z26, Z14
-	VPDPBUSD   4288(BX), Z27, Z15
-	VPDPBUSD   4352(BX), Z24, Z12
-	VPDPBUSD   4416(BX), Z25, Z13
-	VPDPBUSD   4480(BX), Z26, Z14
-	VPDPBUSD   4544(BX), Z27, Z15
-	VPDPBUSD   3072(BX), Z24, Z16
-	VPDPBUSD   3136(BX), Z25, Z17
-	VPDPBUSD   3200(BX), Z26, Z18
-	VPDPBUSD   3264(BX), Z27, Z19
-	VPDPBUSD   3328(BX), Z24, Z16
-	VPDPBUSD   3392(BX), Z25, Z17
-	VPDPBUSD   3456(BX), Z26, Z18
-	VPDPBUSD   3520(BX), Z27, Z19
-	VPDPBUSD   2048(BX), Z24, Z20
-	VPDPBUSD   2112(BX), Z25, Z21
-	VPDPBUSD   2176(BX), Z26, Z22
-	VPDPBUSD   2240(BX), Z27, Z23
-	VPDPBUSD   2304(BX), Z24, Z20
-	VPDPBUSD   2368(BX), Z25, Z21
-	VPDPBUSD   2432(BX), Z26, Z22
-	VPDPBUSD   2496(BX), Z27, Z23
-	VPDPBUSD   1024(BX), Z24, Z4
-	VPDPBUSD   1088(BX), Z25, Z5
-	VPDPBUSD   1152(BX), Z26, Z6
-	VPDPBUSD   1216(BX), Z27, Z7
-	VPDPBUSD   1280(BX), Z24, Z4
-	VPDPBUSD   1344(BX), Z25, Z5
-	VPDPBUSD   1408(BX), Z26, Z6
-	VPDPBUSD   1472(BX), Z27, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z24, Z8
-	VPDPBUSD   64(BX), Z25, Z9
-	VPDPBUSD   128(BX), Z26, Z10
-	VPDPBUSD   192(BX), Z27, Z11
-	VPDPBUSD   256(BX), Z24, Z8
-	VPDPBUSD   320(BX), Z25, Z9
-	VPDPBUSD   384(BX), Z26, Z10
-	VPDPBUSD   448(BX), Z27, Z11
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   4608(BX), Z24, Z12
-	VPDPBUSD   4672(BX), Z25, Z13
-	VPDPBUSD   4736(BX), Z27, Z14
-	VPDPBUSD   4800(BX), Z26, Z15
-	VPDPBUSD   4864(BX), Z24, Z12
-	VPDPBUSD   4928(BX), Z25, Z13
-	VPDPBUSD   4992(BX), Z27, Z14
-	VPDPBUSD   5056(BX), Z26, Z15
-	VPDPBUSD   3584(BX), Z24, Z16
-	VPDPBUSD   3648(BX), Z25, Z17
-	VPDPBUSD   3712(BX), Z27, Z18
-	VPDPBUSD   3776(BX), Z26, Z19
-	VPDPBUSD   3840(BX), Z24, Z16
-	VPDPBUSD   3904(BX), Z25, Z17
-	VPDPBUSD   3968(BX), Z27, Z18
-	VPDPBUSD   4032(BX), Z26, Z19
-	VPDPBUSD   2560(BX), Z24, Z20
-	VPDPBUSD   2624(BX), Z25, Z21
-	VPDPBUSD   2688(BX), Z27, Z22
-	VPDPBUSD   2752(BX), Z26, Z23
-	VPDPBUSD   2816(BX), Z24, Z20
-	VPDPBUSD   2880(BX), Z25, Z21
-	VPDPBUSD   2944(BX), Z27, Z22
-	VPDPBUSD   3008(BX), Z26, Z23
-	VPDPBUSD   1536(BX), Z24, Z4
-	VPDPBUSD   1600(BX), Z25, Z5
-	VPDPBUSD   1664(BX), Z27, Z6
-	VPDPBUSD   1728(BX), Z26, Z7
-	VPDPBUSD   1792(BX), Z24, Z4
-	VPDPBUSD   1856(BX), Z25, Z5
-	VPDPBUSD   1920(BX), Z27, Z6
-	VPDPBUSD   1984(BX), Z26, Z7
-	VPDPBUSD   512(BX), Z24, Z8
-	VPDPBUSD   576(BX), Z25, Z9
-	VPDPBUSD   640(BX), Z27, Z10
-	VPDPBUSD   704(BX), Z26, Z11
-	VPDPBUSD   768(BX), Z24, Z8
-	VPDPBUSD   832(BX), Z25, Z9
-	VPDPBUSD   896(BX), Z27, Z10
-	VPDPBUSD   960(BX), Z26, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
-	VMINPS     Z1, Z12, Z12
-	VCVTPS2DQ  Z12, Z12
-	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
-	VMINPS     Z1, Z13, Z13
-	VCVTPS2DQ  Z13, Z13
-	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
-	VMINPS     Z1, Z14, Z14
-	VCVTPS2DQ  Z14, Z14
-	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
-	VMINPS     Z1, Z15, Z15
-	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z15, Z12, Z14
-	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z24, Z13, Z15
-	VPUNPCKHBW Z24, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z24
-	VPUNPCKHWD Z15, Z14, Z25
-	VPUNPCKLWD Z13, Z12, Z26
-	VPUNPCKHWD Z13, Z12, Z27
-	VPDPBUSD   4096(BX), Z24, Z16
-	VPDPBUSD   4160(BX), Z25, Z17
-	VPDPBUSD   4224(BX), Z26, Z18
-	VPDPBUSD   4288(BX), Z27, Z19
-	VPDPBUSD   4352(BX), Z24, Z16
-	VPDPBUSD   4416(BX), Z25, Z17
-	VPDPBUSD   4480(BX), Z26, Z18
-	VPDPBUSD   4544(BX), Z27, Z19
-	VPDPBUSD   3072(BX), Z24, Z20
-	VPDPBUSD   3136(BX), Z25, Z21
-	VPDPBUSD   3200(BX), Z26, Z22
-	VPDPBUSD   3264(BX), Z27, Z23
-	VPDPBUSD   3328(BX), Z24, Z20
-	VPDPBUSD   3392(BX), Z25, Z21
-	VPDPBUSD   3456(BX), Z26, Z22
-	VPDPBUSD   3520(BX), Z27, Z23
-	VPDPBUSD   2048(BX), Z24, Z4
-	VPDPBUSD   2112(BX), Z25, Z5
-	VPDPBUSD   2176(BX), Z26, Z6
-	VPDPBUSD   2240(BX), Z27, Z7
-	VPDPBUSD   2304(BX), Z24, Z4
-	VPDPBUSD   2368(BX), Z25, Z5
-	VPDPBUSD   2432(BX), Z26, Z6
-	VPDPBUSD   2496(BX), Z27, Z7
-	VPDPBUSD   1024(BX), Z24, Z8
-	VPDPBUSD   1088(BX), Z25, Z9
-	VPDPBUSD   1152(BX), Z26, Z10
-	VPDPBUSD   1216(BX), Z27, Z11
-	VPDPBUSD   1280(BX), Z24, Z8
-	VPDPBUSD   1344(BX), Z25, Z9
-	VPDPBUSD   1408(BX), Z26, Z10
-	VPDPBUSD   1472(BX), Z27, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z24, Z12
-	VPDPBUSD   64(BX), Z25, Z13
-	VPDPBUSD   128(BX), Z26, Z14
-	VPDPBUSD   192(BX), Z27, Z15
-	VPDPBUSD   256(BX), Z24, Z12
-	VPDPBUSD   320(BX), Z25, Z13
-	VPDPBUSD   384(BX), Z26, Z14
-	VPDPBUSD   448(BX), Z27, Z15
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   4608(BX), Z24, Z16
-	VPDPBUSD   4672(BX), Z25, Z17
-	VPDPBUSD   4736(BX), Z27, Z18
-	VPDPBUSD   4800(BX), Z26, Z19
-	VPDPBUSD   4864(BX), Z24, Z16
-	VPDPBUSD   4928(BX), Z25, Z17
-	VPDPBUSD   4992(BX), Z27, Z18
-	VPDPBUSD   5056(BX), Z26, Z19
-	VPDPBUSD   3584(BX), Z24, Z20
-	VPDPBUSD   3648(BX), Z25, Z21
-	VPDPBUSD   3712(BX), Z27, Z22
-	VPDPBUSD   3776(BX), Z26, Z23
-	VPDPBUSD   3840(BX), Z24, Z20
-	VPDPBUSD   3904(BX), Z25, Z21
-	VPDPBUSD   3968(BX), Z27, Z22
-	VPDPBUSD   4032(BX), Z26, Z23
-	VPDPBUSD   2560(BX), Z24, Z4
-	VPDPBUSD   2624(BX), Z25, Z5
-	VPDPBUSD   2688(BX), Z27, Z6
-	VPDPBUSD   2752(BX), Z26, Z7
-	VPDPBUSD   2816(BX), Z24, Z4
-	VPDPBUSD   2880(BX), Z25, Z5
-	VPDPBUSD   2944(BX), Z27, Z6
-	VPDPBUSD   3008(BX), Z26, Z7
-	VPDPBUSD   1536(BX), Z24, Z8
-	VPDPBUSD   1600(BX), Z25, Z9
-	VPDPBUSD   1664(BX), Z27, Z10
-	VPDPBUSD   1728(BX), Z26, Z11
-	VPDPBUSD   1792(BX), Z24, Z8
-	VPDPBUSD   1856(BX), Z25, Z9
-	VPDPBUSD   1920(BX), Z27, Z10
-	VPDPBUSD   1984(BX), Z26, Z11
-	VPDPBUSD   512(BX), Z24, Z12
-	VPDPBUSD   576(BX), Z25, Z13
-	VPDPBUSD   640(BX), Z27, Z14
-	VPDPBUSD   704(BX), Z26, Z15
-	VPDPBUSD   768(BX), Z24, Z12
-	VPDPBUSD   832(BX), Z25, Z13
-	VPDPBUSD   896(BX), Z27, Z14
-	VPDPBUSD   960(BX), Z26, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VCVTDQ2PS  Z16, Z16
-	VMULPS     (DI), Z16, Z16
-	VMINPS     Z1, Z16, Z16
-	VCVTPS2DQ  Z16, Z16
-	VCVTDQ2PS  Z17, Z17
-	VMULPS     64(DI), Z17, Z17
-	VMINPS     Z1, Z17, Z17
-	VCVTPS2DQ  Z17, Z17
-	VCVTDQ2PS  Z18, Z18
-	VMULPS     128(DI), Z18, Z18
-	VMINPS     Z1, Z18, Z18
-	VCVTPS2DQ  Z18, Z18
-	VCVTDQ2PS  Z19, Z19
-	VMULPS     192(DI), Z19, Z19
-	VMINPS     Z1, Z19, Z19
-	VCVTPS2DQ  Z19, Z19
-	VPACKSSDW  Z17, Z16, Z16
-	VPACKSSDW  Z19, Z18, Z18
-	VPADDSW    Z2, Z16, Z16
-	VPADDSW    Z2, Z18, Z18
-	VPACKSSWB  Z18, Z16, Z16
-	VPMAXSB    Z0, Z16, Z16
-	VMOVDQU8   Z16, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z16
-	VMOVUPS    (R10)(R14*1), Z19
-	VMOVUPS    (R11)(R14*1), Z17
-	VMOVUPS    (R12)(R14*1), Z24
-	VPUNPCKLBW Z19, Z16, Z18
-	VPUNPCKHBW Z19, Z16, Z16
-	VPUNPCKLBW Z24, Z17, Z19
-	VPUNPCKHBW Z24, Z17, Z17
-	VPUNPCKLWD Z19, Z18, Z24
-	VPUNPCKHWD Z19, Z18, Z25
-	VPUNPCKLWD Z17, Z16, Z26
-	VPUNPCKHWD Z17, Z16, Z27
-	VPDPBUSD   4096(BX), Z24, Z20
-	VPDPBUSD   4160(BX), Z25, Z21
-	VPDPBUSD   4224(BX), Z26, Z22
-	VPDPBUSD   4288(BX), Z27, Z23
-	VPDPBUSD   4352(BX), Z24, Z20
-	VPDPBUSD   4416(BX), Z25, Z21
-	VPDPBUSD   4480(BX), Z26, Z22
-	VPDPBUSD   4544(BX), Z27, Z23
-	VPDPBUSD   3072(BX), Z24, Z4
-	VPDPBUSD   3136(BX), Z25, Z5
-	VPDPBUSD   3200(BX), Z26, Z6
-	VPDPBUSD   3264(BX), Z27, Z7
-	VPDPBUSD   3328(BX), Z24, Z4
-	VPDPBUSD   3392(BX), Z25, Z5
-	VPDPBUSD   3456(BX), Z26, Z6
-	VPDPBUSD   3520(BX), Z27, Z7
-	VPDPBUSD   2048(BX), Z24, Z8
-	VPDPBUSD   2112(BX), Z25, Z9
-	VPDPBUSD   2176(BX), Z26, Z10
-	VPDPBUSD   2240(BX), Z27, Z11
-	VPDPBUSD   2304(BX), Z24, Z8
-	VPDPBUSD   2368(BX), Z25, Z9
-	VPDPBUSD   2432(BX), Z26, Z10
-	VPDPBUSD   2496(BX), Z27, Z11
-	VPDPBUSD   1024(BX), Z24, Z12
-	VPDPBUSD   1088(BX), Z25, Z13
-	VPDPBUSD   1152(BX), Z26, Z14
-	VPDPBUSD   1216(BX), Z27, Z15
-	VPDPBUSD   1280(BX), Z24, Z12
-	VPDPBUSD   1344(BX), Z25, Z13
-	VPDPBUSD   1408(BX), Z26, Z14
-	VPDPBUSD   1472(BX), Z27, Z15
-	VMOVUPS    (SI), Z16
-	VMOVUPS    64(SI), Z17
-	VMOVUPS    128(SI), Z18
-	VMOVUPS    192(SI), Z19
-	VPDPBUSD   (BX), Z24, Z16
-	VPDPBUSD   64(BX), Z25, Z17
-	VPDPBUSD   128(BX), Z26, Z18
-	VPDPBUSD   192(BX), Z27, Z19
-	VPDPBUSD   256(BX), Z24, Z16
-	VPDPBUSD   320(BX), Z25, Z17
-	VPDPBUSD   384(BX), Z26, Z18
-	VPDPBUSD   448(BX), Z27, Z19
-	VMOVUPS    (R13)(R14*1), Z24
-	VPUNPCKLBW Z3, Z24, Z25
-	VPUNPCKHBW Z3, Z24, Z26
-	VPUNPCKLWD Z3, Z25, Z24
-	VPUNPCKHWD Z3, Z25, Z25
-	VPUNPCKLWD Z3, Z26, Z27
-	VPUNPCKHWD Z3, Z26, Z26
-	VPDPBUSD   4608(BX), Z24, Z20
-	VPDPBUSD   4672(BX), Z25, Z21
-	VPDPBUSD   4736(BX), Z27, Z22
-	VPDPBUSD   4800(BX), Z26, Z23
-	VPDPBUSD   4864(BX), Z24, Z20
-	VPDPBUSD   4928(BX), Z25, Z21
-	VPDPBUSD   4992(BX), Z27, Z22
-	VPDPBUSD   5056(BX), Z26, Z23
-	VPDPBUSD   3584(BX), Z24, Z4
-	VPDPBUSD   3648(BX), Z25, Z5
-	VPDPBUSD   3712(BX), Z27, Z6
-	VPDPBUSD   3776(BX), Z26, Z7
-	VPDPBUSD   3840(BX), Z24, Z4
-	VPDPBUSD   3904(BX), Z25, Z5
-	VPDPBUSD   3968(BX), Z27, Z6
-	VPDPBUSD   4032(BX), Z26, Z7
-	VPDPBUSD   2560(BX), Z24, Z8
-	VPDPBUSD   2624(BX), Z25, Z9
-	VPDPBUSD   2688(BX), Z27, Z10
-	VPDPBUSD   2752(BX), Z26, Z11
-	VPDPBUSD   2816(BX), Z24, Z8
-	VPDPBUSD   2880(BX), Z25, Z9
-	VPDPBUSD   2944(BX), Z27, Z10
-	VPDPBUSD   3008(BX), Z26, Z11
-	VPDPBUSD   1536(BX), Z24, Z12
-	VPDPBUSD   1600(BX), Z25, Z13
-	VPDPBUSD   1664(BX), Z27, Z14
-	VPDPBUSD   1728(BX), Z26, Z15
-	VPDPBUSD   1792(BX), Z24, Z12
-	VPDPBUSD   1856(BX), Z25, Z13
-	VPDPBUSD   1920(BX), Z27, Z14
-	VPDPBUSD   1984(BX), Z26, Z15
-	VPDPBUSD   512(BX), Z24, Z16
-	VPDPBUSD   576(BX), Z25, Z17
-	VPDPBUSD   640(BX), Z27, Z18
-	VPDPBUSD   704(BX), Z26, Z19
-	VPDPBUSD   768(BX), Z24, Z16
-	VPDPBUSD   832(BX), Z25, Z17
-	VPDPBUSD   896(BX), Z27, Z18
-	VPDPBUSD   960(BX), Z26, Z19
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VCVTDQ2PS  Z20, Z20
-	VMULPS     (DI), Z20, Z20
-	VMINPS     Z1, Z20, Z20
-	VCVTPS2DQ  Z20, Z20
-	VCVTDQ2PS  Z21, Z21
-	VMULPS     64(DI), Z21, Z21
-	VMINPS     Z1, Z21, Z21
-	VCVTPS2DQ  Z21, Z21
-	VCVTDQ2PS  Z22, Z22
-	VMULPS     128(DI), Z22, Z22
-	VMINPS     Z1, Z22, Z22
-	VCVTPS2DQ  Z22, Z22
-	VCVTDQ2PS  Z23, Z23
-	VMULPS     192(DI), Z23, Z23
-	VMINPS     Z1, Z23, Z23
-	VCVTPS2DQ  Z23, Z23
-	VPACKSSDW  Z21, Z20, Z20
-	VPACKSSDW  Z23, Z22, Z22
-	VPADDSW    Z2, Z20, Z20
-	VPADDSW    Z2, Z22, Z22
-	VPACKSSWB  Z22, Z20, Z20
-	VPMAXSB    Z0, Z20, Z20
-	VMOVDQU8   Z20, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JNZ        pixels
-
-row:
-	ADDQ $0x00001400, BX
-	ADDQ $0x00000040, DX
-	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET
 
 // func depthwiseInt8_5x5s2t1_AVX512(args *depthwiseArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·depthwiseInt8_5x5s2t1_AVX512(SB), NOSPLIT, $8-8
+TEXT ·depthwiseInt8_5x5s2t1_AVX512(SB), NOSPLIT, $0-8
 	// 3 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 3, ...   Z8-Z11 sums of pixels 1, 4, ...
-	// 	Z12-Z15 sums of pixels 2, 5, ...   R9-R13 rows   R14 at   R15 pixels left   BP out   Z3 zeros
-	// 	R13 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z9 column   Z10 column   Z11 column
-	// 	Z12 column   Z13 column   Z14 column   Z15 column   Z16 column   Z6 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 3, ...   Z7-Z10 sums of pixels 1, 4, ...
+	// 	Z11-Z14 sums of pixels 2, 5, ...   R8-R12 rows   R13 at   R14 pixels left   R15 out   R12 row
+	// 	Z3 column   Z6 column   Z4 column   Z7 column   Z8 column   Z9 column   Z10 column   Z11 column
+	// 	Z12 column   Z13 column   Z14 column   Z15 column   Z5 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R13
-	MOVQ       (R13), R9
-	MOVQ       8(R13), R10
-	MOVQ       16(R13), R11
-	MOVQ       24(R13), R12
-	MOVQ       32(R13), R13
-	MOVQ       DX, R14
-	MOVQ       R8, BP
-	MOVQ       depthwiseArgs_pixels(AX), R15
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z8
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R15
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R12
+	MOVQ       (R12), R8
+	MOVQ       8(R12), R9
+	MOVQ       16(R12), R10
+	MOVQ       24(R12), R11
+	MOVQ       32(R12), R12
+	ADDQ       $0x28, depthwiseArgs_row(AX)
+	MOVQ       CX, R13
+	MOVQ       depthwiseArgs_pixels(AX), R14
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z7
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
 	VPUNPCKLBW Z7, Z4, Z6
 	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z8, Z5, Z7
-	VPUNPCKHBW Z8, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z11, Z6
-	VPDPBUSD   448(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z9
-	VMOVUPS    (R11)(R14*1), Z10
-	VMOVUPS    (R12)(R14*1), Z11
-	VPUNPCKLBW Z9, Z8, Z12
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z11, Z10, Z9
-	VPUNPCKHBW Z11, Z10, Z11
-	VPUNPCKLWD Z9, Z12, Z10
-	VPUNPCKHWD Z9, Z12, Z9
-	VPUNPCKLWD Z11, Z8, Z12
-	VPUNPCKHWD Z11, Z8, Z8
-	VPDPBUSD   512(BX), Z10, Z4
-	VPDPBUSD   576(BX), Z9, Z5
-	VPDPBUSD   640(BX), Z12, Z6
-	VPDPBUSD   704(BX), Z8, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   768(BX), Z8, Z4
-	VPDPBUSD   832(BX), Z9, Z5
-	VPDPBUSD   896(BX), Z11, Z6
-	VPDPBUSD   960(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z12
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z10, Z5
+	VPDPBUSD   448(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z8
+	VMOVUPS    (R10)(R13*1), Z9
+	VMOVUPS    (R11)(R13*1), Z10
+	VPUNPCKLBW Z8, Z7, Z11
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z10, Z9, Z8
+	VPUNPCKHBW Z10, Z9, Z10
+	VPUNPCKLWD Z8, Z11, Z9
+	VPUNPCKHWD Z8, Z11, Z8
+	VPUNPCKLWD Z10, Z7, Z11
+	VPUNPCKHWD Z10, Z7, Z7
+	VPDPBUSD   512(DX), Z9, Z3
+	VPDPBUSD   576(DX), Z8, Z4
+	VPDPBUSD   640(DX), Z11, Z5
+	VPDPBUSD   704(DX), Z7, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   768(DX), Z7, Z3
+	VPDPBUSD   832(DX), Z8, Z4
+	VPDPBUSD   896(DX), Z10, Z5
+	VPDPBUSD   960(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z11
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
 	VPUNPCKLBW Z11, Z8, Z10
 	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z12, Z9, Z11
-	VPUNPCKHBW Z12, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   1024(BX), Z12, Z4
-	VPDPBUSD   1088(BX), Z13, Z5
-	VPDPBUSD   1152(BX), Z14, Z6
-	VPDPBUSD   1216(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   1280(BX), Z12, Z4
-	VPDPBUSD   1344(BX), Z13, Z5
-	VPDPBUSD   1408(BX), Z15, Z6
-	VPDPBUSD   1472(BX), Z14, Z7
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z15, Z10
-	VPDPBUSD   448(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   1024(DX), Z11, Z3
+	VPDPBUSD   1088(DX), Z12, Z4
+	VPDPBUSD   1152(DX), Z13, Z5
+	VPDPBUSD   1216(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   1280(DX), Z11, Z3
+	VPDPBUSD   1344(DX), Z12, Z4
+	VPDPBUSD   1408(DX), Z14, Z5
+	VPDPBUSD   1472(DX), Z13, Z6
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z14, Z9
+	VPDPBUSD   448(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
 
 pixels:
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z13
-	VMOVUPS    (R11)(R14*1), Z14
-	VMOVUPS    (R12)(R14*1), Z15
-	VPUNPCKLBW Z13, Z12, Z16
-	VPUNPCKHBW Z13, Z12, Z12
-	VPUNPCKLBW Z15, Z14, Z13
-	VPUNPCKHBW Z15, Z14, Z15
-	VPUNPCKLWD Z13, Z16, Z14
-	VPUNPCKHWD Z13, Z16, Z13
-	VPUNPCKLWD Z15, Z12, Z16
-	VPUNPCKHWD Z15, Z12, Z12
-	VPDPBUSD   1536(BX), Z14, Z4
-	VPDPBUSD   1600(BX), Z13, Z5
-	VPDPBUSD   1664(BX), Z16, Z6
-	VPDPBUSD   1728(BX), Z12, Z7
-	VPDPBUSD   512(BX), Z14, Z8
-	VPDPBUSD   576(BX), Z13, Z9
-	VPDPBUSD   640(BX), Z16, Z10
-	VPDPBUSD   704(BX), Z12, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   1792(BX), Z12, Z4
-	VPDPBUSD   1856(BX), Z13, Z5
-	VPDPBUSD   1920(BX), Z15, Z6
-	VPDPBUSD   1984(BX), Z14, Z7
-	VPDPBUSD   768(BX), Z12, Z8
-	VPDPBUSD   832(BX), Z13, Z9
-	VPDPBUSD   896(BX), Z15, Z10
-	VPDPBUSD   960(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z16
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z12
+	VMOVUPS    (R10)(R13*1), Z13
+	VMOVUPS    (R11)(R13*1), Z14
+	VPUNPCKLBW Z12, Z11, Z15
+	VPUNPCKHBW Z12, Z11, Z11
+	VPUNPCKLBW Z14, Z13, Z12
+	VPUNPCKHBW Z14, Z13, Z14
+	VPUNPCKLWD Z12, Z15, Z13
+	VPUNPCKHWD Z12, Z15, Z12
+	VPUNPCKLWD Z14, Z11, Z15
+	VPUNPCKHWD Z14, Z11, Z11
+	VPDPBUSD   1536(DX), Z13, Z3
+	VPDPBUSD   1600(DX), Z12, Z4
+	VPDPBUSD   1664(DX), Z15, Z5
+	VPDPBUSD   1728(DX), Z11, Z6
+	VPDPBUSD   512(DX), Z13, Z7
+	VPDPBUSD   576(DX), Z12, Z8
+	VPDPBUSD   640(DX), Z15, Z9
+	VPDPBUSD   704(DX), Z11, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   1792(DX), Z11, Z3
+	VPDPBUSD   1856(DX), Z12, Z4
+	VPDPBUSD   1920(DX), Z14, Z5
+	VPDPBUSD   1984(DX), Z13, Z6
+	VPDPBUSD   768(DX), Z11, Z7
+	VPDPBUSD   832(DX), Z12, Z8
+	VPDPBUSD   896(DX), Z14, Z9
+	VPDPBUSD   960(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
 	VPUNPCKLBW Z15, Z12, Z14
 	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z16, Z13, Z15
-	VPUNPCKHBW Z16, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   2048(BX), Z16, Z4
-	VPDPBUSD   2112(BX), Z17, Z5
-	VPDPBUSD   2176(BX), Z18, Z6
-	VPDPBUSD   2240(BX), Z19, Z7
-	VPDPBUSD   1024(BX), Z16, Z8
-	VPDPBUSD   1088(BX), Z17, Z9
-	VPDPBUSD   1152(BX), Z18, Z10
-	VPDPBUSD   1216(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   2304(BX), Z16, Z4
-	VPDPBUSD   2368(BX), Z17, Z5
-	VPDPBUSD   2432(BX), Z19, Z6
-	VPDPBUSD   2496(BX), Z18, Z7
-	VPDPBUSD   1280(BX), Z16, Z8
-	VPDPBUSD   1344(BX), Z17, Z9
-	VPDPBUSD   1408(BX), Z19, Z10
-	VPDPBUSD   1472(BX), Z18, Z11
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z19, Z14
-	VPDPBUSD   448(BX), Z18, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z14, Z13, Z15
+	VPUNPCKHWD Z14, Z13, Z16
+	VPUNPCKLWD Z12, Z11, Z17
+	VPUNPCKHWD Z12, Z11, Z18
+	VPDPBUSD   2048(DX), Z15, Z3
+	VPDPBUSD   2112(DX), Z16, Z4
+	VPDPBUSD   2176(DX), Z17, Z5
+	VPDPBUSD   2240(DX), Z18, Z6
+	VPDPBUSD   1024(DX), Z15, Z7
+	VPDPBUSD   1088(DX), Z16, Z8
+	VPDPBUSD   1152(DX), Z17, Z9
+	VPDPBUSD   1216(DX), Z18, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z15, Z11
+	VPDPBUSD   64(DX), Z16, Z12
+	VPDPBUSD   128(DX), Z17, Z13
+	VPDPBUSD   192(DX), Z18, Z14
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   2304(DX), Z15, Z3
+	VPDPBUSD   2368(DX), Z16, Z4
+	VPDPBUSD   2432(DX), Z18, Z5
+	VPDPBUSD   2496(DX), Z17, Z6
+	VPDPBUSD   1280(DX), Z15, Z7
+	VPDPBUSD   1344(DX), Z16, Z8
+	VPDPBUSD   1408(DX), Z18, Z9
+	VPDPBUSD   1472(DX), Z17, Z10
+	VPDPBUSD   256(DX), Z15, Z11
+	VPDPBUSD   320(DX), Z16, Z12
+	VPDPBUSD   384(DX), Z18, Z13
+	VPDPBUSD   448(DX), Z17, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z4
+	VMOVUPS    (R10)(R13*1), Z5
+	VMOVUPS    (R11)(R13*1), Z6
+	VPUNPCKLBW Z4, Z3, Z15
+	VPUNPCKHBW Z4, Z3, Z3
+	VPUNPCKLBW Z6, Z5, Z4
+	VPUNPCKHBW Z6, Z5, Z6
+	VPUNPCKLWD Z4, Z15, Z5
+	VPUNPCKHWD Z4, Z15, Z4
+	VPUNPCKLWD Z6, Z3, Z15
+	VPUNPCKHWD Z6, Z3, Z3
+	VPDPBUSD   1536(DX), Z5, Z7
+	VPDPBUSD   1600(DX), Z4, Z8
+	VPDPBUSD   1664(DX), Z15, Z9
+	VPDPBUSD   1728(DX), Z3, Z10
+	VPDPBUSD   512(DX), Z5, Z11
+	VPDPBUSD   576(DX), Z4, Z12
+	VPDPBUSD   640(DX), Z15, Z13
+	VPDPBUSD   704(DX), Z3, Z14
+	VMOVUPS    (R12)(R13*1), Z3
+	VPUNPCKLBW Z3, Z3, Z4
+	VPUNPCKHBW Z3, Z3, Z5
+	VPUNPCKLWD Z4, Z4, Z3
+	VPUNPCKHWD Z4, Z4, Z4
+	VPUNPCKLWD Z5, Z5, Z6
+	VPUNPCKHWD Z5, Z5, Z5
+	VPDPBUSD   1792(DX), Z3, Z7
+	VPDPBUSD   1856(DX), Z4, Z8
+	VPDPBUSD   1920(DX), Z6, Z9
+	VPDPBUSD   1984(DX), Z5, Z10
+	VPDPBUSD   768(DX), Z3, Z11
+	VPDPBUSD   832(DX), Z4, Z12
+	VPDPBUSD   896(DX), Z6, Z13
+	VPDPBUSD   960(DX), Z5, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z15, Z4, Z6
+	VPUNPCKHBW Z15, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z15
+	VPUNPCKHWD Z6, Z5, Z16
+	VPUNPCKLWD Z4, Z3, Z17
+	VPUNPCKHWD Z4, Z3, Z18
+	VPDPBUSD   2048(DX), Z15, Z7
+	VPDPBUSD   2112(DX), Z16, Z8
+	VPDPBUSD   2176(DX), Z17, Z9
+	VPDPBUSD   2240(DX), Z18, Z10
+	VPDPBUSD   1024(DX), Z15, Z11
+	VPDPBUSD   1088(DX), Z16, Z12
+	VPDPBUSD   1152(DX), Z17, Z13
+	VPDPBUSD   1216(DX), Z18, Z14
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z15, Z3
+	VPDPBUSD   64(DX), Z16, Z4
+	VPDPBUSD   128(DX), Z17, Z5
+	VPDPBUSD   192(DX), Z18, Z6
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   2304(DX), Z15, Z7
+	VPDPBUSD   2368(DX), Z16, Z8
+	VPDPBUSD   2432(DX), Z18, Z9
+	VPDPBUSD   2496(DX), Z17, Z10
+	VPDPBUSD   1280(DX), Z15, Z11
+	VPDPBUSD   1344(DX), Z16, Z12
+	VPDPBUSD   1408(DX), Z18, Z13
+	VPDPBUSD   1472(DX), Z17, Z14
+	VPDPBUSD   256(DX), Z15, Z3
+	VPDPBUSD   320(DX), Z16, Z4
+	VPDPBUSD   384(DX), Z18, Z5
+	VPDPBUSD   448(DX), Z17, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z5
-	VMOVUPS    (R11)(R14*1), Z6
-	VMOVUPS    (R12)(R14*1), Z7
-	VPUNPCKLBW Z5, Z4, Z16
-	VPUNPCKHBW Z5, Z4, Z4
-	VPUNPCKLBW Z7, Z6, Z5
-	VPUNPCKHBW Z7, Z6, Z7
-	VPUNPCKLWD Z5, Z16, Z6
-	VPUNPCKHWD Z5, Z16, Z5
-	VPUNPCKLWD Z7, Z4, Z16
-	VPUNPCKHWD Z7, Z4, Z4
-	VPDPBUSD   1536(BX), Z6, Z8
-	VPDPBUSD   1600(BX), Z5, Z9
-	VPDPBUSD   1664(BX), Z16, Z10
-	VPDPBUSD   1728(BX), Z4, Z11
-	VPDPBUSD   512(BX), Z6, Z12
-	VPDPBUSD   576(BX), Z5, Z13
-	VPDPBUSD   640(BX), Z16, Z14
-	VPDPBUSD   704(BX), Z4, Z15
-	VMOVUPS    (R13)(R14*1), Z4
-	VPUNPCKLBW Z3, Z4, Z5
-	VPUNPCKHBW Z3, Z4, Z6
-	VPUNPCKLWD Z3, Z5, Z4
-	VPUNPCKHWD Z3, Z5, Z5
-	VPUNPCKLWD Z3, Z6, Z7
-	VPUNPCKHWD Z3, Z6, Z6
-	VPDPBUSD   1792(BX), Z4, Z8
-	VPDPBUSD   1856(BX), Z5, Z9
-	VPDPBUSD   1920(BX), Z7, Z10
-	VPDPBUSD   1984(BX), Z6, Z11
-	VPDPBUSD   768(BX), Z4, Z12
-	VPDPBUSD   832(BX), Z5, Z13
-	VPDPBUSD   896(BX), Z7, Z14
-	VPDPBUSD   960(BX), Z6, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z16
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z16, Z5, Z7
-	VPUNPCKHBW Z16, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z16
-	VPUNPCKHWD Z7, Z6, Z17
-	VPUNPCKLWD Z5, Z4, Z18
-	VPUNPCKHWD Z5, Z4, Z19
-	VPDPBUSD   2048(BX), Z16, Z8
-	VPDPBUSD   2112(BX), Z17, Z9
-	VPDPBUSD   2176(BX), Z18, Z10
-	VPDPBUSD   2240(BX), Z19, Z11
-	VPDPBUSD   1024(BX), Z16, Z12
-	VPDPBUSD   1088(BX), Z17, Z13
-	VPDPBUSD   1152(BX), Z18, Z14
-	VPDPBUSD   1216(BX), Z19, Z15
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z16, Z4
-	VPDPBUSD   64(BX), Z17, Z5
-	VPDPBUSD   128(BX), Z18, Z6
-	VPDPBUSD   192(BX), Z19, Z7
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   2304(BX), Z16, Z8
-	VPDPBUSD   2368(BX), Z17, Z9
-	VPDPBUSD   2432(BX), Z19, Z10
-	VPDPBUSD   2496(BX), Z18, Z11
-	VPDPBUSD   1280(BX), Z16, Z12
-	VPDPBUSD   1344(BX), Z17, Z13
-	VPDPBUSD   1408(BX), Z19, Z14
-	VPDPBUSD   1472(BX), Z18, Z15
-	VPDPBUSD   256(BX), Z16, Z4
-	VPDPBUSD   320(BX), Z17, Z5
-	VPDPBUSD   384(BX), Z19, Z6
-	VPDPBUSD   448(BX), Z18, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z8
+	VMOVUPS    (R10)(R13*1), Z9
+	VMOVUPS    (R11)(R13*1), Z10
+	VPUNPCKLBW Z8, Z7, Z15
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z10, Z9, Z8
+	VPUNPCKHBW Z10, Z9, Z10
+	VPUNPCKLWD Z8, Z15, Z9
+	VPUNPCKHWD Z8, Z15, Z8
+	VPUNPCKLWD Z10, Z7, Z15
+	VPUNPCKHWD Z10, Z7, Z7
+	VPDPBUSD   1536(DX), Z9, Z11
+	VPDPBUSD   1600(DX), Z8, Z12
+	VPDPBUSD   1664(DX), Z15, Z13
+	VPDPBUSD   1728(DX), Z7, Z14
+	VPDPBUSD   512(DX), Z9, Z3
+	VPDPBUSD   576(DX), Z8, Z4
+	VPDPBUSD   640(DX), Z15, Z5
+	VPDPBUSD   704(DX), Z7, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   1792(DX), Z7, Z11
+	VPDPBUSD   1856(DX), Z8, Z12
+	VPDPBUSD   1920(DX), Z10, Z13
+	VPDPBUSD   1984(DX), Z9, Z14
+	VPDPBUSD   768(DX), Z7, Z3
+	VPDPBUSD   832(DX), Z8, Z4
+	VPDPBUSD   896(DX), Z10, Z5
+	VPDPBUSD   960(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z15, Z8, Z10
+	VPUNPCKHBW Z15, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z15
+	VPUNPCKHWD Z10, Z9, Z16
+	VPUNPCKLWD Z8, Z7, Z17
+	VPUNPCKHWD Z8, Z7, Z18
+	VPDPBUSD   2048(DX), Z15, Z11
+	VPDPBUSD   2112(DX), Z16, Z12
+	VPDPBUSD   2176(DX), Z17, Z13
+	VPDPBUSD   2240(DX), Z18, Z14
+	VPDPBUSD   1024(DX), Z15, Z3
+	VPDPBUSD   1088(DX), Z16, Z4
+	VPDPBUSD   1152(DX), Z17, Z5
+	VPDPBUSD   1216(DX), Z18, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z15, Z7
+	VPDPBUSD   64(DX), Z16, Z8
+	VPDPBUSD   128(DX), Z17, Z9
+	VPDPBUSD   192(DX), Z18, Z10
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   2304(DX), Z15, Z11
+	VPDPBUSD   2368(DX), Z16, Z12
+	VPDPBUSD   2432(DX), Z18, Z13
+	VPDPBUSD   2496(DX), Z17, Z14
+	VPDPBUSD   1280(DX), Z15, Z3
+	VPDPBUSD   1344(DX), Z16, Z4
+	VPDPBUSD   1408(DX), Z18, Z5
+	VPDPBUSD   1472(DX), Z17, Z6
+	VPDPBUSD   256(DX), Z15, Z7
+	VPDPBUSD   320(DX), Z16, Z8
+	VPDPBUSD   384(DX), Z18, Z9
+	VPDPBUSD   448(DX), Z17, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
+	VMULPS     (SI), Z11, Z11
 	VMINPS     Z1, Z11, Z11
 	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z9
-	VMOVUPS    (R11)(R14*1), Z10
-	VMOVUPS    (R12)(R14*1), Z11
-	VPUNPCKLBW Z9, Z8, Z16
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z11, Z10, Z9
-	VPUNPCKHBW Z11, Z10, Z11
-	VPUNPCKLWD Z9, Z16, Z10
-	VPUNPCKHWD Z9, Z16, Z9
-	VPUNPCKLWD Z11, Z8, Z16
-	VPUNPCKHWD Z11, Z8, Z8
-	VPDPBUSD   1536(BX), Z10, Z12
-	VPDPBUSD   1600(BX), Z9, Z13
-	VPDPBUSD   1664(BX), Z16, Z14
-	VPDPBUSD   1728(BX), Z8, Z15
-	VPDPBUSD   512(BX), Z10, Z4
-	VPDPBUSD   576(BX), Z9, Z5
-	VPDPBUSD   640(BX), Z16, Z6
-	VPDPBUSD   704(BX), Z8, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   1792(BX), Z8, Z12
-	VPDPBUSD   1856(BX), Z9, Z13
-	VPDPBUSD   1920(BX), Z11, Z14
-	VPDPBUSD   1984(BX), Z10, Z15
-	VPDPBUSD   768(BX), Z8, Z4
-	VPDPBUSD   832(BX), Z9, Z5
-	VPDPBUSD   896(BX), Z11, Z6
-	VPDPBUSD   960(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z16
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z16, Z9, Z11
-	VPUNPCKHBW Z16, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z16
-	VPUNPCKHWD Z11, Z10, Z17
-	VPUNPCKLWD Z9, Z8, Z18
-	VPUNPCKHWD Z9, Z8, Z19
-	VPDPBUSD   2048(BX), Z16, Z12
-	VPDPBUSD   2112(BX), Z17, Z13
-	VPDPBUSD   2176(BX), Z18, Z14
-	VPDPBUSD   2240(BX), Z19, Z15
-	VPDPBUSD   1024(BX), Z16, Z4
-	VPDPBUSD   1088(BX), Z17, Z5
-	VPDPBUSD   1152(BX), Z18, Z6
-	VPDPBUSD   1216(BX), Z19, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z16, Z8
-	VPDPBUSD   64(BX), Z17, Z9
-	VPDPBUSD   128(BX), Z18, Z10
-	VPDPBUSD   192(BX), Z19, Z11
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   2304(BX), Z16, Z12
-	VPDPBUSD   2368(BX), Z17, Z13
-	VPDPBUSD   2432(BX), Z19, Z14
-	VPDPBUSD   2496(BX), Z18, Z15
-	VPDPBUSD   1280(BX), Z16, Z4
-	VPDPBUSD   1344(BX), Z17, Z5
-	VPDPBUSD   1408(BX), Z19, Z6
-	VPDPBUSD   1472(BX), Z18, Z7
-	VPDPBUSD   256(BX), Z16, Z8
-	VPDPBUSD   320(BX), Z17, Z9
-	VPDPBUSD   384(BX), Z19, Z10
-	VPDPBUSD   448(BX), Z18, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
+	VMULPS     64(SI), Z12, Z12
 	VMINPS     Z1, Z12, Z12
 	VCVTPS2DQ  Z12, Z12
 	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
+	VMULPS     128(SI), Z13, Z13
 	VMINPS     Z1, Z13, Z13
 	VCVTPS2DQ  Z13, Z13
 	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
+	VMULPS     192(SI), Z14, Z14
 	VMINPS     Z1, Z14, Z14
 	VCVTPS2DQ  Z14, Z14
-	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
-	VMINPS     Z1, Z15, Z15
-	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
 	JNZ        pixels
 
-row:
-	ADDQ $0x00000a00, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00000a00, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
+	JNZ  block
+	VZEROUPPER
+	RET
+
+// func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
+TEXT ·depthwiseInt8_5x5s1t2_AVX512(SB), NOSPLIT, $0-8
+	// 5 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 5, ...   Z7-Z10 sums of pixels 1, 6, ...
+	// 	Z11-Z14 sums of pixels 2, 7, ...   Z15-Z18 sums of pixels 3, 8, ...
+	// 	Z19-Z22 sums of pixels 4, 9, ...   R8-R12 rows   R13 at   R14 pixels left   R15 out   R12 row
+	// 	Z3 column   Z6 column   Z4 column   Z7 column   Z10 column   Z8 column   Z11 column   Z14 column
+	// 	Z12 column   Z15 column   Z18 column   Z16 column   Z19 column   Z22 column   Z20 column
+	// 	Z23 column
+	MOVQ         args+0(FP), AX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
+	VPBROADCASTB depthwiseArgs_least(AX), Z0
+	VBROADCASTSS depthwiseArgs_hi(AX), Z1
+	VPBROADCASTW depthwiseArgs_zero(AX), Z2
+
+block:
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R15
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R12
+	MOVQ       (R12), R8
+	MOVQ       8(R12), R9
+	MOVQ       16(R12), R10
+	MOVQ       24(R12), R11
+	MOVQ       32(R12), R12
+	ADDQ       $0x28, depthwiseArgs_row(AX)
+	MOVQ       CX, R13
+	MOVQ       depthwiseArgs_pixels(AX), R14
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z7
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z7, Z4, Z6
+	VPUNPCKHBW Z7, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z9, Z5
+	VPDPBUSD   448(DX), Z10, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   512(DX), Z7, Z3
+	VPDPBUSD   576(DX), Z8, Z4
+	VPDPBUSD   640(DX), Z10, Z5
+	VPDPBUSD   704(DX), Z9, Z6
+	VPDPBUSD   768(DX), Z7, Z3
+	VPDPBUSD   832(DX), Z8, Z4
+	VPDPBUSD   896(DX), Z10, Z5
+	VPDPBUSD   960(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z11
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z11, Z8, Z10
+	VPUNPCKHBW Z11, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   1024(DX), Z11, Z3
+	VPDPBUSD   1088(DX), Z12, Z4
+	VPDPBUSD   1152(DX), Z13, Z5
+	VPDPBUSD   1216(DX), Z14, Z6
+	VPDPBUSD   1280(DX), Z11, Z3
+	VPDPBUSD   1344(DX), Z12, Z4
+	VPDPBUSD   1408(DX), Z13, Z5
+	VPDPBUSD   1472(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z13, Z9
+	VPDPBUSD   448(DX), Z14, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   1536(DX), Z11, Z3
+	VPDPBUSD   1600(DX), Z12, Z4
+	VPDPBUSD   1664(DX), Z14, Z5
+	VPDPBUSD   1728(DX), Z13, Z6
+	VPDPBUSD   1792(DX), Z11, Z3
+	VPDPBUSD   1856(DX), Z12, Z4
+	VPDPBUSD   1920(DX), Z14, Z5
+	VPDPBUSD   1984(DX), Z13, Z6
+	VPDPBUSD   512(DX), Z11, Z7
+	VPDPBUSD   576(DX), Z12, Z8
+	VPDPBUSD   640(DX), Z14, Z9
+	VPDPBUSD   704(DX), Z13, Z10
+	VPDPBUSD   768(DX), Z11, Z7
+	VPDPBUSD   832(DX), Z12, Z8
+	VPDPBUSD   896(DX), Z14, Z9
+	VPDPBUSD   960(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
+	VPUNPCKLBW Z15, Z12, Z14
+	VPUNPCKHBW Z15, Z12, Z12
+	VPUNPCKLWD Z14, Z13, Z15
+	VPUNPCKHWD Z14, Z13, Z16
+	VPUNPCKLWD Z12, Z11, Z17
+	VPUNPCKHWD Z12, Z11, Z18
+	VPDPBUSD   2048(DX), Z15, Z3
+	VPDPBUSD   2112(DX), Z16, Z4
+	VPDPBUSD   2176(DX), Z17, Z5
+	VPDPBUSD   2240(DX), Z18, Z6
+	VPDPBUSD   2304(DX), Z15, Z3
+	VPDPBUSD   2368(DX), Z16, Z4
+	VPDPBUSD   2432(DX), Z17, Z5
+	VPDPBUSD   2496(DX), Z18, Z6
+	VPDPBUSD   1024(DX), Z15, Z7
+	VPDPBUSD   1088(DX), Z16, Z8
+	VPDPBUSD   1152(DX), Z17, Z9
+	VPDPBUSD   1216(DX), Z18, Z10
+	VPDPBUSD   1280(DX), Z15, Z7
+	VPDPBUSD   1344(DX), Z16, Z8
+	VPDPBUSD   1408(DX), Z17, Z9
+	VPDPBUSD   1472(DX), Z18, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z15, Z11
+	VPDPBUSD   64(DX), Z16, Z12
+	VPDPBUSD   128(DX), Z17, Z13
+	VPDPBUSD   192(DX), Z18, Z14
+	VPDPBUSD   256(DX), Z15, Z11
+	VPDPBUSD   320(DX), Z16, Z12
+	VPDPBUSD   384(DX), Z17, Z13
+	VPDPBUSD   448(DX), Z18, Z14
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   2560(DX), Z15, Z3
+	VPDPBUSD   2624(DX), Z16, Z4
+	VPDPBUSD   2688(DX), Z18, Z5
+	VPDPBUSD   2752(DX), Z17, Z6
+	VPDPBUSD   2816(DX), Z15, Z3
+	VPDPBUSD   2880(DX), Z16, Z4
+	VPDPBUSD   2944(DX), Z18, Z5
+	VPDPBUSD   3008(DX), Z17, Z6
+	VPDPBUSD   1536(DX), Z15, Z7
+	VPDPBUSD   1600(DX), Z16, Z8
+	VPDPBUSD   1664(DX), Z18, Z9
+	VPDPBUSD   1728(DX), Z17, Z10
+	VPDPBUSD   1792(DX), Z15, Z7
+	VPDPBUSD   1856(DX), Z16, Z8
+	VPDPBUSD   1920(DX), Z18, Z9
+	VPDPBUSD   1984(DX), Z17, Z10
+	VPDPBUSD   512(DX), Z15, Z11
+	VPDPBUSD   576(DX), Z16, Z12
+	VPDPBUSD   640(DX), Z18, Z13
+	VPDPBUSD   704(DX), Z17, Z14
+	VPDPBUSD   768(DX), Z15, Z11
+	VPDPBUSD   832(DX), Z16, Z12
+	VPDPBUSD   896(DX), Z18, Z13
+	VPDPBUSD   960(DX), Z17, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z15
+	VMOVUPS    (R9)(R13*1), Z18
+	VMOVUPS    (R10)(R13*1), Z16
+	VMOVUPS    (R11)(R13*1), Z19
+	VPUNPCKLBW Z18, Z15, Z17
+	VPUNPCKHBW Z18, Z15, Z15
+	VPUNPCKLBW Z19, Z16, Z18
+	VPUNPCKHBW Z19, Z16, Z16
+	VPUNPCKLWD Z18, Z17, Z19
+	VPUNPCKHWD Z18, Z17, Z20
+	VPUNPCKLWD Z16, Z15, Z21
+	VPUNPCKHWD Z16, Z15, Z22
+	VPDPBUSD   3072(DX), Z19, Z3
+	VPDPBUSD   3136(DX), Z20, Z4
+	VPDPBUSD   3200(DX), Z21, Z5
+	VPDPBUSD   3264(DX), Z22, Z6
+	VPDPBUSD   3328(DX), Z19, Z3
+	VPDPBUSD   3392(DX), Z20, Z4
+	VPDPBUSD   3456(DX), Z21, Z5
+	VPDPBUSD   3520(DX), Z22, Z6
+	VPDPBUSD   2048(DX), Z19, Z7
+	VPDPBUSD   2112(DX), Z20, Z8
+	VPDPBUSD   2176(DX), Z21, Z9
+	VPDPBUSD   2240(DX), Z22, Z10
+	VPDPBUSD   2304(DX), Z19, Z7
+	VPDPBUSD   2368(DX), Z20, Z8
+	VPDPBUSD   2432(DX), Z21, Z9
+	VPDPBUSD   2496(DX), Z22, Z10
+	VPDPBUSD   1024(DX), Z19, Z11
+	VPDPBUSD   1088(DX), Z20, Z12
+	VPDPBUSD   1152(DX), Z21, Z13
+	VPDPBUSD   1216(DX), Z22, Z14
+	VPDPBUSD   1280(DX), Z19, Z11
+	VPDPBUSD   1344(DX), Z20, Z12
+	VPDPBUSD   1408(DX), Z21, Z13
+	VPDPBUSD   1472(DX), Z22, Z14
+	VMOVUPS    (BX), Z15
+	VMOVUPS    64(BX), Z16
+	VMOVUPS    128(BX), Z17
+	VMOVUPS    192(BX), Z18
+	VPDPBUSD   (DX), Z19, Z15
+	VPDPBUSD   64(DX), Z20, Z16
+	VPDPBUSD   128(DX), Z21, Z17
+	VPDPBUSD   192(DX), Z22, Z18
+	VPDPBUSD   256(DX), Z19, Z15
+	VPDPBUSD   320(DX), Z20, Z16
+	VPDPBUSD   384(DX), Z21, Z17
+	VPDPBUSD   448(DX), Z22, Z18
+	VMOVUPS    (R12)(R13*1), Z19
+	VPUNPCKLBW Z19, Z19, Z20
+	VPUNPCKHBW Z19, Z19, Z21
+	VPUNPCKLWD Z20, Z20, Z19
+	VPUNPCKHWD Z20, Z20, Z20
+	VPUNPCKLWD Z21, Z21, Z22
+	VPUNPCKHWD Z21, Z21, Z21
+	VPDPBUSD   3584(DX), Z19, Z3
+	VPDPBUSD   3648(DX), Z20, Z4
+	VPDPBUSD   3712(DX), Z22, Z5
+	VPDPBUSD   3776(DX), Z21, Z6
+	VPDPBUSD   3840(DX), Z19, Z3
+	VPDPBUSD   3904(DX), Z20, Z4
+	VPDPBUSD   3968(DX), Z22, Z5
+	VPDPBUSD   4032(DX), Z21, Z6
+	VPDPBUSD   2560(DX), Z19, Z7
+	VPDPBUSD   2624(DX), Z20, Z8
+	VPDPBUSD   2688(DX), Z22, Z9
+	VPDPBUSD   2752(DX), Z21, Z10
+	VPDPBUSD   2816(DX), Z19, Z7
+	VPDPBUSD   2880(DX), Z20, Z8
+	VPDPBUSD   2944(DX), Z22, Z9
+	VPDPBUSD   3008(DX), Z21, Z10
+	VPDPBUSD   1536(DX), Z19, Z11
+	VPDPBUSD   1600(DX), Z20, Z12
+	VPDPBUSD   1664(DX), Z22, Z13
+	VPDPBUSD   1728(DX), Z21, Z14
+	VPDPBUSD   1792(DX), Z19, Z11
+	VPDPBUSD   1856(DX), Z20, Z12
+	VPDPBUSD   1920(DX), Z22, Z13
+	VPDPBUSD   1984(DX), Z21, Z14
+	VPDPBUSD   512(DX), Z19, Z15
+	VPDPBUSD   576(DX), Z20, Z16
+	VPDPBUSD   640(DX), Z22, Z17
+	VPDPBUSD   704(DX), Z21, Z18
+	VPDPBUSD   768(DX), Z19, Z15
+	VPDPBUSD   832(DX), Z20, Z16
+	VPDPBUSD   896(DX), Z22, Z17
+	VPDPBUSD   960(DX), Z21, Z18
+	ADDQ       depthwiseArgs_inStep(AX), R13
+
+pixels:
+	VMOVUPS    (R8)(R13*1), Z19
+	VMOVUPS    (R9)(R13*1), Z22
+	VMOVUPS    (R10)(R13*1), Z20
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z22, Z19, Z21
+	VPUNPCKHBW Z22, Z19, Z19
+	VPUNPCKLBW Z23, Z20, Z22
+	VPUNPCKHBW Z23, Z20, Z20
+	VPUNPCKLWD Z22, Z21, Z23
+	VPUNPCKHWD Z22, Z21, Z24
+	VPUNPCKLWD Z20, Z19, Z25
+	VPUNPCKHWD Z20, Z19, Z26
+	VPDPBUSD   4096(DX), Z23, Z3
+	VPDPBUSD   4160(DX), Z24, Z4
+	VPDPBUSD   4224(DX), Z25, Z5
+	VPDPBUSD   4288(DX), Z26, Z6
+	VPDPBUSD   4352(DX), Z23, Z3
+	VPDPBUSD   4416(DX), Z24, Z4
+	VPDPBUSD   4480(DX), Z25, Z5
+	VPDPBUSD   4544(DX), Z26, Z6
+	VPDPBUSD   3072(DX), Z23, Z7
+	VPDPBUSD   3136(DX), Z24, Z8
+	VPDPBUSD   3200(DX), Z25, Z9
+	VPDPBUSD   3264(DX), Z26, Z10
+	VPDPBUSD   3328(DX), Z23, Z7
+	VPDPBUSD   3392(DX), Z24, Z8
+	VPDPBUSD   3456(DX), Z25, Z9
+	VPDPBUSD   3520(DX), Z26, Z10
+	VPDPBUSD   2048(DX), Z23, Z11
+	VPDPBUSD   2112(DX), Z24, Z12
+	VPDPBUSD   2176(DX), Z25, Z13
+	VPDPBUSD   2240(DX), Z26, Z14
+	VPDPBUSD   2304(DX), Z23, Z11
+	VPDPBUSD   2368(DX), Z24, Z12
+	VPDPBUSD   2432(DX), Z25, Z13
+	VPDPBUSD   2496(DX), Z26, Z14
+	VPDPBUSD   1024(DX), Z23, Z15
+	VPDPBUSD   1088(DX), Z24, Z16
+	VPDPBUSD   1152(DX), Z25, Z17
+	VPDPBUSD   1216(DX), Z26, Z18
+	VPDPBUSD   1280(DX), Z23, Z15
+	VPDPBUSD   1344(DX), Z24, Z16
+	VPDPBUSD   1408(DX), Z25, Z17
+	VPDPBUSD   1472(DX), Z26, Z18
+	VMOVUPS    (BX), Z19
+	VMOVUPS    64(BX), Z20
+	VMOVUPS    128(BX), Z21
+	VMOVUPS    192(BX), Z22
+	VPDPBUSD   (DX), Z23, Z19
+	VPDPBUSD   64(DX), Z24, Z20
+	VPDPBUSD   128(DX), Z25, Z21
+	VPDPBUSD   192(DX), Z26, Z22
+	VPDPBUSD   256(DX), Z23, Z19
+	VPDPBUSD   320(DX), Z24, Z20
+	VPDPBUSD   384(DX), Z25, Z21
+	VPDPBUSD   448(DX), Z26, Z22
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   4608(DX), Z23, Z3
+	VPDPBUSD   4672(DX), Z24, Z4
+	VPDPBUSD   4736(DX), Z26, Z5
+	VPDPBUSD   4800(DX), Z25, Z6
+	VPDPBUSD   4864(DX), Z23, Z3
+	VPDPBUSD   4928(DX), Z24, Z4
+	VPDPBUSD   4992(DX), Z26, Z5
+	VPDPBUSD   5056(DX), Z25, Z6
+	VPDPBUSD   3584(DX), Z23, Z7
+	VPDPBUSD   3648(DX), Z24, Z8
+	VPDPBUSD   3712(DX), Z26, Z9
+	VPDPBUSD   3776(DX), Z25, Z10
+	VPDPBUSD   3840(DX), Z23, Z7
+	VPDPBUSD   3904(DX), Z24, Z8
+	VPDPBUSD   3968(DX), Z26, Z9
+	VPDPBUSD   4032(DX), Z25, Z10
+	VPDPBUSD   2560(DX), Z23, Z11
+	VPDPBUSD   2624(DX), Z24, Z12
+	VPDPBUSD   2688(DX), Z26, Z13
+	VPDPBUSD   2752(DX), Z25, Z14
+	VPDPBUSD   2816(DX), Z23, Z11
+	VPDPBUSD   2880(DX), Z24, Z12
+	VPDPBUSD   2944(DX), Z26, Z13
+	VPDPBUSD   3008(DX), Z25, Z14
+	VPDPBUSD   1536(DX), Z23, Z15
+	VPDPBUSD   1600(DX), Z24, Z16
+	VPDPBUSD   1664(DX), Z26, Z17
+	VPDPBUSD   1728(DX), Z25, Z18
+	VPDPBUSD   1792(DX), Z23, Z15
+	VPDPBUSD   1856(DX), Z24, Z16
+	VPDPBUSD   1920(DX), Z26, Z17
+	VPDPBUSD   1984(DX), Z25, Z18
+	VPDPBUSD   512(DX), Z23, Z19
+	VPDPBUSD   576(DX), Z24, Z20
+	VPDPBUSD   640(DX), Z26, Z21
+	VPDPBUSD   704(DX), Z25, Z22
+	VPDPBUSD   768(DX), Z23, Z19
+	VPDPBUSD   832(DX), Z24, Z20
+	VPDPBUSD   896(DX), Z26, Z21
+	VPDPBUSD   960(DX), Z25, Z22
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
+	VCVTDQ2PS  Z4, Z4
+	VMULPS     64(SI), Z4, Z4
+	VMINPS     Z1, Z4, Z4
+	VCVTPS2DQ  Z4, Z4
+	VCVTDQ2PS  Z5, Z5
+	VMULPS     128(SI), Z5, Z5
+	VMINPS     Z1, Z5, Z5
+	VCVTPS2DQ  Z5, Z5
+	VCVTDQ2PS  Z6, Z6
+	VMULPS     192(SI), Z6, Z6
+	VMINPS     Z1, Z6, Z6
+	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z23, Z4, Z6
+	VPUNPCKHBW Z23, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z23
+	VPUNPCKHWD Z6, Z5, Z24
+	VPUNPCKLWD Z4, Z3, Z25
+	VPUNPCKHWD Z4, Z3, Z26
+	VPDPBUSD   4096(DX), Z23, Z7
+	VPDPBUSD   4160(DX), Z24, Z8
+	VPDPBUSD   4224(DX), Z25, Z9
+	VPDPBUSD   4288(DX), Z26, Z10
+	VPDPBUSD   4352(DX), Z23, Z7
+	VPDPBUSD   4416(DX), Z24, Z8
+	VPDPBUSD   4480(DX), Z25, Z9
+	VPDPBUSD   4544(DX), Z26, Z10
+	VPDPBUSD   3072(DX), Z23, Z11
+	VPDPBUSD   3136(DX), Z24, Z12
+	VPDPBUSD   3200(DX), Z25, Z13
+	VPDPBUSD   3264(DX), Z26, Z14
+	VPDPBUSD   3328(DX), Z23, Z11
+	VPDPBUSD   3392(DX), Z24, Z12
+	VPDPBUSD   3456(DX), Z25, Z13
+	VPDPBUSD   3520(DX), Z26, Z14
+	VPDPBUSD   2048(DX), Z23, Z15
+	VPDPBUSD   2112(DX), Z24, Z16
+	VPDPBUSD   2176(DX), Z25, Z17
+	VPDPBUSD   2240(DX), Z26, Z18
+	VPDPBUSD   2304(DX), Z23, Z15
+	VPDPBUSD   2368(DX), Z24, Z16
+	VPDPBUSD   2432(DX), Z25, Z17
+	VPDPBUSD   2496(DX), Z26, Z18
+	VPDPBUSD   1024(DX), Z23, Z19
+	VPDPBUSD   1088(DX), Z24, Z20
+	VPDPBUSD   1152(DX), Z25, Z21
+	VPDPBUSD   1216(DX), Z26, Z22
+	VPDPBUSD   1280(DX), Z23, Z19
+	VPDPBUSD   1344(DX), Z24, Z20
+	VPDPBUSD   1408(DX), Z25, Z21
+	VPDPBUSD   1472(DX), Z26, Z22
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z23, Z3
+	VPDPBUSD   64(DX), Z24, Z4
+	VPDPBUSD   128(DX), Z25, Z5
+	VPDPBUSD   192(DX), Z26, Z6
+	VPDPBUSD   256(DX), Z23, Z3
+	VPDPBUSD   320(DX), Z24, Z4
+	VPDPBUSD   384(DX), Z25, Z5
+	VPDPBUSD   448(DX), Z26, Z6
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   4608(DX), Z23, Z7
+	VPDPBUSD   4672(DX), Z24, Z8
+	VPDPBUSD   4736(DX), Z26, Z9
+	VPDPBUSD   4800(DX), Z25, Z10
+	VPDPBUSD   4864(DX), Z23, Z7
+	VPDPBUSD   4928(DX), Z24, Z8
+	VPDPBUSD   4992(DX), Z26, Z9
+	VPDPBUSD   5056(DX), Z25, Z10
+	VPDPBUSD   3584(DX), Z23, Z11
+	VPDPBUSD   3648(DX), Z24, Z12
+	VPDPBUSD   3712(DX), Z26, Z13
+	VPDPBUSD   3776(DX), Z25, Z14
+	VPDPBUSD   3840(DX), Z23, Z11
+	VPDPBUSD   3904(DX), Z24, Z12
+	VPDPBUSD   3968(DX), Z26, Z13
+	VPDPBUSD   4032(DX), Z25, Z14
+	VPDPBUSD   2560(DX), Z23, Z15
+	VPDPBUSD   2624(DX), Z24, Z16
+	VPDPBUSD   2688(DX), Z26, Z17
+	VPDPBUSD   2752(DX), Z25, Z18
+	VPDPBUSD   2816(DX), Z23, Z15
+	VPDPBUSD   2880(DX), Z24, Z16
+	VPDPBUSD   2944(DX), Z26, Z17
+	VPDPBUSD   3008(DX), Z25, Z18
+	VPDPBUSD   1536(DX), Z23, Z19
+	VPDPBUSD   1600(DX), Z24, Z20
+	VPDPBUSD   1664(DX), Z26, Z21
+	VPDPBUSD   1728(DX), Z25, Z22
+	VPDPBUSD   1792(DX), Z23, Z19
+	VPDPBUSD   1856(DX), Z24, Z20
+	VPDPBUSD   1920(DX), Z26, Z21
+	VPDPBUSD   1984(DX), Z25, Z22
+	VPDPBUSD   512(DX), Z23, Z3
+	VPDPBUSD   576(DX), Z24, Z4
+	VPDPBUSD   640(DX), Z26, Z5
+	VPDPBUSD   704(DX), Z25, Z6
+	VPDPBUSD   768(DX), Z23, Z3
+	VPDPBUSD   832(DX), Z24, Z4
+	VPDPBUSD   896(DX), Z26, Z5
+	VPDPBUSD   960(DX), Z25, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z7, Z7
+	VMULPS     (SI), Z7, Z7
+	VMINPS     Z1, Z7, Z7
+	VCVTPS2DQ  Z7, Z7
+	VCVTDQ2PS  Z8, Z8
+	VMULPS     64(SI), Z8, Z8
+	VMINPS     Z1, Z8, Z8
+	VCVTPS2DQ  Z8, Z8
+	VCVTDQ2PS  Z9, Z9
+	VMULPS     128(SI), Z9, Z9
+	VMINPS     Z1, Z9, Z9
+	VCVTPS2DQ  Z9, Z9
+	VCVTDQ2PS  Z10, Z10
+	VMULPS     192(SI), Z10, Z10
+	VMINPS     Z1, Z10, Z10
+	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z23, Z8, Z10
+	VPUNPCKHBW Z23, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z23
+	VPUNPCKHWD Z10, Z9, Z24
+	VPUNPCKLWD Z8, Z7, Z25
+	VPUNPCKHWD Z8, Z7, Z26
+	VPDPBUSD   4096(DX), Z23, Z11
+	VPDPBUSD   4160(DX), Z24, Z12
+	VPDPBUSD   4224(DX), Z25, Z13
+	VPDPBUSD   4288(DX), Z26, Z14
+	VPDPBUSD   4352(DX), Z23, Z11
+	VPDPBUSD   4416(DX), Z24, Z12
+	VPDPBUSD   4480(DX), Z25, Z13
+	VPDPBUSD   4544(DX), Z26, Z14
+	VPDPBUSD   3072(DX), Z23, Z15
+	VPDPBUSD   3136(DX), Z24, Z16
+	VPDPBUSD   3200(DX), Z25, Z17
+	VPDPBUSD   3264(DX), Z26, Z18
+	VPDPBUSD   3328(DX), Z23, Z15
+	VPDPBUSD   3392(DX), Z24, Z16
+	VPDPBUSD   3456(DX), Z25, Z17
+	VPDPBUSD   3520(DX), Z26, Z18
+	VPDPBUSD   2048(DX), Z23, Z19
+	VPDPBUSD   2112(DX), Z24, Z20
+	VPDPBUSD   2176(DX), Z25, Z21
+	VPDPBUSD   2240(DX), Z26, Z22
+	VPDPBUSD   2304(DX), Z23, Z19
+	VPDPBUSD   2368(DX), Z24, Z20
+	VPDPBUSD   2432(DX), Z25, Z21
+	VPDPBUSD   2496(DX), Z26, Z22
+	VPDPBUSD   1024(DX), Z23, Z3
+	VPDPBUSD   1088(DX), Z24, Z4
+	VPDPBUSD   1152(DX), Z25, Z5
+	VPDPBUSD   1216(DX), Z26, Z6
+	VPDPBUSD   1280(DX), Z23, Z3
+	VPDPBUSD   1344(DX), Z24, Z4
+	VPDPBUSD   1408(DX), Z25, Z5
+	VPDPBUSD   1472(DX), Z26, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z23, Z7
+	VPDPBUSD   64(DX), Z24, Z8
+	VPDPBUSD   128(DX), Z25, Z9
+	VPDPBUSD   192(DX), Z26, Z10
+	VPDPBUSD   256(DX), Z23, Z7
+	VPDPBUSD   320(DX), Z24, Z8
+	VPDPBUSD   384(DX), Z25, Z9
+	VPDPBUSD   448(DX), Z26, Z10
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   4608(DX), Z23, Z11
+	VPDPBUSD   4672(DX), Z24, Z12
+	VPDPBUSD   4736(DX), Z26, Z13
+	VPDPBUSD   4800(DX), Z25, Z14
+	VPDPBUSD   4864(DX), Z23, Z11
+	VPDPBUSD   4928(DX), Z24, Z12
+	VPDPBUSD   4992(DX), Z26, Z13
+	VPDPBUSD   5056(DX), Z25, Z14
+	VPDPBUSD   3584(DX), Z23, Z15
+	VPDPBUSD   3648(DX), Z24, Z16
+	VPDPBUSD   3712(DX), Z26, Z17
+	VPDPBUSD   3776(DX), Z25, Z18
+	VPDPBUSD   3840(DX), Z23, Z15
+	VPDPBUSD   3904(DX), Z24, Z16
+	VPDPBUSD   3968(DX), Z26, Z17
+	VPDPBUSD   4032(DX), Z25, Z18
+	VPDPBUSD   2560(DX), Z23, Z19
+	VPDPBUSD   2624(DX), Z24, Z20
+	VPDPBUSD   2688(DX), Z26, Z21
+	VPDPBUSD   2752(DX), Z25, Z22
+	VPDPBUSD   2816(DX), Z23, Z19
+	VPDPBUSD   2880(DX), Z24, Z20
+	VPDPBUSD   2944(DX), Z26, Z21
+	VPDPBUSD   3008(DX), Z25, Z22
+	VPDPBUSD   1536(DX), Z23, Z3
+	VPDPBUSD   1600(DX), Z24, Z4
+	VPDPBUSD   1664(DX), Z26, Z5
+	VPDPBUSD   1728(DX), Z25, Z6
+	VPDPBUSD   1792(DX), Z23, Z3
+	VPDPBUSD   1856(DX), Z24, Z4
+	VPDPBUSD   1920(DX), Z26, Z5
+	VPDPBUSD   1984(DX), Z25, Z6
+	VPDPBUSD   512(DX), Z23, Z7
+	VPDPBUSD   576(DX), Z24, Z8
+	VPDPBUSD   640(DX), Z26, Z9
+	VPDPBUSD   704(DX), Z25, Z10
+	VPDPBUSD   768(DX), Z23, Z7
+	VPDPBUSD   832(DX), Z24, Z8
+	VPDPBUSD   896(DX), Z26, Z9
+	VPDPBUSD   960(DX), Z25, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z11, Z11
+	VMULPS     (SI), Z11, Z11
+	VMINPS     Z1, Z11, Z11
+	VCVTPS2DQ  Z11, Z11
+	VCVTDQ2PS  Z12, Z12
+	VMULPS     64(SI), Z12, Z12
+	VMINPS     Z1, Z12, Z12
+	VCVTPS2DQ  Z12, Z12
+	VCVTDQ2PS  Z13, Z13
+	VMULPS     128(SI), Z13, Z13
+	VMINPS     Z1, Z13, Z13
+	VCVTPS2DQ  Z13, Z13
+	VCVTDQ2PS  Z14, Z14
+	VMULPS     192(SI), Z14, Z14
+	VMINPS     Z1, Z14, Z14
+	VCVTPS2DQ  Z14, Z14
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
+	VPUNPCKLBW Z23, Z12, Z14
+	VPUNPCKHBW Z23, Z12, Z12
+	VPUNPCKLWD Z14, Z13, Z23
+	VPUNPCKHWD Z14, Z13, Z24
+	VPUNPCKLWD Z12, Z11, Z25
+	VPUNPCKHWD Z12, Z11, Z26
+	VPDPBUSD   4096(DX), Z23, Z15
+	VPDPBUSD   4160(DX), Z24, Z16
+	VPDPBUSD   4224(DX), Z25, Z17
+	VPDPBUSD   4288(DX), Z26, Z18
+	VPDPBUSD   4352(DX), Z23, Z15
+	VPDPBUSD   4416(DX), Z24, Z16
+	VPDPBUSD   4480(DX), Z25, Z17
+	VPDPBUSD   4544(DX), Z26, Z18
+	VPDPBUSD   3072(DX), Z23, Z19
+	VPDPBUSD   3136(DX), Z24, Z20
+	VPDPBUSD   3200(DX), Z25, Z21
+	VPDPBUSD   3264(DX), Z26, Z22
+	VPDPBUSD   3328(DX), Z23, Z19
+	VPDPBUSD   3392(DX), Z24, Z20
+	VPDPBUSD   3456(DX), Z25, Z21
+	VPDPBUSD   3520(DX), Z26, Z22
+	VPDPBUSD   2048(DX), Z23, Z3
+	VPDPBUSD   2112(DX), Z24, Z4
+	VPDPBUSD   2176(DX), Z25, Z5
+	VPDPBUSD   2240(DX), Z26, Z6
+	VPDPBUSD   2304(DX), Z23, Z3
+	VPDPBUSD   2368(DX), Z24, Z4
+	VPDPBUSD   2432(DX), Z25, Z5
+	VPDPBUSD   2496(DX), Z26, Z6
+	VPDPBUSD   1024(DX), Z23, Z7
+	VPDPBUSD   1088(DX), Z24, Z8
+	VPDPBUSD   1152(DX), Z25, Z9
+	VPDPBUSD   1216(DX), Z26, Z10
+	VPDPBUSD   1280(DX), Z23, Z7
+	VPDPBUSD   1344(DX), Z24, Z8
+	VPDPBUSD   1408(DX), Z25, Z9
+	VPDPBUSD   1472(DX), Z26, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z23, Z11
+	VPDPBUSD   64(DX), Z24, Z12
+	VPDPBUSD   128(DX), Z25, Z13
+	VPDPBUSD   192(DX), Z26, Z14
+	VPDPBUSD   256(DX), Z23, Z11
+	VPDPBUSD   320(DX), Z24, Z12
+	VPDPBUSD   384(DX), Z25, Z13
+	VPDPBUSD   448(DX), Z26, Z14
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   4608(DX), Z23, Z15
+	VPDPBUSD   4672(DX), Z24, Z16
+	VPDPBUSD   4736(DX), Z26, Z17
+	VPDPBUSD   4800(DX), Z25, Z18
+	VPDPBUSD   4864(DX), Z23, Z15
+	VPDPBUSD   4928(DX), Z24, Z16
+	VPDPBUSD   4992(DX), Z26, Z17
+	VPDPBUSD   5056(DX), Z25, Z18
+	VPDPBUSD   3584(DX), Z23, Z19
+	VPDPBUSD   3648(DX), Z24, Z20
+	VPDPBUSD   3712(DX), Z26, Z21
+	VPDPBUSD   3776(DX), Z25, Z22
+	VPDPBUSD   3840(DX), Z23, Z19
+	VPDPBUSD   3904(DX), Z24, Z20
+	VPDPBUSD   3968(DX), Z26, Z21
+	VPDPBUSD   4032(DX), Z25, Z22
+	VPDPBUSD   2560(DX), Z23, Z3
+	VPDPBUSD   2624(DX), Z24, Z4
+	VPDPBUSD   2688(DX), Z26, Z5
+	VPDPBUSD   2752(DX), Z25, Z6
+	VPDPBUSD   2816(DX), Z23, Z3
+	VPDPBUSD   2880(DX), Z24, Z4
+	VPDPBUSD   2944(DX), Z26, Z5
+	VPDPBUSD   3008(DX), Z25, Z6
+	VPDPBUSD   1536(DX), Z23, Z7
+	VPDPBUSD   1600(DX), Z24, Z8
+	VPDPBUSD   1664(DX), Z26, Z9
+	VPDPBUSD   1728(DX), Z25, Z10
+	VPDPBUSD   1792(DX), Z23, Z7
+	VPDPBUSD   1856(DX), Z24, Z8
+	VPDPBUSD   1920(DX), Z26, Z9
+	VPDPBUSD   1984(DX), Z25, Z10
+	VPDPBUSD   512(DX), Z23, Z11
+	VPDPBUSD   576(DX), Z24, Z12
+	VPDPBUSD   640(DX), Z26, Z13
+	VPDPBUSD   704(DX), Z25, Z14
+	VPDPBUSD   768(DX), Z23, Z11
+	VPDPBUSD   832(DX), Z24, Z12
+	VPDPBUSD   896(DX), Z26, Z13
+	VPDPBUSD   960(DX), Z25, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z15, Z15
+	VMULPS     (SI), Z15, Z15
+	VMINPS     Z1, Z15, Z15
+	VCVTPS2DQ  Z15, Z15
+	VCVTDQ2PS  Z16, Z16
+	VMULPS     64(SI), Z16, Z16
+	VMINPS     Z1, Z16, Z16
+	VCVTPS2DQ  Z16, Z16
+	VCVTDQ2PS  Z17, Z17
+	VMULPS     128(SI), Z17, Z17
+	VMINPS     Z1, Z17, Z17
+	VCVTPS2DQ  Z17, Z17
+	VCVTDQ2PS  Z18, Z18
+	VMULPS     192(SI), Z18, Z18
+	VMINPS     Z1, Z18, Z18
+	VCVTPS2DQ  Z18, Z18
+	VPACKSSDW  Z16, Z15, Z15
+	VPACKSSDW  Z18, Z17, Z17
+	VPADDSW    Z2, Z15, Z15
+	VPADDSW    Z2, Z17, Z17
+	VPACKSSWB  Z17, Z15, Z15
+	VPMAXSB    Z0, Z15, Z15
+	VMOVDQU8   Z15, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z15
+	VMOVUPS    (R9)(R13*1), Z18
+	VMOVUPS    (R10)(R13*1), Z16
+	VMOVUPS    (R11)(R13*1), Z23
+	VPUNPCKLBW Z18, Z15, Z17
+	VPUNPCKHBW Z18, Z15, Z15
+	VPUNPCKLBW Z23, Z16, Z18
+	VPUNPCKHBW Z23, Z16, Z16
+	VPUNPCKLWD Z18, Z17, Z23
+	VPUNPCKHWD Z18, Z17, Z24
+	VPUNPCKLWD Z16, Z15, Z25
+	VPUNPCKHWD Z16, Z15, Z26
+	VPDPBUSD   4096(DX), Z23, Z19
+	VPDPBUSD   4160(DX), Z24, Z20
+	VPDPBUSD   4224(DX), Z25, Z21
+	VPDPBUSD   4288(DX), Z26, Z22
+	VPDPBUSD   4352(DX), Z23, Z19
+	VPDPBUSD   4416(DX), Z24, Z20
+	VPDPBUSD   4480(DX), Z25, Z21
+	VPDPBUSD   4544(DX), Z26, Z22
+	VPDPBUSD   3072(DX), Z23, Z3
+	VPDPBUSD   3136(DX), Z24, Z4
+	VPDPBUSD   3200(DX), Z25, Z5
+	VPDPBUSD   3264(DX), Z26, Z6
+	VPDPBUSD   3328(DX), Z23, Z3
+	VPDPBUSD   3392(DX), Z24, Z4
+	VPDPBUSD   3456(DX), Z25, Z5
+	VPDPBUSD   3520(DX), Z26, Z6
+	VPDPBUSD   2048(DX), Z23, Z7
+	VPDPBUSD   2112(DX), Z24, Z8
+	VPDPBUSD   2176(DX), Z25, Z9
+	VPDPBUSD   2240(DX), Z26, Z10
+	VPDPBUSD   2304(DX), Z23, Z7
+	VPDPBUSD   2368(DX), Z24, Z8
+	VPDPBUSD   2432(DX), Z25, Z9
+	VPDPBUSD   2496(DX), Z26, Z10
+	VPDPBUSD   1024(DX), Z23, Z11
+	VPDPBUSD   1088(DX), Z24, Z12
+	VPDPBUSD   1152(DX), Z25, Z13
+	VPDPBUSD   1216(DX), Z26, Z14
+	VPDPBUSD   1280(DX), Z23, Z11
+	VPDPBUSD   1344(DX), Z24, Z12
+	VPDPBUSD   1408(DX), Z25, Z13
+	VPDPBUSD   1472(DX), Z26, Z14
+	VMOVUPS    (BX), Z15
+	VMOVUPS    64(BX), Z16
+	VMOVUPS    128(BX), Z17
+	VMOVUPS    192(BX), Z18
+	VPDPBUSD   (DX), Z23, Z15
+	VPDPBUSD   64(DX), Z24, Z16
+	VPDPBUSD   128(DX), Z25, Z17
+	VPDPBUSD   192(DX), Z26, Z18
+	VPDPBUSD   256(DX), Z23, Z15
+	VPDPBUSD   320(DX), Z24, Z16
+	VPDPBUSD   384(DX), Z25, Z17
+	VPDPBUSD   448(DX), Z26, Z18
+	VMOVUPS    (R12)(R13*1), Z23
+	VPUNPCKLBW Z23, Z23, Z24
+	VPUNPCKHBW Z23, Z23, Z25
+	VPUNPCKLWD Z24, Z24, Z23
+	VPUNPCKHWD Z24, Z24, Z24
+	VPUNPCKLWD Z25, Z25, Z26
+	VPUNPCKHWD Z25, Z25, Z25
+	VPDPBUSD   4608(DX), Z23, Z19
+	VPDPBUSD   4672(DX), Z24, Z20
+	VPDPBUSD   4736(DX), Z26, Z21
+	VPDPBUSD   4800(DX), Z25, Z22
+	VPDPBUSD   4864(DX), Z23, Z19
+	VPDPBUSD   4928(DX), Z24, Z20
+	VPDPBUSD   4992(DX), Z26, Z21
+	VPDPBUSD   5056(DX), Z25, Z22
+	VPDPBUSD   3584(DX), Z23, Z3
+	VPDPBUSD   3648(DX), Z24, Z4
+	VPDPBUSD   3712(DX), Z26, Z5
+	VPDPBUSD   3776(DX), Z25, Z6
+	VPDPBUSD   3840(DX), Z23, Z3
+	VPDPBUSD   3904(DX), Z24, Z4
+	VPDPBUSD   3968(DX), Z26, Z5
+	VPDPBUSD   4032(DX), Z25, Z6
+	VPDPBUSD   2560(DX), Z23, Z7
+	VPDPBUSD   2624(DX), Z24, Z8
+	VPDPBUSD   2688(DX), Z26, Z9
+	VPDPBUSD   2752(DX), Z25, Z10
+	VPDPBUSD   2816(DX), Z23, Z7
+	VPDPBUSD   2880(DX), Z24, Z8
+	VPDPBUSD   2944(DX), Z26, Z9
+	VPDPBUSD   3008(DX), Z25, Z10
+	VPDPBUSD   1536(DX), Z23, Z11
+	VPDPBUSD   1600(DX), Z24, Z12
+	VPDPBUSD   1664(DX), Z26, Z13
+	VPDPBUSD   1728(DX), Z25, Z14
+	VPDPBUSD   1792(DX), Z23, Z11
+	VPDPBUSD   1856(DX), Z24, Z12
+	VPDPBUSD   1920(DX), Z26, Z13
+	VPDPBUSD   1984(DX), Z25, Z14
+	VPDPBUSD   512(DX), Z23, Z15
+	VPDPBUSD   576(DX), Z24, Z16
+	VPDPBUSD   640(DX), Z26, Z17
+	VPDPBUSD   704(DX), Z25, Z18
+	VPDPBUSD   768(DX), Z23, Z15
+	VPDPBUSD   832(DX), Z24, Z16
+	VPDPBUSD   896(DX), Z26, Z17
+	VPDPBUSD   960(DX), Z25, Z18
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z19, Z19
+	VMULPS     (SI), Z19, Z19
+	VMINPS     Z1, Z19, Z19
+	VCVTPS2DQ  Z19, Z19
+	VCVTDQ2PS  Z20, Z20
+	VMULPS     64(SI), Z20, Z20
+	VMINPS     Z1, Z20, Z20
+	VCVTPS2DQ  Z20, Z20
+	VCVTDQ2PS  Z21, Z21
+	VMULPS     128(SI), Z21, Z21
+	VMINPS     Z1, Z21, Z21
+	VCVTPS2DQ  Z21, Z21
+	VCVTDQ2PS  Z22, Z22
+	VMULPS     192(SI), Z22, Z22
+	VMINPS     Z1, Z22, Z22
+	VCVTPS2DQ  Z22, Z22
+	VPACKSSDW  Z20, Z19, Z19
+	VPACKSSDW  Z22, Z21, Z21
+	VPADDSW    Z2, Z19, Z19
+	VPADDSW    Z2, Z21, Z21
+	VPACKSSWB  Z21, Z19, Z19
+	VPMAXSB    Z0, Z19, Z19
+	VMOVDQU8   Z19, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JNZ        pixels
+
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00001400, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
+	ADDQ $0x00000100, SI
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET
 
 // func depthwiseInt8_5x5s2t2_AVX512(args *depthwiseArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·depthwiseInt8_5x5s2t2_AVX512(SB), NOSPLIT, $8-8
+TEXT ·depthwiseInt8_5x5s2t2_AVX512(SB), NOSPLIT, $0-8
 	// 3 sets of 4 registers of sums, for the pixels whose windows hold the column at hand.
-	// 	AX args   CX blocks   BX weights   SI bias   DI scale   R8 out   DX channels passed   Z0 least
-	// 	Z1 hi   Z2 zero   Z4-Z7 sums of pixels 0, 3, ...   Z8-Z11 sums of pixels 1, 4, ...
-	// 	Z12-Z15 sums of pixels 2, 5, ...   R9-R13 rows   R14 at   R15 pixels left   BP out   Z3 zeros
-	// 	R13 taps   Z4 column   Z7 column   Z5 column   Z8 column   Z9 column   Z10 column   Z11 column
-	// 	Z12 column   Z13 column   Z14 column   Z15 column   Z16 column   Z6 column
+	// 	AX args   DX weights   BX bias   SI scale   DI out   CX channels passed   Z0 least   Z1 hi
+	// 	Z2 zero   Z3-Z6 sums of pixels 0, 3, ...   Z7-Z10 sums of pixels 1, 4, ...
+	// 	Z11-Z14 sums of pixels 2, 5, ...   R8-R12 rows   R13 at   R14 pixels left   R15 out   R12 row
+	// 	Z3 column   Z6 column   Z4 column   Z7 column   Z8 column   Z9 column   Z10 column   Z11 column
+	// 	Z12 column   Z13 column   Z14 column   Z15 column   Z5 column
 	MOVQ         args+0(FP), AX
-	MOVQ         depthwiseArgs_blocks(AX), CX
-	MOVQ         depthwiseArgs_weights(AX), BX
-	MOVQ         depthwiseArgs_bias(AX), SI
-	MOVQ         depthwiseArgs_scale(AX), DI
-	MOVQ         depthwiseArgs_out(AX), R8
-	XORQ         DX, DX
+	MOVQ         depthwiseArgs_weights(AX), DX
+	MOVQ         depthwiseArgs_bias(AX), BX
+	MOVQ         depthwiseArgs_scale(AX), SI
+	MOVQ         depthwiseArgs_out(AX), DI
+	XORQ         CX, CX
 	VPBROADCASTB depthwiseArgs_least(AX), Z0
 	VBROADCASTSS depthwiseArgs_hi(AX), Z1
 	VPBROADCASTW depthwiseArgs_zero(AX), Z2
-	VPXORD       Z3, Z3, Z3
 
 block:
-	MOVQ       $-1, R9
-	CMPQ       CX, $0x01
-	CMOVQEQ    depthwiseArgs_mask(AX), R9
-	KMOVQ      R9, K1
-	MOVQ       depthwiseArgs_taps(AX), R13
-	MOVQ       (R13), R9
-	MOVQ       8(R13), R10
-	MOVQ       16(R13), R11
-	MOVQ       24(R13), R12
-	MOVQ       32(R13), R13
-	MOVQ       DX, R14
-	MOVQ       R8, BP
-	MOVQ       depthwiseArgs_pixels(AX), R15
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z8
+	MOVQ    depthwiseArgs_taps(AX), R8
+	MOVQ    R8, depthwiseArgs_row(AX)
+	MOVQ    depthwiseArgs_rows(AX), R8
+	MOVQ    R8, depthwiseArgs_rowsLeft(AX)
+	MOVQ    $-1, R8
+	CMPQ    depthwiseArgs_blocks(AX), $0x01
+	CMOVQEQ depthwiseArgs_mask(AX), R8
+	KMOVQ   R8, K1
+	MOVQ    DI, R15
+
+row:
+	MOVQ       depthwiseArgs_row(AX), R12
+	MOVQ       (R12), R8
+	MOVQ       8(R12), R9
+	MOVQ       16(R12), R10
+	MOVQ       24(R12), R11
+	MOVQ       32(R12), R12
+	ADDQ       $0x28, depthwiseArgs_row(AX)
+	MOVQ       CX, R13
+	MOVQ       depthwiseArgs_pixels(AX), R14
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z7
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
 	VPUNPCKLBW Z7, Z4, Z6
 	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z8, Z5, Z7
-	VPUNPCKHBW Z8, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z8
-	VPUNPCKHWD Z7, Z6, Z9
-	VPUNPCKLWD Z5, Z4, Z10
-	VPUNPCKHWD Z5, Z4, Z11
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z8, Z4
-	VPDPBUSD   64(BX), Z9, Z5
-	VPDPBUSD   128(BX), Z10, Z6
-	VPDPBUSD   192(BX), Z11, Z7
-	VPDPBUSD   256(BX), Z8, Z4
-	VPDPBUSD   320(BX), Z9, Z5
-	VPDPBUSD   384(BX), Z10, Z6
-	VPDPBUSD   448(BX), Z11, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   512(BX), Z8, Z4
-	VPDPBUSD   576(BX), Z9, Z5
-	VPDPBUSD   640(BX), Z11, Z6
-	VPDPBUSD   704(BX), Z10, Z7
-	VPDPBUSD   768(BX), Z8, Z4
-	VPDPBUSD   832(BX), Z9, Z5
-	VPDPBUSD   896(BX), Z11, Z6
-	VPDPBUSD   960(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z9
-	VMOVUPS    (R11)(R14*1), Z10
-	VMOVUPS    (R12)(R14*1), Z11
-	VPUNPCKLBW Z9, Z8, Z12
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z11, Z10, Z9
-	VPUNPCKHBW Z11, Z10, Z11
-	VPUNPCKLWD Z9, Z12, Z10
-	VPUNPCKHWD Z9, Z12, Z9
-	VPUNPCKLWD Z11, Z8, Z12
-	VPUNPCKHWD Z11, Z8, Z8
-	VPDPBUSD   1024(BX), Z10, Z4
-	VPDPBUSD   1088(BX), Z9, Z5
-	VPDPBUSD   1152(BX), Z12, Z6
-	VPDPBUSD   1216(BX), Z8, Z7
-	VPDPBUSD   1280(BX), Z10, Z4
-	VPDPBUSD   1344(BX), Z9, Z5
-	VPDPBUSD   1408(BX), Z12, Z6
-	VPDPBUSD   1472(BX), Z8, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   1536(BX), Z8, Z4
-	VPDPBUSD   1600(BX), Z9, Z5
-	VPDPBUSD   1664(BX), Z11, Z6
-	VPDPBUSD   1728(BX), Z10, Z7
-	VPDPBUSD   1792(BX), Z8, Z4
-	VPDPBUSD   1856(BX), Z9, Z5
-	VPDPBUSD   1920(BX), Z11, Z6
-	VPDPBUSD   1984(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z12
+	VPUNPCKLWD Z6, Z5, Z7
+	VPUNPCKHWD Z6, Z5, Z8
+	VPUNPCKLWD Z4, Z3, Z9
+	VPUNPCKHWD Z4, Z3, Z10
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z7, Z3
+	VPDPBUSD   64(DX), Z8, Z4
+	VPDPBUSD   128(DX), Z9, Z5
+	VPDPBUSD   192(DX), Z10, Z6
+	VPDPBUSD   256(DX), Z7, Z3
+	VPDPBUSD   320(DX), Z8, Z4
+	VPDPBUSD   384(DX), Z9, Z5
+	VPDPBUSD   448(DX), Z10, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   512(DX), Z7, Z3
+	VPDPBUSD   576(DX), Z8, Z4
+	VPDPBUSD   640(DX), Z10, Z5
+	VPDPBUSD   704(DX), Z9, Z6
+	VPDPBUSD   768(DX), Z7, Z3
+	VPDPBUSD   832(DX), Z8, Z4
+	VPDPBUSD   896(DX), Z10, Z5
+	VPDPBUSD   960(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z8
+	VMOVUPS    (R10)(R13*1), Z9
+	VMOVUPS    (R11)(R13*1), Z10
+	VPUNPCKLBW Z8, Z7, Z11
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z10, Z9, Z8
+	VPUNPCKHBW Z10, Z9, Z10
+	VPUNPCKLWD Z8, Z11, Z9
+	VPUNPCKHWD Z8, Z11, Z8
+	VPUNPCKLWD Z10, Z7, Z11
+	VPUNPCKHWD Z10, Z7, Z7
+	VPDPBUSD   1024(DX), Z9, Z3
+	VPDPBUSD   1088(DX), Z8, Z4
+	VPDPBUSD   1152(DX), Z11, Z5
+	VPDPBUSD   1216(DX), Z7, Z6
+	VPDPBUSD   1280(DX), Z9, Z3
+	VPDPBUSD   1344(DX), Z8, Z4
+	VPDPBUSD   1408(DX), Z11, Z5
+	VPDPBUSD   1472(DX), Z7, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   1536(DX), Z7, Z3
+	VPDPBUSD   1600(DX), Z8, Z4
+	VPDPBUSD   1664(DX), Z10, Z5
+	VPDPBUSD   1728(DX), Z9, Z6
+	VPDPBUSD   1792(DX), Z7, Z3
+	VPDPBUSD   1856(DX), Z8, Z4
+	VPDPBUSD   1920(DX), Z10, Z5
+	VPDPBUSD   1984(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z11
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
 	VPUNPCKLBW Z11, Z8, Z10
 	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z12, Z9, Z11
-	VPUNPCKHBW Z12, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z12
-	VPUNPCKHWD Z11, Z10, Z13
-	VPUNPCKLWD Z9, Z8, Z14
-	VPUNPCKHWD Z9, Z8, Z15
-	VPDPBUSD   2048(BX), Z12, Z4
-	VPDPBUSD   2112(BX), Z13, Z5
-	VPDPBUSD   2176(BX), Z14, Z6
-	VPDPBUSD   2240(BX), Z15, Z7
-	VPDPBUSD   2304(BX), Z12, Z4
-	VPDPBUSD   2368(BX), Z13, Z5
-	VPDPBUSD   2432(BX), Z14, Z6
-	VPDPBUSD   2496(BX), Z15, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z12, Z8
-	VPDPBUSD   64(BX), Z13, Z9
-	VPDPBUSD   128(BX), Z14, Z10
-	VPDPBUSD   192(BX), Z15, Z11
-	VPDPBUSD   256(BX), Z12, Z8
-	VPDPBUSD   320(BX), Z13, Z9
-	VPDPBUSD   384(BX), Z14, Z10
-	VPDPBUSD   448(BX), Z15, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   2560(BX), Z12, Z4
-	VPDPBUSD   2624(BX), Z13, Z5
-	VPDPBUSD   2688(BX), Z15, Z6
-	VPDPBUSD   2752(BX), Z14, Z7
-	VPDPBUSD   2816(BX), Z12, Z4
-	VPDPBUSD   2880(BX), Z13, Z5
-	VPDPBUSD   2944(BX), Z15, Z6
-	VPDPBUSD   3008(BX), Z14, Z7
-	VPDPBUSD   512(BX), Z12, Z8
-	VPDPBUSD   576(BX), Z13, Z9
-	VPDPBUSD   640(BX), Z15, Z10
-	VPDPBUSD   704(BX), Z14, Z11
-	VPDPBUSD   768(BX), Z12, Z8
-	VPDPBUSD   832(BX), Z13, Z9
-	VPDPBUSD   896(BX), Z15, Z10
-	VPDPBUSD   960(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z10, Z9, Z11
+	VPUNPCKHWD Z10, Z9, Z12
+	VPUNPCKLWD Z8, Z7, Z13
+	VPUNPCKHWD Z8, Z7, Z14
+	VPDPBUSD   2048(DX), Z11, Z3
+	VPDPBUSD   2112(DX), Z12, Z4
+	VPDPBUSD   2176(DX), Z13, Z5
+	VPDPBUSD   2240(DX), Z14, Z6
+	VPDPBUSD   2304(DX), Z11, Z3
+	VPDPBUSD   2368(DX), Z12, Z4
+	VPDPBUSD   2432(DX), Z13, Z5
+	VPDPBUSD   2496(DX), Z14, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z11, Z7
+	VPDPBUSD   64(DX), Z12, Z8
+	VPDPBUSD   128(DX), Z13, Z9
+	VPDPBUSD   192(DX), Z14, Z10
+	VPDPBUSD   256(DX), Z11, Z7
+	VPDPBUSD   320(DX), Z12, Z8
+	VPDPBUSD   384(DX), Z13, Z9
+	VPDPBUSD   448(DX), Z14, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   2560(DX), Z11, Z3
+	VPDPBUSD   2624(DX), Z12, Z4
+	VPDPBUSD   2688(DX), Z14, Z5
+	VPDPBUSD   2752(DX), Z13, Z6
+	VPDPBUSD   2816(DX), Z11, Z3
+	VPDPBUSD   2880(DX), Z12, Z4
+	VPDPBUSD   2944(DX), Z14, Z5
+	VPDPBUSD   3008(DX), Z13, Z6
+	VPDPBUSD   512(DX), Z11, Z7
+	VPDPBUSD   576(DX), Z12, Z8
+	VPDPBUSD   640(DX), Z14, Z9
+	VPDPBUSD   704(DX), Z13, Z10
+	VPDPBUSD   768(DX), Z11, Z7
+	VPDPBUSD   832(DX), Z12, Z8
+	VPDPBUSD   896(DX), Z14, Z9
+	VPDPBUSD   960(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
 
 pixels:
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z13
-	VMOVUPS    (R11)(R14*1), Z14
-	VMOVUPS    (R12)(R14*1), Z15
-	VPUNPCKLBW Z13, Z12, Z16
-	VPUNPCKHBW Z13, Z12, Z12
-	VPUNPCKLBW Z15, Z14, Z13
-	VPUNPCKHBW Z15, Z14, Z15
-	VPUNPCKLWD Z13, Z16, Z14
-	VPUNPCKHWD Z13, Z16, Z13
-	VPUNPCKLWD Z15, Z12, Z16
-	VPUNPCKHWD Z15, Z12, Z12
-	VPDPBUSD   3072(BX), Z14, Z4
-	VPDPBUSD   3136(BX), Z13, Z5
-	VPDPBUSD   3200(BX), Z16, Z6
-	VPDPBUSD   3264(BX), Z12, Z7
-	VPDPBUSD   3328(BX), Z14, Z4
-	VPDPBUSD   3392(BX), Z13, Z5
-	VPDPBUSD   3456(BX), Z16, Z6
-	VPDPBUSD   3520(BX), Z12, Z7
-	VPDPBUSD   1024(BX), Z14, Z8
-	VPDPBUSD   1088(BX), Z13, Z9
-	VPDPBUSD   1152(BX), Z16, Z10
-	VPDPBUSD   1216(BX), Z12, Z11
-	VPDPBUSD   1280(BX), Z14, Z8
-	VPDPBUSD   1344(BX), Z13, Z9
-	VPDPBUSD   1408(BX), Z16, Z10
-	VPDPBUSD   1472(BX), Z12, Z11
-	VMOVUPS    (R13)(R14*1), Z12
-	VPUNPCKLBW Z3, Z12, Z13
-	VPUNPCKHBW Z3, Z12, Z14
-	VPUNPCKLWD Z3, Z13, Z12
-	VPUNPCKHWD Z3, Z13, Z13
-	VPUNPCKLWD Z3, Z14, Z15
-	VPUNPCKHWD Z3, Z14, Z14
-	VPDPBUSD   3584(BX), Z12, Z4
-	VPDPBUSD   3648(BX), Z13, Z5
-	VPDPBUSD   3712(BX), Z15, Z6
-	VPDPBUSD   3776(BX), Z14, Z7
-	VPDPBUSD   3840(BX), Z12, Z4
-	VPDPBUSD   3904(BX), Z13, Z5
-	VPDPBUSD   3968(BX), Z15, Z6
-	VPDPBUSD   4032(BX), Z14, Z7
-	VPDPBUSD   1536(BX), Z12, Z8
-	VPDPBUSD   1600(BX), Z13, Z9
-	VPDPBUSD   1664(BX), Z15, Z10
-	VPDPBUSD   1728(BX), Z14, Z11
-	VPDPBUSD   1792(BX), Z12, Z8
-	VPDPBUSD   1856(BX), Z13, Z9
-	VPDPBUSD   1920(BX), Z15, Z10
-	VPDPBUSD   1984(BX), Z14, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z12
-	VMOVUPS    (R10)(R14*1), Z15
-	VMOVUPS    (R11)(R14*1), Z13
-	VMOVUPS    (R12)(R14*1), Z16
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z12
+	VMOVUPS    (R10)(R13*1), Z13
+	VMOVUPS    (R11)(R13*1), Z14
+	VPUNPCKLBW Z12, Z11, Z15
+	VPUNPCKHBW Z12, Z11, Z11
+	VPUNPCKLBW Z14, Z13, Z12
+	VPUNPCKHBW Z14, Z13, Z14
+	VPUNPCKLWD Z12, Z15, Z13
+	VPUNPCKHWD Z12, Z15, Z12
+	VPUNPCKLWD Z14, Z11, Z15
+	VPUNPCKHWD Z14, Z11, Z11
+	VPDPBUSD   3072(DX), Z13, Z3
+	VPDPBUSD   3136(DX), Z12, Z4
+	VPDPBUSD   3200(DX), Z15, Z5
+	VPDPBUSD   3264(DX), Z11, Z6
+	VPDPBUSD   3328(DX), Z13, Z3
+	VPDPBUSD   3392(DX), Z12, Z4
+	VPDPBUSD   3456(DX), Z15, Z5
+	VPDPBUSD   3520(DX), Z11, Z6
+	VPDPBUSD   1024(DX), Z13, Z7
+	VPDPBUSD   1088(DX), Z12, Z8
+	VPDPBUSD   1152(DX), Z15, Z9
+	VPDPBUSD   1216(DX), Z11, Z10
+	VPDPBUSD   1280(DX), Z13, Z7
+	VPDPBUSD   1344(DX), Z12, Z8
+	VPDPBUSD   1408(DX), Z15, Z9
+	VPDPBUSD   1472(DX), Z11, Z10
+	VMOVUPS    (R12)(R13*1), Z11
+	VPUNPCKLBW Z11, Z11, Z12
+	VPUNPCKHBW Z11, Z11, Z13
+	VPUNPCKLWD Z12, Z12, Z11
+	VPUNPCKHWD Z12, Z12, Z12
+	VPUNPCKLWD Z13, Z13, Z14
+	VPUNPCKHWD Z13, Z13, Z13
+	VPDPBUSD   3584(DX), Z11, Z3
+	VPDPBUSD   3648(DX), Z12, Z4
+	VPDPBUSD   3712(DX), Z14, Z5
+	VPDPBUSD   3776(DX), Z13, Z6
+	VPDPBUSD   3840(DX), Z11, Z3
+	VPDPBUSD   3904(DX), Z12, Z4
+	VPDPBUSD   3968(DX), Z14, Z5
+	VPDPBUSD   4032(DX), Z13, Z6
+	VPDPBUSD   1536(DX), Z11, Z7
+	VPDPBUSD   1600(DX), Z12, Z8
+	VPDPBUSD   1664(DX), Z14, Z9
+	VPDPBUSD   1728(DX), Z13, Z10
+	VPDPBUSD   1792(DX), Z11, Z7
+	VPDPBUSD   1856(DX), Z12, Z8
+	VPDPBUSD   1920(DX), Z14, Z9
+	VPDPBUSD   1984(DX), Z13, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z11
+	VMOVUPS    (R9)(R13*1), Z14
+	VMOVUPS    (R10)(R13*1), Z12
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z14, Z11, Z13
+	VPUNPCKHBW Z14, Z11, Z11
 	VPUNPCKLBW Z15, Z12, Z14
 	VPUNPCKHBW Z15, Z12, Z12
-	VPUNPCKLBW Z16, Z13, Z15
-	VPUNPCKHBW Z16, Z13, Z13
-	VPUNPCKLWD Z15, Z14, Z16
-	VPUNPCKHWD Z15, Z14, Z17
-	VPUNPCKLWD Z13, Z12, Z18
-	VPUNPCKHWD Z13, Z12, Z19
-	VPDPBUSD   4096(BX), Z16, Z4
-	VPDPBUSD   4160(BX), Z17, Z5
-	VPDPBUSD   4224(BX), Z18, Z6
-	VPDPBUSD   4288(BX), Z19, Z7
-	VPDPBUSD   4352(BX), Z16, Z4
-	VPDPBUSD   4416(BX), Z17, Z5
-	VPDPBUSD   4480(BX), Z18, Z6
-	VPDPBUSD   4544(BX), Z19, Z7
-	VPDPBUSD   2048(BX), Z16, Z8
-	VPDPBUSD   2112(BX), Z17, Z9
-	VPDPBUSD   2176(BX), Z18, Z10
-	VPDPBUSD   2240(BX), Z19, Z11
-	VPDPBUSD   2304(BX), Z16, Z8
-	VPDPBUSD   2368(BX), Z17, Z9
-	VPDPBUSD   2432(BX), Z18, Z10
-	VPDPBUSD   2496(BX), Z19, Z11
-	VMOVUPS    (SI), Z12
-	VMOVUPS    64(SI), Z13
-	VMOVUPS    128(SI), Z14
-	VMOVUPS    192(SI), Z15
-	VPDPBUSD   (BX), Z16, Z12
-	VPDPBUSD   64(BX), Z17, Z13
-	VPDPBUSD   128(BX), Z18, Z14
-	VPDPBUSD   192(BX), Z19, Z15
-	VPDPBUSD   256(BX), Z16, Z12
-	VPDPBUSD   320(BX), Z17, Z13
-	VPDPBUSD   384(BX), Z18, Z14
-	VPDPBUSD   448(BX), Z19, Z15
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   4608(BX), Z16, Z4
-	VPDPBUSD   4672(BX), Z17, Z5
-	VPDPBUSD   4736(BX), Z19, Z6
-	VPDPBUSD   4800(BX), Z18, Z7
-	VPDPBUSD   4864(BX), Z16, Z4
-	VPDPBUSD   4928(BX), Z17, Z5
-	VPDPBUSD   4992(BX), Z19, Z6
-	VPDPBUSD   5056(BX), Z18, Z7
-	VPDPBUSD   2560(BX), Z16, Z8
-	VPDPBUSD   2624(BX), Z17, Z9
-	VPDPBUSD   2688(BX), Z19, Z10
-	VPDPBUSD   2752(BX), Z18, Z11
-	VPDPBUSD   2816(BX), Z16, Z8
-	VPDPBUSD   2880(BX), Z17, Z9
-	VPDPBUSD   2944(BX), Z19, Z10
-	VPDPBUSD   3008(BX), Z18, Z11
-	VPDPBUSD   512(BX), Z16, Z12
-	VPDPBUSD   576(BX), Z17, Z13
-	VPDPBUSD   640(BX), Z19, Z14
-	VPDPBUSD   704(BX), Z18, Z15
-	VPDPBUSD   768(BX), Z16, Z12
-	VPDPBUSD   832(BX), Z17, Z13
-	VPDPBUSD   896(BX), Z19, Z14
-	VPDPBUSD   960(BX), Z18, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
+	VPUNPCKLWD Z14, Z13, Z15
+	VPUNPCKHWD Z14, Z13, Z16
+	VPUNPCKLWD Z12, Z11, Z17
+	VPUNPCKHWD Z12, Z11, Z18
+	VPDPBUSD   4096(DX), Z15, Z3
+	VPDPBUSD   4160(DX), Z16, Z4
+	VPDPBUSD   4224(DX), Z17, Z5
+	VPDPBUSD   4288(DX), Z18, Z6
+	VPDPBUSD   4352(DX), Z15, Z3
+	VPDPBUSD   4416(DX), Z16, Z4
+	VPDPBUSD   4480(DX), Z17, Z5
+	VPDPBUSD   4544(DX), Z18, Z6
+	VPDPBUSD   2048(DX), Z15, Z7
+	VPDPBUSD   2112(DX), Z16, Z8
+	VPDPBUSD   2176(DX), Z17, Z9
+	VPDPBUSD   2240(DX), Z18, Z10
+	VPDPBUSD   2304(DX), Z15, Z7
+	VPDPBUSD   2368(DX), Z16, Z8
+	VPDPBUSD   2432(DX), Z17, Z9
+	VPDPBUSD   2496(DX), Z18, Z10
+	VMOVUPS    (BX), Z11
+	VMOVUPS    64(BX), Z12
+	VMOVUPS    128(BX), Z13
+	VMOVUPS    192(BX), Z14
+	VPDPBUSD   (DX), Z15, Z11
+	VPDPBUSD   64(DX), Z16, Z12
+	VPDPBUSD   128(DX), Z17, Z13
+	VPDPBUSD   192(DX), Z18, Z14
+	VPDPBUSD   256(DX), Z15, Z11
+	VPDPBUSD   320(DX), Z16, Z12
+	VPDPBUSD   384(DX), Z17, Z13
+	VPDPBUSD   448(DX), Z18, Z14
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   4608(DX), Z15, Z3
+	VPDPBUSD   4672(DX), Z16, Z4
+	VPDPBUSD   4736(DX), Z18, Z5
+	VPDPBUSD   4800(DX), Z17, Z6
+	VPDPBUSD   4864(DX), Z15, Z3
+	VPDPBUSD   4928(DX), Z16, Z4
+	VPDPBUSD   4992(DX), Z18, Z5
+	VPDPBUSD   5056(DX), Z17, Z6
+	VPDPBUSD   2560(DX), Z15, Z7
+	VPDPBUSD   2624(DX), Z16, Z8
+	VPDPBUSD   2688(DX), Z18, Z9
+	VPDPBUSD   2752(DX), Z17, Z10
+	VPDPBUSD   2816(DX), Z15, Z7
+	VPDPBUSD   2880(DX), Z16, Z8
+	VPDPBUSD   2944(DX), Z18, Z9
+	VPDPBUSD   3008(DX), Z17, Z10
+	VPDPBUSD   512(DX), Z15, Z11
+	VPDPBUSD   576(DX), Z16, Z12
+	VPDPBUSD   640(DX), Z18, Z13
+	VPDPBUSD   704(DX), Z17, Z14
+	VPDPBUSD   768(DX), Z15, Z11
+	VPDPBUSD   832(DX), Z16, Z12
+	VPDPBUSD   896(DX), Z18, Z13
+	VPDPBUSD   960(DX), Z17, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VCVTDQ2PS  Z3, Z3
+	VMULPS     (SI), Z3, Z3
+	VMINPS     Z1, Z3, Z3
+	VCVTPS2DQ  Z3, Z3
 	VCVTDQ2PS  Z4, Z4
-	VMULPS     (DI), Z4, Z4
+	VMULPS     64(SI), Z4, Z4
 	VMINPS     Z1, Z4, Z4
 	VCVTPS2DQ  Z4, Z4
 	VCVTDQ2PS  Z5, Z5
-	VMULPS     64(DI), Z5, Z5
+	VMULPS     128(SI), Z5, Z5
 	VMINPS     Z1, Z5, Z5
 	VCVTPS2DQ  Z5, Z5
 	VCVTDQ2PS  Z6, Z6
-	VMULPS     128(DI), Z6, Z6
+	VMULPS     192(SI), Z6, Z6
 	VMINPS     Z1, Z6, Z6
 	VCVTPS2DQ  Z6, Z6
+	VPACKSSDW  Z4, Z3, Z3
+	VPACKSSDW  Z6, Z5, Z5
+	VPADDSW    Z2, Z3, Z3
+	VPADDSW    Z2, Z5, Z5
+	VPACKSSWB  Z5, Z3, Z3
+	VPMAXSB    Z0, Z3, Z3
+	VMOVDQU8   Z3, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z4
+	VMOVUPS    (R10)(R13*1), Z5
+	VMOVUPS    (R11)(R13*1), Z6
+	VPUNPCKLBW Z4, Z3, Z15
+	VPUNPCKHBW Z4, Z3, Z3
+	VPUNPCKLBW Z6, Z5, Z4
+	VPUNPCKHBW Z6, Z5, Z6
+	VPUNPCKLWD Z4, Z15, Z5
+	VPUNPCKHWD Z4, Z15, Z4
+	VPUNPCKLWD Z6, Z3, Z15
+	VPUNPCKHWD Z6, Z3, Z3
+	VPDPBUSD   3072(DX), Z5, Z7
+	VPDPBUSD   3136(DX), Z4, Z8
+	VPDPBUSD   3200(DX), Z15, Z9
+	VPDPBUSD   3264(DX), Z3, Z10
+	VPDPBUSD   3328(DX), Z5, Z7
+	VPDPBUSD   3392(DX), Z4, Z8
+	VPDPBUSD   3456(DX), Z15, Z9
+	VPDPBUSD   3520(DX), Z3, Z10
+	VPDPBUSD   1024(DX), Z5, Z11
+	VPDPBUSD   1088(DX), Z4, Z12
+	VPDPBUSD   1152(DX), Z15, Z13
+	VPDPBUSD   1216(DX), Z3, Z14
+	VPDPBUSD   1280(DX), Z5, Z11
+	VPDPBUSD   1344(DX), Z4, Z12
+	VPDPBUSD   1408(DX), Z15, Z13
+	VPDPBUSD   1472(DX), Z3, Z14
+	VMOVUPS    (R12)(R13*1), Z3
+	VPUNPCKLBW Z3, Z3, Z4
+	VPUNPCKHBW Z3, Z3, Z5
+	VPUNPCKLWD Z4, Z4, Z3
+	VPUNPCKHWD Z4, Z4, Z4
+	VPUNPCKLWD Z5, Z5, Z6
+	VPUNPCKHWD Z5, Z5, Z5
+	VPDPBUSD   3584(DX), Z3, Z7
+	VPDPBUSD   3648(DX), Z4, Z8
+	VPDPBUSD   3712(DX), Z6, Z9
+	VPDPBUSD   3776(DX), Z5, Z10
+	VPDPBUSD   3840(DX), Z3, Z7
+	VPDPBUSD   3904(DX), Z4, Z8
+	VPDPBUSD   3968(DX), Z6, Z9
+	VPDPBUSD   4032(DX), Z5, Z10
+	VPDPBUSD   1536(DX), Z3, Z11
+	VPDPBUSD   1600(DX), Z4, Z12
+	VPDPBUSD   1664(DX), Z6, Z13
+	VPDPBUSD   1728(DX), Z5, Z14
+	VPDPBUSD   1792(DX), Z3, Z11
+	VPDPBUSD   1856(DX), Z4, Z12
+	VPDPBUSD   1920(DX), Z6, Z13
+	VPDPBUSD   1984(DX), Z5, Z14
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z3
+	VMOVUPS    (R9)(R13*1), Z6
+	VMOVUPS    (R10)(R13*1), Z4
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z6, Z3, Z5
+	VPUNPCKHBW Z6, Z3, Z3
+	VPUNPCKLBW Z15, Z4, Z6
+	VPUNPCKHBW Z15, Z4, Z4
+	VPUNPCKLWD Z6, Z5, Z15
+	VPUNPCKHWD Z6, Z5, Z16
+	VPUNPCKLWD Z4, Z3, Z17
+	VPUNPCKHWD Z4, Z3, Z18
+	VPDPBUSD   4096(DX), Z15, Z7
+	VPDPBUSD   4160(DX), Z16, Z8
+	VPDPBUSD   4224(DX), Z17, Z9
+	VPDPBUSD   4288(DX), Z18, Z10
+	VPDPBUSD   4352(DX), Z15, Z7
+	VPDPBUSD   4416(DX), Z16, Z8
+	VPDPBUSD   4480(DX), Z17, Z9
+	VPDPBUSD   4544(DX), Z18, Z10
+	VPDPBUSD   2048(DX), Z15, Z11
+	VPDPBUSD   2112(DX), Z16, Z12
+	VPDPBUSD   2176(DX), Z17, Z13
+	VPDPBUSD   2240(DX), Z18, Z14
+	VPDPBUSD   2304(DX), Z15, Z11
+	VPDPBUSD   2368(DX), Z16, Z12
+	VPDPBUSD   2432(DX), Z17, Z13
+	VPDPBUSD   2496(DX), Z18, Z14
+	VMOVUPS    (BX), Z3
+	VMOVUPS    64(BX), Z4
+	VMOVUPS    128(BX), Z5
+	VMOVUPS    192(BX), Z6
+	VPDPBUSD   (DX), Z15, Z3
+	VPDPBUSD   64(DX), Z16, Z4
+	VPDPBUSD   128(DX), Z17, Z5
+	VPDPBUSD   192(DX), Z18, Z6
+	VPDPBUSD   256(DX), Z15, Z3
+	VPDPBUSD   320(DX), Z16, Z4
+	VPDPBUSD   384(DX), Z17, Z5
+	VPDPBUSD   448(DX), Z18, Z6
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   4608(DX), Z15, Z7
+	VPDPBUSD   4672(DX), Z16, Z8
+	VPDPBUSD   4736(DX), Z18, Z9
+	VPDPBUSD   4800(DX), Z17, Z10
+	VPDPBUSD   4864(DX), Z15, Z7
+	VPDPBUSD   4928(DX), Z16, Z8
+	VPDPBUSD   4992(DX), Z18, Z9
+	VPDPBUSD   5056(DX), Z17, Z10
+	VPDPBUSD   2560(DX), Z15, Z11
+	VPDPBUSD   2624(DX), Z16, Z12
+	VPDPBUSD   2688(DX), Z18, Z13
+	VPDPBUSD   2752(DX), Z17, Z14
+	VPDPBUSD   2816(DX), Z15, Z11
+	VPDPBUSD   2880(DX), Z16, Z12
+	VPDPBUSD   2944(DX), Z18, Z13
+	VPDPBUSD   3008(DX), Z17, Z14
+	VPDPBUSD   512(DX), Z15, Z3
+	VPDPBUSD   576(DX), Z16, Z4
+	VPDPBUSD   640(DX), Z18, Z5
+	VPDPBUSD   704(DX), Z17, Z6
+	VPDPBUSD   768(DX), Z15, Z3
+	VPDPBUSD   832(DX), Z16, Z4
+	VPDPBUSD   896(DX), Z18, Z5
+	VPDPBUSD   960(DX), Z17, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z7, Z7
-	VMULPS     192(DI), Z7, Z7
+	VMULPS     (SI), Z7, Z7
 	VMINPS     Z1, Z7, Z7
 	VCVTPS2DQ  Z7, Z7
-	VPACKSSDW  Z5, Z4, Z4
-	VPACKSSDW  Z7, Z6, Z6
-	VPADDSW    Z2, Z4, Z4
-	VPADDSW    Z2, Z6, Z6
-	VPACKSSWB  Z6, Z4, Z4
-	VPMAXSB    Z0, Z4, Z4
-	VMOVDQU8   Z4, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z5
-	VMOVUPS    (R11)(R14*1), Z6
-	VMOVUPS    (R12)(R14*1), Z7
-	VPUNPCKLBW Z5, Z4, Z16
-	VPUNPCKHBW Z5, Z4, Z4
-	VPUNPCKLBW Z7, Z6, Z5
-	VPUNPCKHBW Z7, Z6, Z7
-	VPUNPCKLWD Z5, Z16, Z6
-	VPUNPCKHWD Z5, Z16, Z5
-	VPUNPCKLWD Z7, Z4, Z16
-	VPUNPCKHWD Z7, Z4, Z4
-	VPDPBUSD   3072(BX), Z6, Z8
-	VPDPBUSD   3136(BX), Z5, Z9
-	VPDPBUSD   3200(BX), Z16, Z10
-	VPDPBUSD   3264(BX), Z4, Z11
-	VPDPBUSD   3328(BX), Z6, Z8
-	VPDPBUSD   3392(BX), Z5, Z9
-	VPDPBUSD   3456(BX), Z16, Z10
-	VPDPBUSD   3520(BX), Z4, Z11
-	VPDPBUSD   1024(BX), Z6, Z12
-	VPDPBUSD   1088(BX), Z5, Z13
-	VPDPBUSD   1152(BX), Z16, Z14
-	VPDPBUSD   1216(BX), Z4, Z15
-	VPDPBUSD   1280(BX), Z6, Z12
-	VPDPBUSD   1344(BX), Z5, Z13
-	VPDPBUSD   1408(BX), Z16, Z14
-	VPDPBUSD   1472(BX), Z4, Z15
-	VMOVUPS    (R13)(R14*1), Z4
-	VPUNPCKLBW Z3, Z4, Z5
-	VPUNPCKHBW Z3, Z4, Z6
-	VPUNPCKLWD Z3, Z5, Z4
-	VPUNPCKHWD Z3, Z5, Z5
-	VPUNPCKLWD Z3, Z6, Z7
-	VPUNPCKHWD Z3, Z6, Z6
-	VPDPBUSD   3584(BX), Z4, Z8
-	VPDPBUSD   3648(BX), Z5, Z9
-	VPDPBUSD   3712(BX), Z7, Z10
-	VPDPBUSD   3776(BX), Z6, Z11
-	VPDPBUSD   3840(BX), Z4, Z8
-	VPDPBUSD   3904(BX), Z5, Z9
-	VPDPBUSD   3968(BX), Z7, Z10
-	VPDPBUSD   4032(BX), Z6, Z11
-	VPDPBUSD   1536(BX), Z4, Z12
-	VPDPBUSD   1600(BX), Z5, Z13
-	VPDPBUSD   1664(BX), Z7, Z14
-	VPDPBUSD   1728(BX), Z6, Z15
-	VPDPBUSD   1792(BX), Z4, Z12
-	VPDPBUSD   1856(BX), Z5, Z13
-	VPDPBUSD   1920(BX), Z7, Z14
-	VPDPBUSD   1984(BX), Z6, Z15
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z4
-	VMOVUPS    (R10)(R14*1), Z7
-	VMOVUPS    (R11)(R14*1), Z5
-	VMOVUPS    (R12)(R14*1), Z16
-	VPUNPCKLBW Z7, Z4, Z6
-	VPUNPCKHBW Z7, Z4, Z4
-	VPUNPCKLBW Z16, Z5, Z7
-	VPUNPCKHBW Z16, Z5, Z5
-	VPUNPCKLWD Z7, Z6, Z16
-	VPUNPCKHWD Z7, Z6, Z17
-	VPUNPCKLWD Z5, Z4, Z18
-	VPUNPCKHWD Z5, Z4, Z19
-	VPDPBUSD   4096(BX), Z16, Z8
-	VPDPBUSD   4160(BX), Z17, Z9
-	VPDPBUSD   4224(BX), Z18, Z10
-	VPDPBUSD   4288(BX), Z19, Z11
-	VPDPBUSD   4352(BX), Z16, Z8
-	VPDPBUSD   4416(BX), Z17, Z9
-	VPDPBUSD   4480(BX), Z18, Z10
-	VPDPBUSD   4544(BX), Z19, Z11
-	VPDPBUSD   2048(BX), Z16, Z12
-	VPDPBUSD   2112(BX), Z17, Z13
-	VPDPBUSD   2176(BX), Z18, Z14
-	VPDPBUSD   2240(BX), Z19, Z15
-	VPDPBUSD   2304(BX), Z16, Z12
-	VPDPBUSD   2368(BX), Z17, Z13
-	VPDPBUSD   2432(BX), Z18, Z14
-	VPDPBUSD   2496(BX), Z19, Z15
-	VMOVUPS    (SI), Z4
-	VMOVUPS    64(SI), Z5
-	VMOVUPS    128(SI), Z6
-	VMOVUPS    192(SI), Z7
-	VPDPBUSD   (BX), Z16, Z4
-	VPDPBUSD   64(BX), Z17, Z5
-	VPDPBUSD   128(BX), Z18, Z6
-	VPDPBUSD   192(BX), Z19, Z7
-	VPDPBUSD   256(BX), Z16, Z4
-	VPDPBUSD   320(BX), Z17, Z5
-	VPDPBUSD   384(BX), Z18, Z6
-	VPDPBUSD   448(BX), Z19, Z7
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   4608(BX), Z16, Z8
-	VPDPBUSD   4672(BX), Z17, Z9
-	VPDPBUSD   4736(BX), Z19, Z10
-	VPDPBUSD   4800(BX), Z18, Z11
-	VPDPBUSD   4864(BX), Z16, Z8
-	VPDPBUSD   4928(BX), Z17, Z9
-	VPDPBUSD   4992(BX), Z19, Z10
-	VPDPBUSD   5056(BX), Z18, Z11
-	VPDPBUSD   2560(BX), Z16, Z12
-	VPDPBUSD   2624(BX), Z17, Z13
-	VPDPBUSD   2688(BX), Z19, Z14
-	VPDPBUSD   2752(BX), Z18, Z15
-	VPDPBUSD   2816(BX), Z16, Z12
-	VPDPBUSD   2880(BX), Z17, Z13
-	VPDPBUSD   2944(BX), Z19, Z14
-	VPDPBUSD   3008(BX), Z18, Z15
-	VPDPBUSD   512(BX), Z16, Z4
-	VPDPBUSD   576(BX), Z17, Z5
-	VPDPBUSD   640(BX), Z19, Z6
-	VPDPBUSD   704(BX), Z18, Z7
-	VPDPBUSD   768(BX), Z16, Z4
-	VPDPBUSD   832(BX), Z17, Z5
-	VPDPBUSD   896(BX), Z19, Z6
-	VPDPBUSD   960(BX), Z18, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z8, Z8
-	VMULPS     (DI), Z8, Z8
+	VMULPS     64(SI), Z8, Z8
 	VMINPS     Z1, Z8, Z8
 	VCVTPS2DQ  Z8, Z8
 	VCVTDQ2PS  Z9, Z9
-	VMULPS     64(DI), Z9, Z9
+	VMULPS     128(SI), Z9, Z9
 	VMINPS     Z1, Z9, Z9
 	VCVTPS2DQ  Z9, Z9
 	VCVTDQ2PS  Z10, Z10
-	VMULPS     128(DI), Z10, Z10
+	VMULPS     192(SI), Z10, Z10
 	VMINPS     Z1, Z10, Z10
 	VCVTPS2DQ  Z10, Z10
+	VPACKSSDW  Z8, Z7, Z7
+	VPACKSSDW  Z10, Z9, Z9
+	VPADDSW    Z2, Z7, Z7
+	VPADDSW    Z2, Z9, Z9
+	VPACKSSWB  Z9, Z7, Z7
+	VPMAXSB    Z0, Z7, Z7
+	VMOVDQU8   Z7, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
+	JZ         nextRow
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z8
+	VMOVUPS    (R10)(R13*1), Z9
+	VMOVUPS    (R11)(R13*1), Z10
+	VPUNPCKLBW Z8, Z7, Z15
+	VPUNPCKHBW Z8, Z7, Z7
+	VPUNPCKLBW Z10, Z9, Z8
+	VPUNPCKHBW Z10, Z9, Z10
+	VPUNPCKLWD Z8, Z15, Z9
+	VPUNPCKHWD Z8, Z15, Z8
+	VPUNPCKLWD Z10, Z7, Z15
+	VPUNPCKHWD Z10, Z7, Z7
+	VPDPBUSD   3072(DX), Z9, Z11
+	VPDPBUSD   3136(DX), Z8, Z12
+	VPDPBUSD   3200(DX), Z15, Z13
+	VPDPBUSD   3264(DX), Z7, Z14
+	VPDPBUSD   3328(DX), Z9, Z11
+	VPDPBUSD   3392(DX), Z8, Z12
+	VPDPBUSD   3456(DX), Z15, Z13
+	VPDPBUSD   3520(DX), Z7, Z14
+	VPDPBUSD   1024(DX), Z9, Z3
+	VPDPBUSD   1088(DX), Z8, Z4
+	VPDPBUSD   1152(DX), Z15, Z5
+	VPDPBUSD   1216(DX), Z7, Z6
+	VPDPBUSD   1280(DX), Z9, Z3
+	VPDPBUSD   1344(DX), Z8, Z4
+	VPDPBUSD   1408(DX), Z15, Z5
+	VPDPBUSD   1472(DX), Z7, Z6
+	VMOVUPS    (R12)(R13*1), Z7
+	VPUNPCKLBW Z7, Z7, Z8
+	VPUNPCKHBW Z7, Z7, Z9
+	VPUNPCKLWD Z8, Z8, Z7
+	VPUNPCKHWD Z8, Z8, Z8
+	VPUNPCKLWD Z9, Z9, Z10
+	VPUNPCKHWD Z9, Z9, Z9
+	VPDPBUSD   3584(DX), Z7, Z11
+	VPDPBUSD   3648(DX), Z8, Z12
+	VPDPBUSD   3712(DX), Z10, Z13
+	VPDPBUSD   3776(DX), Z9, Z14
+	VPDPBUSD   3840(DX), Z7, Z11
+	VPDPBUSD   3904(DX), Z8, Z12
+	VPDPBUSD   3968(DX), Z10, Z13
+	VPDPBUSD   4032(DX), Z9, Z14
+	VPDPBUSD   1536(DX), Z7, Z3
+	VPDPBUSD   1600(DX), Z8, Z4
+	VPDPBUSD   1664(DX), Z10, Z5
+	VPDPBUSD   1728(DX), Z9, Z6
+	VPDPBUSD   1792(DX), Z7, Z3
+	VPDPBUSD   1856(DX), Z8, Z4
+	VPDPBUSD   1920(DX), Z10, Z5
+	VPDPBUSD   1984(DX), Z9, Z6
+	ADDQ       depthwiseArgs_inStep(AX), R13
+	VMOVUPS    (R8)(R13*1), Z7
+	VMOVUPS    (R9)(R13*1), Z10
+	VMOVUPS    (R10)(R13*1), Z8
+	VMOVUPS    (R11)(R13*1), Z15
+	VPUNPCKLBW Z10, Z7, Z9
+	VPUNPCKHBW Z10, Z7, Z7
+	VPUNPCKLBW Z15, Z8, Z10
+	VPUNPCKHBW Z15, Z8, Z8
+	VPUNPCKLWD Z10, Z9, Z15
+	VPUNPCKHWD Z10, Z9, Z16
+	VPUNPCKLWD Z8, Z7, Z17
+	VPUNPCKHWD Z8, Z7, Z18
+	VPDPBUSD   4096(DX), Z15, Z11
+	VPDPBUSD   4160(DX), Z16, Z12
+	VPDPBUSD   4224(DX), Z17, Z13
+	VPDPBUSD   4288(DX), Z18, Z14
+	VPDPBUSD   4352(DX), Z15, Z11
+	VPDPBUSD   4416(DX), Z16, Z12
+	VPDPBUSD   4480(DX), Z17, Z13
+	VPDPBUSD   4544(DX), Z18, Z14
+	VPDPBUSD   2048(DX), Z15, Z3
+	VPDPBUSD   2112(DX), Z16, Z4
+	VPDPBUSD   2176(DX), Z17, Z5
+	VPDPBUSD   2240(DX), Z18, Z6
+	VPDPBUSD   2304(DX), Z15, Z3
+	VPDPBUSD   2368(DX), Z16, Z4
+	VPDPBUSD   2432(DX), Z17, Z5
+	VPDPBUSD   2496(DX), Z18, Z6
+	VMOVUPS    (BX), Z7
+	VMOVUPS    64(BX), Z8
+	VMOVUPS    128(BX), Z9
+	VMOVUPS    192(BX), Z10
+	VPDPBUSD   (DX), Z15, Z7
+	VPDPBUSD   64(DX), Z16, Z8
+	VPDPBUSD   128(DX), Z17, Z9
+	VPDPBUSD   192(DX), Z18, Z10
+	VPDPBUSD   256(DX), Z15, Z7
+	VPDPBUSD   320(DX), Z16, Z8
+	VPDPBUSD   384(DX), Z17, Z9
+	VPDPBUSD   448(DX), Z18, Z10
+	VMOVUPS    (R12)(R13*1), Z15
+	VPUNPCKLBW Z15, Z15, Z16
+	VPUNPCKHBW Z15, Z15, Z17
+	VPUNPCKLWD Z16, Z16, Z15
+	VPUNPCKHWD Z16, Z16, Z16
+	VPUNPCKLWD Z17, Z17, Z18
+	VPUNPCKHWD Z17, Z17, Z17
+	VPDPBUSD   4608(DX), Z15, Z11
+	VPDPBUSD   4672(DX), Z16, Z12
+	VPDPBUSD   4736(DX), Z18, Z13
+	VPDPBUSD   4800(DX), Z17, Z14
+	VPDPBUSD   4864(DX), Z15, Z11
+	VPDPBUSD   4928(DX), Z16, Z12
+	VPDPBUSD   4992(DX), Z18, Z13
+	VPDPBUSD   5056(DX), Z17, Z14
+	VPDPBUSD   2560(DX), Z15, Z3
+	VPDPBUSD   2624(DX), Z16, Z4
+	VPDPBUSD   2688(DX), Z18, Z5
+	VPDPBUSD   2752(DX), Z17, Z6
+	VPDPBUSD   2816(DX), Z15, Z3
+	VPDPBUSD   2880(DX), Z16, Z4
+	VPDPBUSD   2944(DX), Z18, Z5
+	VPDPBUSD   3008(DX), Z17, Z6
+	VPDPBUSD   512(DX), Z15, Z7
+	VPDPBUSD   576(DX), Z16, Z8
+	VPDPBUSD   640(DX), Z18, Z9
+	VPDPBUSD   704(DX), Z17, Z10
+	VPDPBUSD   768(DX), Z15, Z7
+	VPDPBUSD   832(DX), Z16, Z8
+	VPDPBUSD   896(DX), Z18, Z9
+	VPDPBUSD   960(DX), Z17, Z10
+	ADDQ       depthwiseArgs_inStep(AX), R13
 	VCVTDQ2PS  Z11, Z11
-	VMULPS     192(DI), Z11, Z11
+	VMULPS     (SI), Z11, Z11
 	VMINPS     Z1, Z11, Z11
 	VCVTPS2DQ  Z11, Z11
-	VPACKSSDW  Z9, Z8, Z8
-	VPACKSSDW  Z11, Z10, Z10
-	VPADDSW    Z2, Z8, Z8
-	VPADDSW    Z2, Z10, Z10
-	VPACKSSWB  Z10, Z8, Z8
-	VPMAXSB    Z0, Z8, Z8
-	VMOVDQU8   Z8, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
-	JZ         row
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z9
-	VMOVUPS    (R11)(R14*1), Z10
-	VMOVUPS    (R12)(R14*1), Z11
-	VPUNPCKLBW Z9, Z8, Z16
-	VPUNPCKHBW Z9, Z8, Z8
-	VPUNPCKLBW Z11, Z10, Z9
-	VPUNPCKHBW Z11, Z10, Z11
-	VPUNPCKLWD Z9, Z16, Z10
-	VPUNPCKHWD Z9, Z16, Z9
-	VPUNPCKLWD Z11, Z8, Z16
-	VPUNPCKHWD Z11, Z8, Z8
-	VPDPBUSD   3072(BX), Z10, Z12
-	VPDPBUSD   3136(BX), Z9, Z13
-	VPDPBUSD   3200(BX), Z16, Z14
-	VPDPBUSD   3264(BX), Z8, Z15
-	VPDPBUSD   3328(BX), Z10, Z12
-	VPDPBUSD   3392(BX), Z9, Z13
-	VPDPBUSD   3456(BX), Z16, Z14
-	VPDPBUSD   3520(BX), Z8, Z15
-	VPDPBUSD   1024(BX), Z10, Z4
-	VPDPBUSD   1088(BX), Z9, Z5
-	VPDPBUSD   1152(BX), Z16, Z6
-	VPDPBUSD   1216(BX), Z8, Z7
-	VPDPBUSD   1280(BX), Z10, Z4
-	VPDPBUSD   1344(BX), Z9, Z5
-	VPDPBUSD   1408(BX), Z16, Z6
-	VPDPBUSD   1472(BX), Z8, Z7
-	VMOVUPS    (R13)(R14*1), Z8
-	VPUNPCKLBW Z3, Z8, Z9
-	VPUNPCKHBW Z3, Z8, Z10
-	VPUNPCKLWD Z3, Z9, Z8
-	VPUNPCKHWD Z3, Z9, Z9
-	VPUNPCKLWD Z3, Z10, Z11
-	VPUNPCKHWD Z3, Z10, Z10
-	VPDPBUSD   3584(BX), Z8, Z12
-	VPDPBUSD   3648(BX), Z9, Z13
-	VPDPBUSD   3712(BX), Z11, Z14
-	VPDPBUSD   3776(BX), Z10, Z15
-	VPDPBUSD   3840(BX), Z8, Z12
-	VPDPBUSD   3904(BX), Z9, Z13
-	VPDPBUSD   3968(BX), Z11, Z14
-	VPDPBUSD   4032(BX), Z10, Z15
-	VPDPBUSD   1536(BX), Z8, Z4
-	VPDPBUSD   1600(BX), Z9, Z5
-	VPDPBUSD   1664(BX), Z11, Z6
-	VPDPBUSD   1728(BX), Z10, Z7
-	VPDPBUSD   1792(BX), Z8, Z4
-	VPDPBUSD   1856(BX), Z9, Z5
-	VPDPBUSD   1920(BX), Z11, Z6
-	VPDPBUSD   1984(BX), Z10, Z7
-	ADDQ       depthwiseArgs_inStep(AX), R14
-	VMOVUPS    (R9)(R14*1), Z8
-	VMOVUPS    (R10)(R14*1), Z11
-	VMOVUPS    (R11)(R14*1), Z9
-	VMOVUPS    (R12)(R14*1), Z16
-	VPUNPCKLBW Z11, Z8, Z10
-	VPUNPCKHBW Z11, Z8, Z8
-	VPUNPCKLBW Z16, Z9, Z11
-	VPUNPCKHBW Z16, Z9, Z9
-	VPUNPCKLWD Z11, Z10, Z16
-	VPUNPCKHWD Z11, Z10, Z17
-	VPUNPCKLWD Z9, Z8, Z18
-	VPUNPCKHWD Z9, Z8, Z19
-	VPDPBUSD   4096(BX), Z16, Z12
-	VPDPBUSD   4160(BX), Z17, Z13
-	VPDPBUSD   4224(BX), Z18, Z14
-	VPDPBUSD   4288(BX), Z19, Z15
-	VPDPBUSD   4352(BX), Z16, Z12
-	VPDPBUSD   4416(BX), Z17, Z13
-	VPDPBUSD   4480(BX), Z18, Z14
-	VPDPBUSD   4544(BX), Z19, Z15
-	VPDPBUSD   2048(BX), Z16, Z4
-	VPDPBUSD   2112(BX), Z17, Z5
-	VPDPBUSD   2176(BX), Z18, Z6
-	VPDPBUSD   2240(BX), Z19, Z7
-	VPDPBUSD   2304(BX), Z16, Z4
-	VPDPBUSD   2368(BX), Z17, Z5
-	VPDPBUSD   2432(BX), Z18, Z6
-	VPDPBUSD   2496(BX), Z19, Z7
-	VMOVUPS    (SI), Z8
-	VMOVUPS    64(SI), Z9
-	VMOVUPS    128(SI), Z10
-	VMOVUPS    192(SI), Z11
-	VPDPBUSD   (BX), Z16, Z8
-	VPDPBUSD   64(BX), Z17, Z9
-	VPDPBUSD   128(BX), Z18, Z10
-	VPDPBUSD   192(BX), Z19, Z11
-	VPDPBUSD   256(BX), Z16, Z8
-	VPDPBUSD   320(BX), Z17, Z9
-	VPDPBUSD   384(BX), Z18, Z10
-	VPDPBUSD   448(BX), Z19, Z11
-	VMOVUPS    (R13)(R14*1), Z16
-	VPUNPCKLBW Z3, Z16, Z17
-	VPUNPCKHBW Z3, Z16, Z18
-	VPUNPCKLWD Z3, Z17, Z16
-	VPUNPCKHWD Z3, Z17, Z17
-	VPUNPCKLWD Z3, Z18, Z19
-	VPUNPCKHWD Z3, Z18, Z18
-	VPDPBUSD   4608(BX), Z16, Z12
-	VPDPBUSD   4672(BX), Z17, Z13
-	VPDPBUSD   4736(BX), Z19, Z14
-	VPDPBUSD   4800(BX), Z18, Z15
-	VPDPBUSD   4864(BX), Z16, Z12
-	VPDPBUSD   4928(BX), Z17, Z13
-	VPDPBUSD   4992(BX), Z19, Z14
-	VPDPBUSD   5056(BX), Z18, Z15
-	VPDPBUSD   2560(BX), Z16, Z4
-	VPDPBUSD   2624(BX), Z17, Z5
-	VPDPBUSD   2688(BX), Z19, Z6
-	VPDPBUSD   2752(BX), Z18, Z7
-	VPDPBUSD   2816(BX), Z16, Z4
-	VPDPBUSD   2880(BX), Z17, Z5
-	VPDPBUSD   2944(BX), Z19, Z6
-	VPDPBUSD   3008(BX), Z18, Z7
-	VPDPBUSD   512(BX), Z16, Z8
-	VPDPBUSD   576(BX), Z17, Z9
-	VPDPBUSD   640(BX), Z19, Z10
-	VPDPBUSD   704(BX), Z18, Z11
-	VPDPBUSD   768(BX), Z16, Z8
-	VPDPBUSD   832(BX), Z17, Z9
-	VPDPBUSD   896(BX), Z19, Z10
-	VPDPBUSD   960(BX), Z18, Z11
-	ADDQ       depthwiseArgs_inStep(AX), R14
 	VCVTDQ2PS  Z12, Z12
-	VMULPS     (DI), Z12, Z12
+	VMULPS     64(SI), Z12, Z12
 	VMINPS     Z1, Z12, Z12
 	VCVTPS2DQ  Z12, Z12
 	VCVTDQ2PS  Z13, Z13
-	VMULPS     64(DI), Z13, Z13
+	VMULPS     128(SI), Z13, Z13
 	VMINPS     Z1, Z13, Z13
 	VCVTPS2DQ  Z13, Z13
 	VCVTDQ2PS  Z14, Z14
-	VMULPS     128(DI), Z14, Z14
+	VMULPS     192(SI), Z14, Z14
 	VMINPS     Z1, Z14, Z14
 	VCVTPS2DQ  Z14, Z14
-	VCVTDQ2PS  Z15, Z15
-	VMULPS     192(DI), Z15, Z15
-	VMINPS     Z1, Z15, Z15
-	VCVTPS2DQ  Z15, Z15
-	VPACKSSDW  Z13, Z12, Z12
-	VPACKSSDW  Z15, Z14, Z14
-	VPADDSW    Z2, Z12, Z12
-	VPADDSW    Z2, Z14, Z14
-	VPACKSSWB  Z14, Z12, Z12
-	VPMAXSB    Z0, Z12, Z12
-	VMOVDQU8   Z12, K1, (BP)
-	ADDQ       depthwiseArgs_outStep(AX), BP
-	DECQ       R15
+	VPACKSSDW  Z12, Z11, Z11
+	VPACKSSDW  Z14, Z13, Z13
+	VPADDSW    Z2, Z11, Z11
+	VPADDSW    Z2, Z13, Z13
+	VPACKSSWB  Z13, Z11, Z11
+	VPMAXSB    Z0, Z11, Z11
+	VMOVDQU8   Z11, K1, (R15)
+	ADDQ       depthwiseArgs_outStep(AX), R15
+	DECQ       R14
 	JNZ        pixels
 
-row:
-	ADDQ $0x00001400, BX
-	ADDQ $0x00000040, DX
+nextRow:
+	DECQ depthwiseArgs_rowsLeft(AX)
+	JNZ  row
+	ADDQ $0x00001400, DX
+	ADDQ $0x00000040, CX
+	ADDQ $0x00000100, BX
 	ADDQ $0x00000100, SI
-	ADDQ $0x00000100, DI
-	ADDQ $0x40, R8
-	DECQ CX
+	ADDQ $0x40, DI
+	DECQ depthwiseArgs_blocks(AX)
 	JNZ  block
 	VZEROUPPER
 	RET

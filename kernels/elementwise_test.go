@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -61,32 +62,6 @@ func ulps(got float32, want float64) float64 {
 	w := float32(want)
 	step := float64(math.Nextafter32(float32(math.Abs(float64(w))), float32(math.Inf(1)))) - math.Abs(float64(w))
 	return math.Abs(float64(got)-want) / step
-}
-
-// The bounds are what was measured, rounded up; a change of a coefficient
-// shows here.
-func TestAccuracyOfFunctions(t *testing.T) {
-	for _, f := range []struct {
-		name  string
-		f     func(float32) float32
-		want  func(float64) float64
-		bound float64
-		limit float32
-	}{
-		{"exp", exp, math.Exp, 1.5, 87},
-		{"tanh", tanh, math.Tanh, 2.5, 12},
-		{"sigmoid", sigmoid, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }, 3, 87},
-	} {
-		worst := 0.0
-		for i := -200_000; i <= 200_000; i++ {
-			x := float32(i) / 200_000 * f.limit
-			worst = max(worst, ulps(f.f(x), f.want(float64(x))))
-		}
-		t.Logf("%s: %.3f units in the last place", f.name, worst)
-		if worst > f.bound {
-			t.Errorf("%s is off by %.3f units in the last place, bound %v", f.name, worst, f.bound)
-		}
-	}
 }
 
 func TestFunctionsAtTheirEnds(t *testing.T) {
@@ -243,6 +218,32 @@ func TestTranspose(t *testing.T) {
 			t.Errorf("order %v was accepted", perm)
 		}
 	}
+}
+
+// Blocks of all sizes around the tiles, in both directions, among other axes.
+func TestTransposeTiers(t *testing.T) {
+	forVariants(t, transposeVariants, func(t *testing.T, target Target) {
+		r := seeded(10)
+		for i := range 400 {
+			shape, perms := []int{1 + r.IntN(2), 1 + r.IntN(40), 1 + r.IntN(40), 1 + r.IntN(3)}, [][]int{{0, 2, 1, 3}, {1, 2, 0, 3}, {3, 2, 1, 0}, {2, 0, 1, 3}, {0, 3, 1, 2}}
+			if i%2 == 0 {
+				shape[3] = 1
+			}
+			perm, n := perms[i%len(perms)], volume(shape)
+			k, err := NewTranspose(4, shape, perm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, out, want := guard.Of[byte](t, 4*n, i%3 == 0), guard.Of[byte](t, 4*n, i%3 != 0), make([]byte, 4*n)
+			for i := range in {
+				in[i] = byte(r.IntN(256))
+			}
+			k.Run(want, in)
+			k.Use(target)
+			k.Run(out, in)
+			same(t, fmt.Sprint(shape, perm), out, want)
+		}
+	})
 }
 
 func TestBroadcast(t *testing.T) {

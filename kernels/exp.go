@@ -4,74 +4,112 @@ import "math"
 
 // The functions of this file are polynomials in float32, each step rounded
 // once, so that they give the same bits on every CPU; math.Exp has assembly
-// of its own for some. Coefficients and ranges: Cephes, expf.c and tanhf.c
-// (S. Moshier). Errors are those that exp_test.go measures.
+// of its own for some. No step depends on a comparison but the bounds of the
+// argument, so that registers of values take the same way as one does:
+// kernels/_gen/smooth.go and smooth_arm64.s repeat the steps. Errors are those
+// that smooth_test.go measures.
 
 const (
-	expMax   float32 = 88.72283 // largest x with a finite result
-	expMin   float32 = -103.97208
-	log2e    float32 = 1.44269504088896341
-	ln2Hi    float32 = 0.693359375
-	ln2Lo    float32 = -2.12194440e-4
-	tanhHigh float32 = 9.01 // tanh is 1 to the last bit above
+	expMost   float32 = 89 // above, e^x is +Inf in any case
+	expLeast  float32 = -104
+	tanhMost  float32 = 10 // above, tanh is 1 to the last bit
+	erfMost   float32 = 4
+	log2e     float32 = 1.44269504088896341
+	ln2Hi     float32 = 0.693359375
+	ln2Lo     float32 = -2.12194440e-4
+	rootHalf  float32 = math.Sqrt2 / 2
+	rootTwoPi float32 = 0.7978845608 // √(2/π)
+
+	// rounder, with an exponent in its lowest bits: of 2^n itself, and of two
+	// factors of it.
+	rounderOne float32 = rounder + 127
+	rounderTwo float32 = rounder + 2*127
 )
 
-// exp returns e^x within 2 units in the last place (results below 2^-126
-// within one more rounding), 0 below expMin, +Inf above expMax, NaN for NaN.
-func exp(x float32) float32 {
-	switch {
-	case x != x:
-		return x
-	case x > expMax:
-		return float32(math.Inf(1))
-	case x < expMin:
-		return 0
+// bound returns x, or the bound beyond which it lies. NaN stays NaN.
+func bound(x, lo, hi float32) float32 {
+	if x < lo {
+		x = lo
 	}
-	// x = n*ln 2 + r, |r| <= ln(2)/2; e^x = 2^n * e^r.
-	n := float32(float32(float32(x*log2e)+rounder) - rounder)
+	if x > hi {
+		x = hi
+	}
+	return x
+}
+
+// expParts returns e^x - 1 as far as x is no multiple of ln 2: for
+// x = n*ln 2 + r, |r| <= ln(2)/2, it is e^r - 1. The float t is n + by, of
+// which by is a rounder. Coefficients: Cephes, expf.c (S. Moshier).
+func expParts(x, by float32) (t, p float32) {
+	t = float32(float32(x*log2e) + by)
+	n := float32(t - by)
 	r := float32(x - float32(n*ln2Hi))
 	r = float32(r - float32(n*ln2Lo))
-	y := float32(1.9875691500e-4)
-	y = float32(float32(y*r) + 1.3981999507e-3)
-	y = float32(float32(y*r) + 8.3334519073e-3)
-	y = float32(float32(y*r) + 4.1665795894e-2)
-	y = float32(float32(y*r) + 1.6666665459e-1)
-	y = float32(float32(y*r) + 5.0000001201e-1)
-	y = float32(float32(y*float32(r*r)) + r)
-	y = float32(y + 1)
-	// 2^n in two factors, since n reaches 128 and -150.
-	half := int32(n) >> 1
-	y = float32(y * pow2(half))
-	return float32(y * pow2(int32(n)-half))
+	p = float32(1.9875691500e-4)
+	p = float32(float32(p*r) + 1.3981999507e-3)
+	p = float32(float32(p*r) + 8.3334519073e-3)
+	p = float32(float32(p*r) + 4.1665795894e-2)
+	p = float32(float32(p*r) + 1.6666665459e-1)
+	p = float32(float32(p*r) + 5.0000001201e-1)
+	return t, float32(float32(p*float32(r*r)) + r)
 }
 
-// pow2 returns 2^n for -126 <= n <= 127.
-func pow2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
+// exp returns e^x within 2 units in the last place (results below 2^-126
+// within one more rounding), 0 where that is below the least float32, +Inf
+// above the largest, NaN for NaN.
+func exp(x float32) float32 {
+	t, p := expParts(bound(x, expLeast, expMost), rounderTwo)
+	// 2^n in two factors, since n reaches 128 and -150.
+	both := math.Float32bits(t)
+	half := both >> 1
+	y := float32(float32(p+1) * math.Float32frombits(half<<23))
+	return float32(y * math.Float32frombits((both-half)<<23))
+}
 
-// sigmoid returns 1/(1+e^-x).
+// sigmoid returns 1/(1+e^-x) within 3 units in the last place.
 func sigmoid(x float32) float32 { return float32(1 / float32(1+exp(-x))) }
 
-// tanh returns the hyperbolic tangent.
+// tanh returns the hyperbolic tangent, e/(e+2) for e = e^2x - 1, within 3
+// units in the last place.
 func tanh(x float32) float32 {
-	a := x
-	if a < 0 {
-		a = -a
-	}
-	if a > tanhHigh {
-		return float32(math.Copysign(1, float64(x)))
-	}
-	if a >= 0.625 {
-		y := float32(1 - float32(2/float32(exp(float32(a+a))+1)))
-		if x < 0 {
-			y = -y
-		}
-		return y
-	}
-	z := float32(x * x)
-	y := float32(-5.70498872745e-3)
-	y = float32(float32(y*z) + 2.06390887954e-2)
-	y = float32(float32(y*z) - 5.37397155531e-2)
-	y = float32(float32(y*z) + 1.33314422036e-1)
-	y = float32(float32(y*z) - 3.33332819422e-1)
-	return float32(float32(float32(y*z)*x) + x)
+	x = bound(x, -tanhMost, tanhMost)
+	t, p := expParts(float32(x+x), rounderOne)
+	two := math.Float32frombits(math.Float32bits(t) << 23)
+	e := float32(float32(two*p) + float32(two-1))
+	return float32(e / float32(e+2))
 }
+
+// erf returns the error function, x*P(x²)/Q(x²) on [-4, 4]: the rational
+// function of Eigen (MathFunctionsImpl.h, generic_fast_erf_float), within 4
+// units in the last place of 1.
+func erf(x float32) float32 {
+	x = bound(x, -erfMost, erfMost)
+	z := float32(x * x)
+	p := float32(-2.72614225801306e-10)
+	p = float32(float32(p*z) + 2.77068142495902e-08)
+	p = float32(float32(p*z) + -2.10102402082508e-06)
+	p = float32(float32(p*z) + -5.69250639462346e-05)
+	p = float32(float32(p*z) + -7.34990630326855e-04)
+	p = float32(float32(p*z) + -2.95459980854025e-03)
+	p = float32(float32(p*z) + -1.60960333262415e-02)
+	q := float32(-1.45660718464996e-05)
+	q = float32(float32(q*z) + -2.13374055278905e-04)
+	q = float32(float32(q*z) + -1.68282697438203e-03)
+	q = float32(float32(q*z) + -7.37332916720468e-03)
+	q = float32(float32(q*z) + -1.42647390514189e-02)
+	return float32(float32(x*p) / q)
+}
+
+// gelu returns x*(1+erf(x/√2))/2.
+func gelu(x float32) float32 {
+	return float32(float32(x*0.5) * float32(erf(float32(x*rootHalf))+1))
+}
+
+// geluTanh returns x*(1+tanh(√(2/π)*(x+0.044715*x³)))/2.
+func geluTanh(x float32) float32 {
+	cube := float32(float32(float32(x*x)*x) * 0.044715)
+	return float32(float32(x*0.5) * float32(tanh(float32(float32(x+cube)*rootTwoPi))+1))
+}
+
+// silu returns x/(1+e^-x), as the product of x and sigmoid(x).
+func silu(x float32) float32 { return float32(x * sigmoid(x)) }

@@ -27,10 +27,11 @@ func (c Clamp) of(v float32) float32 {
 //	a    [M, K]
 //	w    [N, K]
 //	bias [N], 0 where nil
-//	out  [M, N] = clamp(bias[n] + Σ_k a[m,k]*w[n,k])
+//	more [M, N], 0 where nil
+//	out  [M, N] = clamp(bias[n] + Σ_k a[m,k]*w[n,k] + more[m,n])
 //
 // The exact order is: start from the bias, k ascending, each product rounded
-// before it is added.
+// before it is added; more is added last.
 type GEMMF32 struct {
 	K, N    int
 	weights panelsF32
@@ -84,7 +85,8 @@ var layoutGenericF32 = layoutF32{width: panel, lanes: panel}
 type gemmF32Tier struct {
 	layout  layoutF32
 	scratch func(p *panelsF32) int // nil: none
-	run     func(p *panelsF32, out, a []float32, m int, scratch []byte)
+	run     func(p *panelsF32, out, a, more []float32, m int, scratch []byte)
+	rows    func(p *panelsF32, m int) int // multiples at which a part of m may begin, for the order of sums to stay; nil: any
 }
 
 // gemmF32Variants is the table of GEMMF32.
@@ -117,7 +119,7 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 	if w.Bias != nil && len(w.Bias) != n {
 		return panelsF32{}, fmt.Errorf("%d biases for %d channels", len(w.Bias), n)
 	}
-	p := panelsF32{layoutF32: l, n: n, ld: n, depth: depth, clamp: w.Clamp, bias: make([]float32, roundUp(n, l.lanes))}
+	p := panelsF32{layoutF32: l, n: n, ld: n, depth: depth, clamp: w.Clamp, bias: aligned[float32](roundUp(n, l.lanes))}
 	copy(p.bias, w.Bias)
 	switch {
 	case w.Half == nil:
@@ -132,7 +134,7 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 
 // pack lays w, [n, depth], out in panels.
 func pack[From, To any](p *panelsF32, w []From, convert func(From) To) []To {
-	to := make([]To, roundUp(p.n, p.lanes)*p.depth)
+	to := aligned[To](roundUp(p.n, p.lanes) * p.depth)
 	for j := range p.n {
 		first := j / p.width * p.width
 		width := p.panelWidth(first)
@@ -165,11 +167,20 @@ func (g *GEMMF32) Scratch() int {
 
 // Run writes the product of a [m, K] to out [m, N].
 func (g *GEMMF32) Run(out, a []float32, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, out[:max(0, (m-1)*g.weights.ld+g.N)], a[:m*g.K], m, scratch)
+	g.variant.run.run(&g.weights, out[:g.length(m)], a[:m*g.K], nil, m, scratch)
+}
+
+// length is that of a result of m rows.
+func (g *GEMMF32) length(m int) int { return max(0, (m-1)*g.weights.ld+g.N) }
+
+// RunAdd is Run with more [m, N] added before the clamp. more may be out.
+func (g *GEMMF32) RunAdd(out, a, more []float32, m int, scratch []byte) {
+	n := g.length(m)
+	g.variant.run.run(&g.weights, out[:n], a[:m*g.K], more[:n], m, scratch)
 }
 
 // gemmF32Generic is the definition of GEMMF32.
-func gemmF32Generic(p *panelsF32, out, a []float32, m int, _ []byte) {
+func gemmF32Generic(p *panelsF32, out, a, more []float32, m int, _ []byte) {
 	k := p.depth
 	for i := 0; i < m; i += rowTile {
 		rows := min(rowTile, m-i)
@@ -179,7 +190,7 @@ func gemmF32Generic(p *panelsF32, out, a []float32, m int, _ []byte) {
 			var acc [rowTile][panel]float32
 			p.start(&acc, j)
 			dotF32(&acc, a0, a1, p.w[j*k:(j+panel)*k])
-			p.store(out, &acc, i*p.ld+j, p.ld, j, rows)
+			p.store(out, more, &acc, i*p.ld+j, p.ld, j, rows)
 		}
 	}
 }
@@ -190,11 +201,17 @@ func (p *panelsF32) start(acc *[rowTile][panel]float32, j int) {
 	copy(acc[1][:], p.bias[j:])
 }
 
-// store writes rows of channels j.. to out, the first at at, ld apart.
-func (p *panelsF32) store(out []float32, acc *[rowTile][panel]float32, at, ld, j, rows int) {
+// store writes rows of channels j.. to out, the first at at, ld apart, with
+// what is there in more added.
+func (p *panelsF32) store(out, more []float32, acc *[rowTile][panel]float32, at, ld, j, rows int) {
 	n := min(panel, p.n-j)
 	for row := range rows {
 		dst := out[at+row*ld:][:n]
+		if more != nil {
+			for c, v := range more[at+row*ld:][:n] {
+				acc[row][c] += v
+			}
+		}
 		for c, v := range acc[row][:n] {
 			dst[c] = p.clamp.of(v)
 		}

@@ -46,6 +46,7 @@ type panels struct {
 	n, depth int
 	inZero   int8
 	lo, hi   float32
+	wide     bool   // a sum times a scale may leave int32: some scale is 1 or more
 	zeros    []int8 // a panel of the weights' common zero point, where they have not taken it in
 	terms    int    // how many stored weights make one: above 1 where 8 bits are too few
 	floor    int32  // the smallest that is stored

@@ -25,7 +25,7 @@ var (
 
 // stagedBytes is how much of a large product's rows is staged at once: it
 // stays in the second cache while all weights pass.
-const stagedBytes = 128 << 10
+const stagedBytes = 64 << 10
 
 // beyond is how many bytes after a staged row may be read.
 const beyond = 128
@@ -62,7 +62,7 @@ func (v *tileInt8) runGEMM(p *panels, out resultInt8, a []int8, m int, scratch [
 	staged := addressOf(scratch[tileScratchBytes+8*len(list)+4*len(less):])
 	for term := range p.terms {
 		at := staged
-		for i := range block {
+		for i := range min(block, m) {
 			list[term*block+i] = at
 			at += uintptr(p.depth * v.size)
 		}
@@ -91,7 +91,7 @@ func (p *panels) lessBytes(m int) int {
 func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, rows uintptr, m int, less []int32) {
 	x := &t.args
 	x.segments, x.steps = uintptr(p.terms*p.segments), uintptr(p.steps)
-	x.hi, x.zero, x.least = p.hi, p.out.Zero, int32(p.out.Min)
+	x.hi, x.zero, x.least, x.most = p.hi, p.out.Zero, int32(p.out.Min), int32(p.out.Max)
 	r := tileResult{size: 4}
 	if p.zeros != nil {
 		x.weights, x.bias, x.mode = addressOf(p.zeros), addressOf(t.none[:]), modeInt32
@@ -102,6 +102,9 @@ func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, ro
 	switch {
 	case out.i8 != nil:
 		x.mode, r.size, base, scale = modeInt8, 1, addressOf(out.i8), addressOf(p.out.Scale)
+		if p.wide {
+			x.mode = modeInt8Wide
+		}
 	case out.f32 != nil:
 		x.mode, base, scale = modeF32, addressOf(out.f32), addressOf(out.scale)
 	default:

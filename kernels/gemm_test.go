@@ -85,15 +85,21 @@ func TestGEMMF32(t *testing.T) {
 		r := seeded(4)
 		for i, k := range lengths {
 			for _, n := range lengths {
-				m, end := 1+r.IntN(6), i%2 == 0
+				m, end := 1+r.IntN(48), i%2 == 0
 				w := WeightsF32{W: randomF32(t, r, n*k, end), Bias: randomF32(t, r, n, end), Clamp: Clamp{0, 6}}
 				a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
 				kernel, err := PackGEMMF32(target, n, k, w)
 				if err != nil {
 					t.Fatal(err)
 				}
-				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
-				sameF32(t, target, fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k), a, w, out)
+				what, shape := fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k)
+				scratch := guard.Of[byte](t, kernel.Scratch(), true)
+				kernel.Run(out, a, m, scratch)
+				sameF32(t, target, what, shape, a, nil, w, out)
+				more := randomF32(t, r, m*n, end)
+				copy(out, more)
+				kernel.RunAdd(out, a, out, m, scratch)
+				sameF32(t, target, what+", more in place", shape, a, more, w, out)
 			}
 		}
 	})
@@ -105,7 +111,7 @@ func TestGEMMF16(t *testing.T) {
 		r := seeded(9)
 		for i, k := range lengths {
 			for _, n := range lengths {
-				m, end := 1+r.IntN(7), i%2 == 0
+				m, end := 1+r.IntN(30), i%2 == 0
 				w := WeightsF32{Half: guard.Of[uint16](t, n*k, end), Bias: randomF32(t, r, n, end), Clamp: NoClamp}
 				for j := range w.Half {
 					w.Half[j] = uint16(r.IntN(0x4400) | r.IntN(2)<<15) // up to 4, subnormal ones too
@@ -116,7 +122,7 @@ func TestGEMMF16(t *testing.T) {
 					t.Fatal(err)
 				}
 				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
-				sameF32(t, target, fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k), a, w.widened(), out)
+				sameF32(t, target, fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k), a, nil, w.widened(), out)
 			}
 		}
 	})
@@ -136,7 +142,7 @@ func TestMatMulF32(t *testing.T) {
 		}
 		out := guard.Of[float32](t, m*n, true)
 		MatMulF32(out, a, b, m, k, n)
-		same(t, "product", out, naiveF32(productShape(m, n, k), a, WeightsF32{W: w, Clamp: NoClamp}))
+		same(t, "product", out, naiveF32(productShape(m, n, k), a, nil, WeightsF32{W: w, Clamp: NoClamp}))
 	}
 }
 

@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // layoutInt8 says how a tier wants the weights of a product to lie: panels of
@@ -52,6 +53,7 @@ func packPanels(l layoutInt8, n, segments, length int, w WeightsInt8) (panels, e
 		}
 		p.out = w.Out.widened(n, l.lanes)
 		p.lo, p.hi = p.out.bounds()
+		p.wide = slices.ContainsFunc(w.Out.Scale, func(s float32) bool { return s >= 1 })
 	}
 	if l.cell != cellPlain && l.cell != cellWide {
 		p.split(length, w)

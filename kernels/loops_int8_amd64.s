@@ -313,6 +313,317 @@ block:
 	VZEROUPPER
 	RET
 
+// func quantizePlanes2AVX512(args *loopArgs)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·quantizePlanes2AVX512(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Z0 scaleA   Z1 lo   Z2 hi   Z3 zero
+	// 	Z4 low bytes   Z5 Z6 order of bytes, of parts   Z7 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Z0
+	VBROADCASTSS loopArgs_lo(AX), Z1
+	VBROADCASTSS loopArgs_hi(AX), Z2
+	VBROADCASTSS loopArgs_zero(AX), Z3
+	VMOVUPS      lowByte16<>+0(SB), Z4
+	VMOVUPS      close216<>+0(SB), Z5
+	VMOVUPS      close2Parts16<>+0(SB), Z6
+
+block:
+	VMOVUPS   (DX)(SI*1), Z7
+	VDIVPS    Z0, Z7, Z7
+	VCMPPS    $0x07, Z7, Z7, K1
+	VMOVAPS.Z Z7, K1, Z7
+	VMAXPS    Z1, Z7, Z7
+	VMINPS    Z2, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VPADDD    Z3, Z7, Z7
+	VMOVUPS   (DX), Z8
+	VDIVPS    Z0, Z8, Z8
+	VCMPPS    $0x07, Z8, Z8, K1
+	VMOVAPS.Z Z8, K1, Z8
+	VMAXPS    Z1, Z8, Z8
+	VMINPS    Z2, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z3, Z8, Z8
+	VPSLLD    $0x08, Z7, Z7
+	VPANDD    Z4, Z8, Z8
+	VPORD     Z8, Z7, Z7
+	VPSHUFB   Z5, Z7, Z7
+	VPERMD    Z7, Z6, Z7
+	MOVL      $0x000000ff, AX
+	KMOVW     AX, K1
+	VMOVDQU32 Z7, K1, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x40, DX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+DATA lowByte16<>+0(SB)/4, $0x000000ff
+DATA lowByte16<>+4(SB)/4, $0x000000ff
+DATA lowByte16<>+8(SB)/4, $0x000000ff
+DATA lowByte16<>+12(SB)/4, $0x000000ff
+DATA lowByte16<>+16(SB)/4, $0x000000ff
+DATA lowByte16<>+20(SB)/4, $0x000000ff
+DATA lowByte16<>+24(SB)/4, $0x000000ff
+DATA lowByte16<>+28(SB)/4, $0x000000ff
+DATA lowByte16<>+32(SB)/4, $0x000000ff
+DATA lowByte16<>+36(SB)/4, $0x000000ff
+DATA lowByte16<>+40(SB)/4, $0x000000ff
+DATA lowByte16<>+44(SB)/4, $0x000000ff
+DATA lowByte16<>+48(SB)/4, $0x000000ff
+DATA lowByte16<>+52(SB)/4, $0x000000ff
+DATA lowByte16<>+56(SB)/4, $0x000000ff
+DATA lowByte16<>+60(SB)/4, $0x000000ff
+GLOBL lowByte16<>(SB), RODATA|NOPTR, $64
+
+DATA close216<>+0(SB)/4, $0x05040100
+DATA close216<>+4(SB)/4, $0x0d0c0908
+DATA close216<>+8(SB)/4, $0x80808080
+DATA close216<>+12(SB)/4, $0x80808080
+DATA close216<>+16(SB)/4, $0x05040100
+DATA close216<>+20(SB)/4, $0x0d0c0908
+DATA close216<>+24(SB)/4, $0x80808080
+DATA close216<>+28(SB)/4, $0x80808080
+DATA close216<>+32(SB)/4, $0x05040100
+DATA close216<>+36(SB)/4, $0x0d0c0908
+DATA close216<>+40(SB)/4, $0x80808080
+DATA close216<>+44(SB)/4, $0x80808080
+DATA close216<>+48(SB)/4, $0x05040100
+DATA close216<>+52(SB)/4, $0x0d0c0908
+DATA close216<>+56(SB)/4, $0x80808080
+DATA close216<>+60(SB)/4, $0x80808080
+GLOBL close216<>(SB), RODATA|NOPTR, $64
+
+DATA close2Parts16<>+0(SB)/4, $0x00000000
+DATA close2Parts16<>+4(SB)/4, $0x00000001
+DATA close2Parts16<>+8(SB)/4, $0x00000004
+DATA close2Parts16<>+12(SB)/4, $0x00000005
+DATA close2Parts16<>+16(SB)/4, $0x00000008
+DATA close2Parts16<>+20(SB)/4, $0x00000009
+DATA close2Parts16<>+24(SB)/4, $0x0000000c
+DATA close2Parts16<>+28(SB)/4, $0x0000000d
+DATA close2Parts16<>+32(SB)/4, $0x00000000
+DATA close2Parts16<>+36(SB)/4, $0x00000001
+DATA close2Parts16<>+40(SB)/4, $0x00000004
+DATA close2Parts16<>+44(SB)/4, $0x00000005
+DATA close2Parts16<>+48(SB)/4, $0x00000008
+DATA close2Parts16<>+52(SB)/4, $0x00000009
+DATA close2Parts16<>+56(SB)/4, $0x0000000c
+DATA close2Parts16<>+60(SB)/4, $0x0000000d
+GLOBL close2Parts16<>(SB), RODATA|NOPTR, $64
+
+// func quantizePlanes3AVX512(args *loopArgs)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·quantizePlanes3AVX512(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Z0 scaleA   Z1 lo   Z2 hi   Z3 zero
+	// 	Z4 low bytes   Z5 Z6 order of bytes, of parts   Z7 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Z0
+	VBROADCASTSS loopArgs_lo(AX), Z1
+	VBROADCASTSS loopArgs_hi(AX), Z2
+	VBROADCASTSS loopArgs_zero(AX), Z3
+	VMOVUPS      lowByte16<>+0(SB), Z4
+	VMOVUPS      close316<>+0(SB), Z5
+	VMOVUPS      close3Parts16<>+0(SB), Z6
+
+block:
+	VMOVUPS   (DX)(SI*2), Z7
+	VDIVPS    Z0, Z7, Z7
+	VCMPPS    $0x07, Z7, Z7, K1
+	VMOVAPS.Z Z7, K1, Z7
+	VMAXPS    Z1, Z7, Z7
+	VMINPS    Z2, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VPADDD    Z3, Z7, Z7
+	VMOVUPS   (DX)(SI*1), Z8
+	VDIVPS    Z0, Z8, Z8
+	VCMPPS    $0x07, Z8, Z8, K1
+	VMOVAPS.Z Z8, K1, Z8
+	VMAXPS    Z1, Z8, Z8
+	VMINPS    Z2, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z3, Z8, Z8
+	VPSLLD    $0x08, Z7, Z7
+	VPANDD    Z4, Z8, Z8
+	VPORD     Z8, Z7, Z7
+	VMOVUPS   (DX), Z8
+	VDIVPS    Z0, Z8, Z8
+	VCMPPS    $0x07, Z8, Z8, K1
+	VMOVAPS.Z Z8, K1, Z8
+	VMAXPS    Z1, Z8, Z8
+	VMINPS    Z2, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z3, Z8, Z8
+	VPSLLD    $0x08, Z7, Z7
+	VPANDD    Z4, Z8, Z8
+	VPORD     Z8, Z7, Z7
+	VPSHUFB   Z5, Z7, Z7
+	VPERMD    Z7, Z6, Z7
+	MOVL      $0x00000fff, AX
+	KMOVW     AX, K1
+	VMOVDQU32 Z7, K1, (CX)
+	ADDQ      $0x30, CX
+	ADDQ      $0x40, DX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+DATA close316<>+0(SB)/4, $0x04020100
+DATA close316<>+4(SB)/4, $0x09080605
+DATA close316<>+8(SB)/4, $0x0e0d0c0a
+DATA close316<>+12(SB)/4, $0x80808080
+DATA close316<>+16(SB)/4, $0x04020100
+DATA close316<>+20(SB)/4, $0x09080605
+DATA close316<>+24(SB)/4, $0x0e0d0c0a
+DATA close316<>+28(SB)/4, $0x80808080
+DATA close316<>+32(SB)/4, $0x04020100
+DATA close316<>+36(SB)/4, $0x09080605
+DATA close316<>+40(SB)/4, $0x0e0d0c0a
+DATA close316<>+44(SB)/4, $0x80808080
+DATA close316<>+48(SB)/4, $0x04020100
+DATA close316<>+52(SB)/4, $0x09080605
+DATA close316<>+56(SB)/4, $0x0e0d0c0a
+DATA close316<>+60(SB)/4, $0x80808080
+GLOBL close316<>(SB), RODATA|NOPTR, $64
+
+DATA close3Parts16<>+0(SB)/4, $0x00000000
+DATA close3Parts16<>+4(SB)/4, $0x00000001
+DATA close3Parts16<>+8(SB)/4, $0x00000002
+DATA close3Parts16<>+12(SB)/4, $0x00000004
+DATA close3Parts16<>+16(SB)/4, $0x00000005
+DATA close3Parts16<>+20(SB)/4, $0x00000006
+DATA close3Parts16<>+24(SB)/4, $0x00000008
+DATA close3Parts16<>+28(SB)/4, $0x00000009
+DATA close3Parts16<>+32(SB)/4, $0x0000000a
+DATA close3Parts16<>+36(SB)/4, $0x0000000c
+DATA close3Parts16<>+40(SB)/4, $0x0000000d
+DATA close3Parts16<>+44(SB)/4, $0x0000000e
+DATA close3Parts16<>+48(SB)/4, $0x00000000
+DATA close3Parts16<>+52(SB)/4, $0x00000001
+DATA close3Parts16<>+56(SB)/4, $0x00000002
+DATA close3Parts16<>+60(SB)/4, $0x00000004
+GLOBL close3Parts16<>(SB), RODATA|NOPTR, $64
+
+// func quantizePlanes4AVX512(args *loopArgs)
+// Requires: AVX, AVX512F
+TEXT ·quantizePlanes4AVX512(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Z0 scaleA   Z1 lo   Z2 hi   Z3 zero
+	// 	Z4 low bytes   Z5 Z5 order of bytes, of parts   Z5 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Z0
+	VBROADCASTSS loopArgs_lo(AX), Z1
+	VBROADCASTSS loopArgs_hi(AX), Z2
+	VBROADCASTSS loopArgs_zero(AX), Z3
+	VMOVUPS      lowByte16<>+0(SB), Z4
+	VMOVUPS      close416<>+0(SB), Z5
+	VMOVUPS      close4Parts16<>+0(SB), Z5
+
+block:
+	VMOVUPS   (DX)(DI*1), Z5
+	VDIVPS    Z0, Z5, Z5
+	VCMPPS    $0x07, Z5, Z5, K1
+	VMOVAPS.Z Z5, K1, Z5
+	VMAXPS    Z1, Z5, Z5
+	VMINPS    Z2, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VPADDD    Z3, Z5, Z5
+	VMOVUPS   (DX)(SI*2), Z6
+	VDIVPS    Z0, Z6, Z6
+	VCMPPS    $0x07, Z6, Z6, K1
+	VMOVAPS.Z Z6, K1, Z6
+	VMAXPS    Z1, Z6, Z6
+	VMINPS    Z2, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VPADDD    Z3, Z6, Z6
+	VPSLLD    $0x08, Z5, Z5
+	VPANDD    Z4, Z6, Z6
+	VPORD     Z6, Z5, Z5
+	VMOVUPS   (DX)(SI*1), Z6
+	VDIVPS    Z0, Z6, Z6
+	VCMPPS    $0x07, Z6, Z6, K1
+	VMOVAPS.Z Z6, K1, Z6
+	VMAXPS    Z1, Z6, Z6
+	VMINPS    Z2, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VPADDD    Z3, Z6, Z6
+	VPSLLD    $0x08, Z5, Z5
+	VPANDD    Z4, Z6, Z6
+	VPORD     Z6, Z5, Z5
+	VMOVUPS   (DX), Z6
+	VDIVPS    Z0, Z6, Z6
+	VCMPPS    $0x07, Z6, Z6, K1
+	VMOVAPS.Z Z6, K1, Z6
+	VMAXPS    Z1, Z6, Z6
+	VMINPS    Z2, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VPADDD    Z3, Z6, Z6
+	VPSLLD    $0x08, Z5, Z5
+	VPANDD    Z4, Z6, Z6
+	VPORD     Z6, Z5, Z5
+	VMOVUPS   Z5, (CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+DATA close416<>+0(SB)/4, $0x03020100
+DATA close416<>+4(SB)/4, $0x07060504
+DATA close416<>+8(SB)/4, $0x0b0a0908
+DATA close416<>+12(SB)/4, $0x0f0e0d0c
+DATA close416<>+16(SB)/4, $0x03020100
+DATA close416<>+20(SB)/4, $0x07060504
+DATA close416<>+24(SB)/4, $0x0b0a0908
+DATA close416<>+28(SB)/4, $0x0f0e0d0c
+DATA close416<>+32(SB)/4, $0x03020100
+DATA close416<>+36(SB)/4, $0x07060504
+DATA close416<>+40(SB)/4, $0x0b0a0908
+DATA close416<>+44(SB)/4, $0x0f0e0d0c
+DATA close416<>+48(SB)/4, $0x03020100
+DATA close416<>+52(SB)/4, $0x07060504
+DATA close416<>+56(SB)/4, $0x0b0a0908
+DATA close416<>+60(SB)/4, $0x0f0e0d0c
+GLOBL close416<>(SB), RODATA|NOPTR, $64
+
+DATA close4Parts16<>+0(SB)/4, $0x00000000
+DATA close4Parts16<>+4(SB)/4, $0x00000001
+DATA close4Parts16<>+8(SB)/4, $0x00000002
+DATA close4Parts16<>+12(SB)/4, $0x00000003
+DATA close4Parts16<>+16(SB)/4, $0x00000004
+DATA close4Parts16<>+20(SB)/4, $0x00000005
+DATA close4Parts16<>+24(SB)/4, $0x00000006
+DATA close4Parts16<>+28(SB)/4, $0x00000007
+DATA close4Parts16<>+32(SB)/4, $0x00000008
+DATA close4Parts16<>+36(SB)/4, $0x00000009
+DATA close4Parts16<>+40(SB)/4, $0x0000000a
+DATA close4Parts16<>+44(SB)/4, $0x0000000b
+DATA close4Parts16<>+48(SB)/4, $0x0000000c
+DATA close4Parts16<>+52(SB)/4, $0x0000000d
+DATA close4Parts16<>+56(SB)/4, $0x0000000e
+DATA close4Parts16<>+60(SB)/4, $0x0000000f
+GLOBL close4Parts16<>(SB), RODATA|NOPTR, $64
+
 // func maxPoolInt8AVX512(args *poolArgs)
 // Requires: AVX, AVX512BW, AVX512F, CMOV
 TEXT ·maxPoolInt8AVX512(SB), NOSPLIT, $0-8
@@ -440,6 +751,98 @@ tap:
 	ADDQ          $0x40, DX
 	DECQ          CX
 	JNZ           block
+	VZEROUPPER
+	RET
+
+// func maxPoolF32AVX512(args *poolArgs)
+// Requires: AVX, AVX512BW, AVX512F, CMOV
+TEXT ·maxPoolF32AVX512(SB), NOSPLIT, $0-8
+	// a register of channels passes over the taps.
+	// 	AX args   Z0 -Inf   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Z1 largest
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	MOVL         $0xff800000, CX
+	VPBROADCASTD CX, Z0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ    $-1, BX
+	CMPQ    CX, $0x01
+	CMOVQEQ poolArgs_mask(AX), BX
+	KMOVQ   BX, K1
+	MOVQ    poolArgs_in(AX), BX
+	ADDQ    DX, BX
+	MOVQ    poolArgs_out(AX), DI
+	ADDQ    DX, DI
+	MOVQ    poolArgs_pixels(AX), SI
+
+pixel:
+	VMOVUPS Z0, Z1
+	MOVQ    poolArgs_taps(AX), R8
+	MOVQ    poolArgs_count(AX), R9
+
+tap:
+	MOVQ      (R8), R10
+	VMOVUPS.Z (BX)(R10*4), K1, Z2
+	VMAXPS    Z1, Z2, Z1
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       tap
+	VMOVUPS   Z1, K1, (DI)
+	ADDQ      poolArgs_inStep(AX), BX
+	ADDQ      poolArgs_outStep(AX), DI
+	DECQ      SI
+	JNZ       pixel
+	ADDQ      $0x40, DX
+	DECQ      CX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+// func sumPoolF32AVX512(args *poolArgs)
+// Requires: AVX, AVX512BW, AVX512F, CMOV
+TEXT ·sumPoolF32AVX512(SB), NOSPLIT, $0-8
+	// a register of sums passes over the taps.
+	// 	AX args   Z0 scale   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Z1 sums
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	VBROADCASTSS poolArgs_scale(AX), Z0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ    $-1, BX
+	CMPQ    CX, $0x01
+	CMOVQEQ poolArgs_mask(AX), BX
+	KMOVQ   BX, K1
+	MOVQ    poolArgs_in(AX), BX
+	ADDQ    DX, BX
+	MOVQ    poolArgs_out(AX), DI
+	ADDQ    DX, DI
+	MOVQ    poolArgs_pixels(AX), SI
+
+pixel:
+	VPXORD Z1, Z1, Z1
+	MOVQ   poolArgs_taps(AX), R8
+	MOVQ   poolArgs_count(AX), R9
+
+tap:
+	MOVQ      (R8), R10
+	VMOVUPS.Z (BX)(R10*4), K1, Z2
+	VADDPS    Z2, Z1, Z1
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       tap
+	VDIVPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (DI)
+	ADDQ      poolArgs_inStep(AX), BX
+	ADDQ      poolArgs_outStep(AX), DI
+	DECQ      SI
+	JNZ       pixel
+	ADDQ      $0x40, DX
+	DECQ      CX
+	JNZ       block
 	VZEROUPPER
 	RET
 
@@ -743,6 +1146,259 @@ block:
 	VZEROUPPER
 	RET
 
+// func quantizePlanes2AVX2(args *loopArgs)
+// Requires: AVX, AVX2
+TEXT ·quantizePlanes2AVX2(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Y0 scaleA   Y1 lo   Y2 hi   Y3 zero
+	// 	Y4 low bytes   Y5 Y6 order of bytes, of parts   Y7 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Y0
+	VBROADCASTSS loopArgs_lo(AX), Y1
+	VBROADCASTSS loopArgs_hi(AX), Y2
+	VBROADCASTSS loopArgs_zero(AX), Y3
+	VMOVUPS      lowByte8<>+0(SB), Y4
+	VMOVUPS      close28<>+0(SB), Y5
+	VMOVUPS      close2Parts8<>+0(SB), Y6
+
+block:
+	VMOVUPS   (DX)(SI*1), Y7
+	VDIVPS    Y0, Y7, Y7
+	VCMPPS    $0x07, Y7, Y7, Y8
+	VANDPS    Y8, Y7, Y7
+	VMAXPS    Y1, Y7, Y7
+	VMINPS    Y2, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VPADDD    Y3, Y7, Y7
+	VMOVUPS   (DX), Y8
+	VDIVPS    Y0, Y8, Y8
+	VCMPPS    $0x07, Y8, Y8, Y9
+	VANDPS    Y9, Y8, Y8
+	VMAXPS    Y1, Y8, Y8
+	VMINPS    Y2, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y3, Y8, Y8
+	VPSLLD    $0x08, Y7, Y7
+	VPAND     Y4, Y8, Y8
+	VPOR      Y8, Y7, Y7
+	VPSHUFB   Y5, Y7, Y7
+	VPERMD    Y7, Y6, Y7
+	VMOVDQU   X7, (CX)
+	ADDQ      $0x10, CX
+	ADDQ      $0x20, DX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+DATA lowByte8<>+0(SB)/4, $0x000000ff
+DATA lowByte8<>+4(SB)/4, $0x000000ff
+DATA lowByte8<>+8(SB)/4, $0x000000ff
+DATA lowByte8<>+12(SB)/4, $0x000000ff
+DATA lowByte8<>+16(SB)/4, $0x000000ff
+DATA lowByte8<>+20(SB)/4, $0x000000ff
+DATA lowByte8<>+24(SB)/4, $0x000000ff
+DATA lowByte8<>+28(SB)/4, $0x000000ff
+GLOBL lowByte8<>(SB), RODATA|NOPTR, $32
+
+DATA close28<>+0(SB)/4, $0x05040100
+DATA close28<>+4(SB)/4, $0x0d0c0908
+DATA close28<>+8(SB)/4, $0x80808080
+DATA close28<>+12(SB)/4, $0x80808080
+DATA close28<>+16(SB)/4, $0x05040100
+DATA close28<>+20(SB)/4, $0x0d0c0908
+DATA close28<>+24(SB)/4, $0x80808080
+DATA close28<>+28(SB)/4, $0x80808080
+GLOBL close28<>(SB), RODATA|NOPTR, $32
+
+DATA close2Parts8<>+0(SB)/4, $0x00000000
+DATA close2Parts8<>+4(SB)/4, $0x00000001
+DATA close2Parts8<>+8(SB)/4, $0x00000004
+DATA close2Parts8<>+12(SB)/4, $0x00000005
+DATA close2Parts8<>+16(SB)/4, $0x00000000
+DATA close2Parts8<>+20(SB)/4, $0x00000001
+DATA close2Parts8<>+24(SB)/4, $0x00000004
+DATA close2Parts8<>+28(SB)/4, $0x00000005
+GLOBL close2Parts8<>(SB), RODATA|NOPTR, $32
+
+// func quantizePlanes3AVX2(args *loopArgs)
+// Requires: AVX, AVX2
+TEXT ·quantizePlanes3AVX2(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Y0 scaleA   Y1 lo   Y2 hi   Y3 zero
+	// 	Y4 low bytes   Y5 Y6 order of bytes, of parts   Y7 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Y0
+	VBROADCASTSS loopArgs_lo(AX), Y1
+	VBROADCASTSS loopArgs_hi(AX), Y2
+	VBROADCASTSS loopArgs_zero(AX), Y3
+	VMOVUPS      lowByte8<>+0(SB), Y4
+	VMOVUPS      close38<>+0(SB), Y5
+	VMOVUPS      close3Parts8<>+0(SB), Y6
+
+block:
+	VMOVUPS      (DX)(SI*2), Y7
+	VDIVPS       Y0, Y7, Y7
+	VCMPPS       $0x07, Y7, Y7, Y8
+	VANDPS       Y8, Y7, Y7
+	VMAXPS       Y1, Y7, Y7
+	VMINPS       Y2, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPADDD       Y3, Y7, Y7
+	VMOVUPS      (DX)(SI*1), Y8
+	VDIVPS       Y0, Y8, Y8
+	VCMPPS       $0x07, Y8, Y8, Y9
+	VANDPS       Y9, Y8, Y8
+	VMAXPS       Y1, Y8, Y8
+	VMINPS       Y2, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPADDD       Y3, Y8, Y8
+	VPSLLD       $0x08, Y7, Y7
+	VPAND        Y4, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VMOVUPS      (DX), Y8
+	VDIVPS       Y0, Y8, Y8
+	VCMPPS       $0x07, Y8, Y8, Y9
+	VANDPS       Y9, Y8, Y8
+	VMAXPS       Y1, Y8, Y8
+	VMINPS       Y2, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPADDD       Y3, Y8, Y8
+	VPSLLD       $0x08, Y7, Y7
+	VPAND        Y4, Y8, Y8
+	VPOR         Y8, Y7, Y7
+	VPSHUFB      Y5, Y7, Y7
+	VPERMD       Y7, Y6, Y7
+	VMOVDQU      X7, (CX)
+	VEXTRACTI128 $0x01, Y7, X7
+	VMOVQ        X7, 16(CX)
+	ADDQ         $0x18, CX
+	ADDQ         $0x20, DX
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+DATA close38<>+0(SB)/4, $0x04020100
+DATA close38<>+4(SB)/4, $0x09080605
+DATA close38<>+8(SB)/4, $0x0e0d0c0a
+DATA close38<>+12(SB)/4, $0x80808080
+DATA close38<>+16(SB)/4, $0x04020100
+DATA close38<>+20(SB)/4, $0x09080605
+DATA close38<>+24(SB)/4, $0x0e0d0c0a
+DATA close38<>+28(SB)/4, $0x80808080
+GLOBL close38<>(SB), RODATA|NOPTR, $32
+
+DATA close3Parts8<>+0(SB)/4, $0x00000000
+DATA close3Parts8<>+4(SB)/4, $0x00000001
+DATA close3Parts8<>+8(SB)/4, $0x00000002
+DATA close3Parts8<>+12(SB)/4, $0x00000004
+DATA close3Parts8<>+16(SB)/4, $0x00000005
+DATA close3Parts8<>+20(SB)/4, $0x00000006
+DATA close3Parts8<>+24(SB)/4, $0x00000000
+DATA close3Parts8<>+28(SB)/4, $0x00000001
+GLOBL close3Parts8<>(SB), RODATA|NOPTR, $32
+
+// func quantizePlanes4AVX2(args *loopArgs)
+// Requires: AVX, AVX2
+TEXT ·quantizePlanes4AVX2(SB), NOSPLIT, $0-8
+	// a register of 32-bit values for each plane, joined to one of pixels.
+	// 	AX args   CX out   DX a   BX blocks   SI plane   DI 3*plane   Y0 scaleA   Y1 lo   Y2 hi   Y3 zero
+	// 	Y4 low bytes   Y5 Y5 order of bytes, of parts   Y5 pixels
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_blocks(AX), BX
+	MOVQ         loopArgs_plane(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	VBROADCASTSS loopArgs_scaleA(AX), Y0
+	VBROADCASTSS loopArgs_lo(AX), Y1
+	VBROADCASTSS loopArgs_hi(AX), Y2
+	VBROADCASTSS loopArgs_zero(AX), Y3
+	VMOVUPS      lowByte8<>+0(SB), Y4
+	VMOVUPS      close48<>+0(SB), Y5
+	VMOVUPS      close4Parts8<>+0(SB), Y5
+
+block:
+	VMOVUPS   (DX)(DI*1), Y5
+	VDIVPS    Y0, Y5, Y5
+	VCMPPS    $0x07, Y5, Y5, Y6
+	VANDPS    Y6, Y5, Y5
+	VMAXPS    Y1, Y5, Y5
+	VMINPS    Y2, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VPADDD    Y3, Y5, Y5
+	VMOVUPS   (DX)(SI*2), Y6
+	VDIVPS    Y0, Y6, Y6
+	VCMPPS    $0x07, Y6, Y6, Y7
+	VANDPS    Y7, Y6, Y6
+	VMAXPS    Y1, Y6, Y6
+	VMINPS    Y2, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y3, Y6, Y6
+	VPSLLD    $0x08, Y5, Y5
+	VPAND     Y4, Y6, Y6
+	VPOR      Y6, Y5, Y5
+	VMOVUPS   (DX)(SI*1), Y6
+	VDIVPS    Y0, Y6, Y6
+	VCMPPS    $0x07, Y6, Y6, Y7
+	VANDPS    Y7, Y6, Y6
+	VMAXPS    Y1, Y6, Y6
+	VMINPS    Y2, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y3, Y6, Y6
+	VPSLLD    $0x08, Y5, Y5
+	VPAND     Y4, Y6, Y6
+	VPOR      Y6, Y5, Y5
+	VMOVUPS   (DX), Y6
+	VDIVPS    Y0, Y6, Y6
+	VCMPPS    $0x07, Y6, Y6, Y7
+	VANDPS    Y7, Y6, Y6
+	VMAXPS    Y1, Y6, Y6
+	VMINPS    Y2, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y3, Y6, Y6
+	VPSLLD    $0x08, Y5, Y5
+	VPAND     Y4, Y6, Y6
+	VPOR      Y6, Y5, Y5
+	VMOVUPS   Y5, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, DX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
+DATA close48<>+0(SB)/4, $0x03020100
+DATA close48<>+4(SB)/4, $0x07060504
+DATA close48<>+8(SB)/4, $0x0b0a0908
+DATA close48<>+12(SB)/4, $0x0f0e0d0c
+DATA close48<>+16(SB)/4, $0x03020100
+DATA close48<>+20(SB)/4, $0x07060504
+DATA close48<>+24(SB)/4, $0x0b0a0908
+DATA close48<>+28(SB)/4, $0x0f0e0d0c
+GLOBL close48<>(SB), RODATA|NOPTR, $32
+
+DATA close4Parts8<>+0(SB)/4, $0x00000000
+DATA close4Parts8<>+4(SB)/4, $0x00000001
+DATA close4Parts8<>+8(SB)/4, $0x00000002
+DATA close4Parts8<>+12(SB)/4, $0x00000003
+DATA close4Parts8<>+16(SB)/4, $0x00000004
+DATA close4Parts8<>+20(SB)/4, $0x00000005
+DATA close4Parts8<>+24(SB)/4, $0x00000006
+DATA close4Parts8<>+28(SB)/4, $0x00000007
+GLOBL close4Parts8<>(SB), RODATA|NOPTR, $32
+
 // func maxPoolInt8AVX2(args *poolArgs)
 // Requires: AVX, AVX2
 TEXT ·maxPoolInt8AVX2(SB), NOSPLIT, $0-8
@@ -859,5 +1515,90 @@ tap:
 	ADDQ      $0x20, DX
 	DECQ      CX
 	JNZ       block
+	VZEROUPPER
+	RET
+
+// func maxPoolF32AVX2(args *poolArgs)
+// Requires: AVX, AVX2
+TEXT ·maxPoolF32AVX2(SB), NOSPLIT, $0-8
+	// a register of channels passes over the taps.
+	// 	AX args   Y0 -Inf   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Y1 largest
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	MOVL         $0xff800000, CX
+	VMOVD        CX, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ poolArgs_in(AX), BX
+	ADDQ DX, BX
+	MOVQ poolArgs_out(AX), DI
+	ADDQ DX, DI
+	MOVQ poolArgs_pixels(AX), SI
+
+pixel:
+	VMOVUPS Y0, Y1
+	MOVQ    poolArgs_taps(AX), R8
+	MOVQ    poolArgs_count(AX), R9
+
+tap:
+	MOVQ    (R8), R10
+	VMOVUPS (BX)(R10*4), Y2
+	VMAXPS  Y1, Y2, Y1
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     tap
+	VMOVUPS Y1, (DI)
+	ADDQ    poolArgs_inStep(AX), BX
+	ADDQ    poolArgs_outStep(AX), DI
+	DECQ    SI
+	JNZ     pixel
+	ADDQ    $0x20, DX
+	DECQ    CX
+	JNZ     block
+	VZEROUPPER
+	RET
+
+// func sumPoolF32AVX2(args *poolArgs)
+// Requires: AVX, AVX2
+TEXT ·sumPoolF32AVX2(SB), NOSPLIT, $0-8
+	// a register of sums passes over the taps.
+	// 	AX args   Y0 scale   CX blocks   DX channels passed   BX at   SI pixels left   DI out   Y1 sums
+	// 	R8 taps   R9 count
+	MOVQ         args+0(FP), AX
+	VBROADCASTSS poolArgs_scale(AX), Y0
+	MOVQ         poolArgs_blocks(AX), CX
+	XORQ         DX, DX
+
+block:
+	MOVQ poolArgs_in(AX), BX
+	ADDQ DX, BX
+	MOVQ poolArgs_out(AX), DI
+	ADDQ DX, DI
+	MOVQ poolArgs_pixels(AX), SI
+
+pixel:
+	VPXOR Y1, Y1, Y1
+	MOVQ  poolArgs_taps(AX), R8
+	MOVQ  poolArgs_count(AX), R9
+
+tap:
+	MOVQ    (R8), R10
+	VMOVUPS (BX)(R10*4), Y2
+	VADDPS  Y2, Y1, Y1
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     tap
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (DI)
+	ADDQ    poolArgs_inStep(AX), BX
+	ADDQ    poolArgs_outStep(AX), DI
+	DECQ    SI
+	JNZ     pixel
+	ADDQ    $0x20, DX
+	DECQ    CX
+	JNZ     block
 	VZEROUPPER
 	RET

@@ -64,51 +64,8 @@ func dequantizeNEON[T int8 | uint8](signed bool) dequantizeTier[T] {
 	}
 }
 
-// poolRun is a pool of int8 at work: taps are read where they are, without
-// padding, pixels with the same taps at once.
-type poolRun struct {
-	*Geometry
-	taps    *tapLists
-	blocks  blocks
-	out, in []int8
-}
-
-// pixels returns the arguments for n pixels from (oy, ox) on of a picture.
-func (p *poolRun) pixels(picture, oy, ox, n int) poolArgs {
-	taps := p.taps.list(oy, ox)
-	y, x := oy*p.StrideH-p.PadTop, ox*p.StrideW-p.PadLeft // may lie outside: it is a place to count from
-	return poolArgs{
-		in: addressOf(p.in) + uintptr(((picture*p.H+y)*p.W+x)*p.C), taps: addressOf(taps), count: uintptr(len(taps)),
-		out: addressOf(p.out) + uintptr(((picture*p.OH+oy)*p.OW+ox)*p.C), outStep: uintptr(p.C), inStep: uintptr(p.StrideW * p.C),
-		pixels: uintptr(n),
-	}
-}
-
-// parts returns how many of the blocks are computed first, and the channel at
-// which one more begins, 0 where there is none.
-func (b blocks) parts() (count, last int) {
-	n := b.count()
-	if last := b.first(n - 1); last != (n-1)*b.block {
-		return n - 1, last
-	}
-	return n, 0
-}
-
-// runs calls f for all pixels, those of a row with the same taps at once.
-func (p *poolRun) each(f func(picture, oy, ox, n int)) {
-	for picture := range p.N {
-		for oy := range p.OH {
-			for ox := 0; ox < p.OW; {
-				n := p.taps.alike(ox)
-				f(picture, oy, ox, n)
-				ox += n
-			}
-		}
-	}
-}
-
 func maxPoolInt8NEON(p *MaxPool, out, in []int8) {
-	r := poolRun{&p.Geometry, p.lists, blocks{p.C, loopBlock, false}, out, in}
+	r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, loopBlock, false}, out, in}
 	if r.taps == nil || r.blocks.peels() {
 		maxPoolInt8Generic(p, out, in)
 		return
@@ -132,7 +89,7 @@ func maxPoolInt8NEON(p *MaxPool, out, in []int8) {
 }
 
 func averagePoolInt8NEON(p *AveragePool, out, in []int8, scratch []byte) {
-	r := poolRun{&p.Geometry, p.lists, blocks{p.C, loopBlock, false}, out, in}
+	r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, loopBlock, false}, out, in}
 	if r.taps == nil || r.blocks.peels() || p.countPad {
 		averagePoolInt8Generic(p, out, in, scratch)
 		return

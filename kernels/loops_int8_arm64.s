@@ -235,3 +235,42 @@ tap:
 	SMIN(0, 0, 22)
 	VST1 [V0.B16], (R4)
 	POOL_END
+
+// TAPS_F32 passes over taps of 4 channels, loaded into V1.
+#define TAPS_F32(op) \
+tap:                       \
+	MOVD.P 8(R10), R12     \
+	LSL    $2, R12         \
+	LDR_QX(1, 12, 9)       \
+	op                     \
+	SUBS   $1, R11, R11    \
+	BNE    tap
+
+// LARGER keeps the larger of V0 and V1; NaN loses.
+#define LARGER \
+	FCMGT(2, 1, 0) \
+	BIT(0, 1, 2)
+#define SUM FADD(0, 0, 1)
+
+// func maxPoolF32_NEON(args *poolArgs)
+// Reference: maxPool.
+TEXT ·maxPoolF32_NEON(SB), NOSPLIT, $0-8
+	MOVW $0xff800000, R7
+	POOL_BEGIN
+	VDUP R7, V0.S4
+	TAPS_F32(LARGER)
+	VST1 [V0.B16], (R4)
+	POOL_END
+
+// func sumPoolF32_NEON(args *poolArgs)
+// Reference: averagePoolF32Generic.
+TEXT ·sumPoolF32_NEON(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVW poolArgs_scale(R0), R20
+	VDUP R20, V19.S4
+	POOL_BEGIN
+	VEOR V0.B16, V0.B16, V0.B16
+	TAPS_F32(SUM)
+	FDIV(0, 0, 19)
+	VST1 [V0.B16], (R4)
+	POOL_END

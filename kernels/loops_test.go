@@ -76,6 +76,28 @@ func testQuantize[T int8 | uint8](t *testing.T, target Target) {
 	}
 }
 
+func TestQuantizePlanes(t *testing.T) {
+	forVariants(t, quantizePlanesVariants, func(t *testing.T, target Target) {
+		for channels := 1; channels <= MaxPlanes+1; channels++ {
+			for i, pixels := range append([]int{7, 8, 9, 15, 16, 17, 47, 48, 600}, blockLengths...) {
+				r, end, n := seeded(uint64(pixels)), i%2 == 0, pixels*channels
+				in, scale, zero := wildF32(t, r, n, end), r.Float32()+0.01, int8(r.Uint32())
+				out, line, want := guard.Of[int8](t, n, end), make([]int8, n), make([]int8, n)
+				tier, quantize := QuantizePlanes(target)
+				if tier != target.Tier {
+					t.Fatalf("tier %v", tier)
+				}
+				quantize(out, in, channels, scale, zero)
+				Quantize(line, in, scale, zero)
+				for j, v := range line {
+					want[j%pixels*channels+j/pixels] = v
+				}
+				same(t, fmt.Sprintf("%d planes of %d", channels, pixels), out, want)
+			}
+		}
+	})
+}
+
 // paddedPool has windows of padding alone.
 var paddedPool = Geometry{
 	N: 2, H: 3, W: 3, C: 67, OC: 67, KH: 2, KW: 2, PadTop: 4, PadLeft: 4, OH: 8, OW: 8, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
@@ -122,6 +144,42 @@ func TestAveragePoolInt8Tiers(t *testing.T) {
 	})
 }
 
+func TestMaxPoolF32Tiers(t *testing.T) {
+	forVariants(t, maxPoolF32Variants, func(t *testing.T, target Target) {
+		for i, g := range append(pools(), paddedPool) {
+			p, err := NewMaxPool(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, end := seeded(uint64(i)), i%2 == 0
+			in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
+			p.F32(want, in)
+			p.Use(target)
+			p.F32(out, in)
+			sameBits(t, fmt.Sprintf("%+v", g), out, want)
+		}
+	})
+}
+
+func TestAveragePoolF32Tiers(t *testing.T) {
+	forVariants(t, averagePoolF32Variants, func(t *testing.T, target Target) {
+		for i, g := range append(pools(), paddedPool) {
+			for _, countPad := range []bool{false, true} {
+				p, err := NewAveragePool(g, countPad, g.PadTop, g.PadLeft)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, end := seeded(uint64(i)), i%2 == 0
+				in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
+				p.F32(want, in)
+				p.Use(target)
+				p.F32(out, in)
+				sameBits(t, fmt.Sprintf("%+v", g), out, want)
+			}
+		}
+	})
+}
+
 // What the kernels keep per run is in the caller's scratch: nothing is
 // allocated, whatever the tier.
 func TestRunsAllocateNothing(t *testing.T) {
@@ -145,6 +203,13 @@ func TestRunsAllocateNothing(t *testing.T) {
 		}
 		pool.Use(target)
 		_, quantize := Quantizer[int8](target)
+		rows, err := NewBroadcast([]int{3, 33}, []int{33})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, sum := BinaryF32(target, OpAdd, rows)
+		_, relu := UnaryF32(target, OpClip, 0, 6)
+		_, planes := QuantizePlanes(target)
 		scratch := make([]byte, max(conv.Scratch(), gemm.Scratch(), depth.Scratch(), convF.Scratch(), gemmF.Scratch(), depthF.Scratch()))
 		if n := testing.AllocsPerRun(3, func() {
 			conv.Run(out, in, scratch)
@@ -155,7 +220,11 @@ func TestRunsAllocateNothing(t *testing.T) {
 			depthF.Run(realOut, reals, scratch)
 			add.Run(out, in, in)
 			pool.Int8(out, in)
+			pool.F32(realOut, reals)
+			sum(realOut[:99], reals, reals)
+			relu(realOut[:99], reals[:99])
 			quantize(out, reals, 1, 0)
+			planes(out, reals, 3, 1, 0)
 		}); n != 0 {
 			t.Errorf("%v: %v allocations", tier, n)
 		}

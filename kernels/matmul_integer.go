@@ -23,31 +23,3 @@ func MatMulInteger[A, B int8 | uint8](out []int32, a []A, b []B, za []A, zb []B,
 		}
 	}
 }
-
-// DynamicQuantize writes x as uint8 with a scale and a zero point that its
-// own range, widened to hold 0, asks for, and returns them:
-//
-//	scale = (max - min) / 255, 1 where that is 0
-//	zero  = clamp(round half to even(-min / scale), 0, 255)
-//
-// (https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html). NaN does
-// not count for the range.
-func DynamicQuantize(dst []uint8, x []float32) (scale float32, zero uint8) {
-	lo, hi := float32(0), float32(0)
-	for _, v := range x {
-		if v < lo {
-			lo = v
-		}
-		if v > hi {
-			hi = v
-		}
-	}
-	scale = float32(float32(hi-lo) / 255)
-	if !(scale > 0) {
-		scale = 1
-	}
-	var z [1]uint8
-	Quantize(z[:], []float32{-lo}, scale, uint8(0))
-	Quantize(dst, x, scale, z[0])
-	return scale, z[0]
-}

@@ -13,10 +13,17 @@ type MaxPool struct {
 	Geometry
 	win   window
 	int8  variant[maxPoolInt8Func]
+	real  variant[maxPoolF32Func]
 	lists *tapLists // where the tier wants them
 }
 
-type maxPoolInt8Func func(p *MaxPool, out, in []int8)
+type (
+	maxPoolInt8Func func(p *MaxPool, out, in []int8)
+	maxPoolF32Func  func(p *MaxPool, out, in []float32)
+)
+
+// maxPoolF32Variants is the table of MaxPool.F32, all of it exact.
+var maxPoolF32Variants = append(maxPoolF32Native, variant[maxPoolF32Func]{Generic, true, maxPoolF32Generic})
 
 // maxPoolInt8Variants is the table of MaxPool.Int8.
 var maxPoolInt8Variants = append(maxPoolInt8Native, variant[maxPoolInt8Func]{Generic, true, maxPoolInt8Generic})
@@ -32,15 +39,15 @@ func NewMaxPool(g Geometry) (*MaxPool, error) {
 	return p, nil
 }
 
-// Use makes Int8 run as t computes it; a new pool's is Generic.
+// Use makes Int8 and F32 run as t computes them; a new pool's are Generic.
 func (p *MaxPool) Use(t Target) {
-	p.int8 = pick(t, maxPoolInt8Variants)
+	p.int8, p.real = pick(t, maxPoolInt8Variants), pick(t, maxPoolF32Variants)
 	if p.int8.tier != Generic {
 		p.lists = newTapLists(&p.Geometry)
 	}
 }
 
-// Tier returns the tier that was chosen for Int8.
+// Tier returns the tier that was chosen.
 func (p *MaxPool) Tier() Tier { return p.int8.tier }
 
 // Int8 runs the pool over int8 values.
@@ -50,7 +57,12 @@ func (p *MaxPool) Int8(out, in []int8) { p.int8.run(p, out[:p.N*p.OH*p.OW*p.C], 
 func maxPoolInt8Generic(p *MaxPool, out, in []int8) { maxPool(p, out, in, math.MinInt8) }
 
 // F32 runs the pool over float32 values.
-func (p *MaxPool) F32(out, in []float32) { maxPool(p, out, in, float32(math.Inf(-1))) }
+func (p *MaxPool) F32(out, in []float32) {
+	p.real.run(p, out[:p.N*p.OH*p.OW*p.C], in[:p.N*p.H*p.W*p.C])
+}
+
+// maxPoolF32Generic is the definition of MaxPool.F32.
+func maxPoolF32Generic(p *MaxPool, out, in []float32) { maxPool(p, out, in, float32(math.Inf(-1))) }
 
 func maxPool[T int8 | float32](p *MaxPool, out, in []T, least T) {
 	for n := range p.N {

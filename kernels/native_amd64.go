@@ -34,6 +34,10 @@ var (
 		{AVX512, true, quantizeWith[uint8](16, false)},
 		{AVX2, true, quantizeWith[uint8](8, false)},
 	}
+	quantizePlanesNative = []variant[quantizePlanesFunc]{
+		{AVX512, true, quantizePlanesTier(16)},
+		{AVX2, true, quantizePlanesTier(8)},
+	}
 	dequantizeInt8Native = []variant[dequantizeTier[int8]]{
 		{AVX512, true, dequantizeWith[int8](16, true)},
 		{AVX2, true, dequantizeWith[int8](8, true)},
@@ -49,6 +53,23 @@ var (
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{
 		{AVX512, true, averagePoolInt8Tier(16)},
 		{AVX2, true, averagePoolInt8Tier(8)},
+	}
+
+	maxPoolF32Native = []variant[maxPoolF32Func]{
+		{AVX512, true, maxPoolF32Tier(16)},
+		{AVX2, true, maxPoolF32Tier(8)},
+	}
+	averagePoolF32Native = []variant[averagePoolF32Func]{
+		{AVX512, true, averagePoolF32Tier(16)},
+		{AVX2, true, averagePoolF32Tier(8)},
+	}
+	transposeNative = []variant[transposeFunc]{
+		{AVX512, true, transposeTiles(16)},
+		{AVX2, true, transposeTiles(8)},
+	}
+	rowsF32Native = []variant[rowsF32Func]{
+		{AVX512, true, rowsF32Tier(16)},
+		{AVX2, true, rowsF32Tier(8)},
 	}
 
 	// Of a tier, the fast one first: pick takes the first that will do.
@@ -73,6 +94,17 @@ var (
 		{AVX512, true, depthwiseExactAVX512.tier()},
 		{AVX2, false, depthwiseRealAVX2.tier()},
 		{AVX2, true, depthwiseExactAVX2.tier()},
+	}
+
+	smoothNative  = []variant[smoothTier]{{AVX512, true, smoothAVX512}, {AVX2, true, smoothAVX2}}
+	softmaxNative = []variant[softmaxFunc]{
+		{AVX512, true, softmaxWith(softmaxAVX512)},
+		{AVX2, true, softmaxWith(softmaxAVX2)},
+	}
+	standardizeNative = []variant[standardizeTier]{{AVX512, true, standardizeWithAVX512}, {AVX2, true, standardizeWithAVX2}}
+	spanNative        = []variant[spanFunc]{
+		{AVX512, true, func(x []float32) (lo, hi float32) { return spanAVX512(addressOf(x), len(x)) }},
+		{AVX2, true, func(x []float32) (lo, hi float32) { return spanAVX2(addressOf(x), len(x)) }},
 	}
 )
 

@@ -28,8 +28,8 @@ var (
 	tileF32NEON        = &tileF32{&tilesF32NEON, layoutF32{width: 16, lanes: 8}}
 	tileF16NEON        = &tileF32{&tilesF16NEON, layoutF32{width: 16, lanes: 8, half: true}}
 	tileExactF32NEON   = &tileF32{&tilesExactF32NEON, layoutF32{width: 16, lanes: 8}}
-	depthwiseRealNEON  = &depthwiseReal{4, depthwiseF32_NEON}
-	depthwiseExactNEON = &depthwiseReal{4, depthwiseExactF32_NEON}
+	depthwiseRealNEON  = &depthwiseReal{lanes: 4, row: depthwiseF32_NEON}
+	depthwiseExactNEON = &depthwiseReal{lanes: 4, row: depthwiseExactF32_NEON}
 )
 
 // What arm64 adds to each operation's table.
@@ -65,10 +65,20 @@ var (
 	addInt8Native         = []variant[addInt8Func]{{NEON, true, addInt8NEON}}
 	quantizeInt8Native    = []variant[quantizeTier[int8]]{{NEON, true, quantizeNEON[int8](true)}}
 	quantizeUint8Native   = []variant[quantizeTier[uint8]]{{NEON, true, quantizeNEON[uint8](false)}}
+	quantizePlanesNative  = []variant[quantizePlanesFunc]{{NEON, true, quantizePlanesNEON}}
 	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeNEON[int8](true)}}
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
+	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
+	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}
+	averagePoolF32Native  = []variant[averagePoolF32Func]{{NEON, true, averagePoolF32Tier(4)}}
+	transposeNative       = []variant[transposeFunc]{{NEON, true, transposeTiles(4)}}
 	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
+
+	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}
+	softmaxNative     = []variant[softmaxFunc]{{NEON, true, softmaxNEON}}
+	standardizeNative = []variant[standardizeTier]{{NEON, true, standardizeTier{sumNEON, deviationsNEON, scaleRowNEON, scalePlaneNEON}}}
+	spanNative        = []variant[spanFunc]{{NEON, true, spanNEON}}
 )
 
 // Loops that measure.

@@ -68,10 +68,37 @@
 #define FADD(d, n, m) WORD $(0x4e20d400 | (m)<<16 | (n)<<5 | (d))
 // fdiv v{d}.4s, v{n}.4s, v{m}.4s
 #define FDIV(d, n, m) WORD $(0x6e20fc00 | (m)<<16 | (n)<<5 | (d))
+// fsub v{d}.4s, v{n}.4s, v{m}.4s
+#define FSUB(d, n, m) WORD $(0x4ea0d400 | (m)<<16 | (n)<<5 | (d))
+// fmax v{d}.4s, v{n}.4s, v{m}.4s
+#define FMAX(d, n, m) WORD $(0x4e20f400 | (m)<<16 | (n)<<5 | (d))
+// fmin v{d}.4s, v{n}.4s, v{m}.4s
+#define FMIN(d, n, m) WORD $(0x4ea0f400 | (m)<<16 | (n)<<5 | (d))
+// fneg v{d}.4s, v{n}.4s
+#define FNEG(d, n) WORD $(0x6ea0f800 | (n)<<5 | (d))
+// fabs v{d}.4s, v{n}.4s
+#define FABS(d, n) WORD $(0x4ea0f800 | (n)<<5 | (d))
+// fsqrt v{d}.4s, v{n}.4s
+#define FSQRT(d, n) WORD $(0x6ea1f800 | (n)<<5 | (d))
+// frintm v{d}.4s, v{n}.4s
+#define FRINTM(d, n) WORD $(0x4e219800 | (n)<<5 | (d))
+// frintp v{d}.4s, v{n}.4s
+#define FRINTP(d, n) WORD $(0x4ea18800 | (n)<<5 | (d))
+// frintn v{d}.4s, v{n}.4s
+#define FRINTN(d, n) WORD $(0x4e218800 | (n)<<5 | (d))
 // fcmgt v{d}.4s, v{n}.4s, v{m}.4s
 #define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
 // bit v{d}.16b, v{n}.16b, v{m}.16b
 #define BIT(d, n, m) WORD $(0x6ea01c00 | (m)<<16 | (n)<<5 | (d))
+
+// Bits.
+
+// mov v{d}.16b, v{n}.16b
+#define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16 | (n)<<5 | (d))
+// ushr v{d}.4s, v{n}.4s, #1
+#define USHR_1(d, n) WORD $(0x6f3f0400 | (n)<<5 | (d))
+// shl v{d}.4s, v{n}.4s, #23
+#define SHL_23(d, n) WORD $(0x4f375400 | (n)<<5 | (d))
 
 // Changes of form. FCVTNS rounds half to even and saturates.
 
@@ -109,6 +136,10 @@
 #define ZIP1_H(d, n, m) WORD $(0x4e403800 | (m)<<16 | (n)<<5 | (d))
 // zip2 v{d}.8h, v{n}.8h, v{m}.8h
 #define ZIP2_H(d, n, m) WORD $(0x4e407800 | (m)<<16 | (n)<<5 | (d))
+// zip1 v{d}.4s, v{n}.4s, v{m}.4s
+#define ZIP1_S(d, n, m) WORD $(0x4e803800 | (m)<<16 | (n)<<5 | (d))
+// zip2 v{d}.4s, v{n}.4s, v{m}.4s
+#define ZIP2_S(d, n, m) WORD $(0x4e807800 | (m)<<16 | (n)<<5 | (d))
 // zip1 v{d}.2d, v{n}.2d, v{m}.2d
 #define ZIP1_D(d, n, m) WORD $(0x4ec03800 | (m)<<16 | (n)<<5 | (d))
 // zip2 v{d}.2d, v{n}.2d, v{m}.2d

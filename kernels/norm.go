@@ -70,29 +70,26 @@ func LpNormalize[T float32 | float64](row []T, p int) {
 	}
 }
 
-// Standardize writes (x-mean)/√(variance+epsilon) for a row, then times
-// scale[k] plus shift[k], where k is i/each for element i, modulo their
-// length; scale and shift may be nil. It computes in float64, rounds once,
-// and returns the mean and the factor 1/√(variance+epsilon). dst may be src.
-func Standardize[T float32 | float64](dst, src, scale, shift []T, each int, epsilon float64) (mean, inverse float64) {
+// Standardize64 is Standardize in float64, with plain sums.
+func Standardize64(dst, src, scale, shift []float64, each int, epsilon float64) (mean, inverse float64) {
 	n := len(src)
 	mean = sumColumn(src, n, 1) / float64(n)
 	s := 0.0
 	for _, v := range src {
-		d := float64(v) - mean
+		d := v - mean
 		s += float64(d * d)
 	}
 	inverse = 1 / math.Sqrt(s/float64(n)+epsilon)
 	dst = dst[:n]
 	for i, v := range src {
-		y := float64((float64(v) - mean) * inverse)
+		y := float64((v - mean) * inverse)
 		if scale != nil {
-			y = float64(y * float64(scale[i/each%len(scale)]))
+			y = float64(y * scale[i/each%len(scale)])
 		}
 		if shift != nil {
-			y += float64(shift[i/each%len(shift)])
+			y += shift[i/each%len(shift)]
 		}
-		dst[i] = T(y)
+		dst[i] = y
 	}
 	return mean, inverse
 }

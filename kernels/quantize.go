@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // Quantize writes round half to even(x/scale) + zero, saturated to T, as
 // ONNX's QuantizeLinear does; the division is rounded to float32. NaN gives
@@ -73,7 +76,12 @@ func Dequantizer[T int8 | uint8 | int32](t Target) (Tier, func(out []float32, in
 // FlipSign changes int8 with an offset of 128 into uint8 and back: it writes
 // in XOR 0x80 to out, of the length of in, which may be out.
 func FlipSign(out, in []byte) {
+	const signs = 0x8080808080808080
 	out = out[:len(in)]
+	for len(in) >= 8 {
+		binary.LittleEndian.PutUint64(out, binary.LittleEndian.Uint64(in)^signs)
+		out, in = out[8:], in[8:]
+	}
 	for i, v := range in {
 		out[i] = v ^ 0x80
 	}

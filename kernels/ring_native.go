@@ -93,8 +93,9 @@ func (r *ringRun) list(list []uintptr, oy, rows, from int) {
 		for kx := range taps {
 			for row := range rows {
 				p := r.at((oy+row)*g.StrideH+ky*g.DilationH) + uintptr(from) + uintptr(kx)*dilation
-				for i := range list[at : at+g.OW] {
-					list[at+i] = p
+				pixels := list[at : at+g.OW]
+				for i := range pixels {
+					pixels[i] = p
 					p += step
 				}
 				at += g.OW

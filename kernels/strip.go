@@ -45,9 +45,18 @@ func (c *ConvF32) Step() int {
 	return c.variant.run.rows(c)
 }
 
-// Rows is the multiple at which rows of a product of floats must begin for a
-// result to be the same bits as in one piece: the height of the tallest tile.
-const Rows = 6
+// Step returns the multiple at which parts of m rows must begin for a result
+// to be the same bits as in one piece, the last of them no shorter.
+func (g *GEMMF32) Step(m int) int {
+	if g.variant.run.rows == nil {
+		return 1
+	}
+	return g.variant.run.rows(&g.weights, m)
+}
+
+// Step is the height of the tallest tile: results are the same wherever parts
+// begin.
+func (g *GEMMInt8) Step() int { return 6 }
 
 // Strip returns the convolution that computes strips from to to-1, and where
 // its input and output begin: see Geometry.Strip.
@@ -107,10 +116,21 @@ func (p *AveragePool) Strip(from, to int) (part *AveragePool, in, out int) {
 
 // Strips returns how long the outermost axis of the result is.
 func (t *Transpose) Strips() int {
-	if len(t.outer) > 0 {
-		return t.outer[0].length
+	return t.outermost().length
+}
+
+// outermost returns the outermost axis of the result.
+func (t *Transpose) outermost() *axis {
+	longest := &t.rows
+	if t.cols.to > longest.to {
+		longest = &t.cols
 	}
-	return t.rows.length
+	for i := range t.outer {
+		if t.outer[i].to > longest.to {
+			longest = &t.outer[i]
+		}
+	}
+	return longest
 }
 
 // Strip returns the transpose that writes from to to-1 of the outermost axis
@@ -118,10 +138,7 @@ func (t *Transpose) Strips() int {
 func (t *Transpose) Strip(from, to int) (part *Transpose, in, out int) {
 	s := *t
 	s.outer = slices.Clone(t.outer)
-	axis := &s.rows
-	if len(s.outer) > 0 {
-		axis = &s.outer[0]
-	}
+	axis := s.outermost()
 	each := t.total / axis.length
 	axis.length, s.total = to-from, (to-from)*each
 	return &s, from * axis.stride, from * each

@@ -16,35 +16,40 @@ type tileArgs struct {
 	bias     uintptr // a value for each column
 	less     uintptr // an int32 for each row, taken off its sums, or 0: none
 	scale    uintptr // float32 for each column, for modeF32 and modeInt8
+	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out      uintptr // first row of the result
 	ld       uintptr // bytes from one row of the result to the next
 	tiles    uintptr // how many, at least 1
 	mask     uint64  // a bit for each column that is stored, where the tier has masks
-	mode     uint64  // modeInt32, modeF32 or modeInt8
+	mode     uint64  // modeInt32, modeF32, modeInt8 or modeInt8Wide
 	lo       float32 // bounds: of the requantised value before zero is added, or of the float result
 	hi       float32 // see lo
 	zero     int32   // zero point of the result
 	least    int32   // lower bound of a requantised value, zero added
+	most     int32   // upper bound
 }
 
 // depthwiseArgs is what a depthwise function reads. See tileArgs.
 type depthwiseArgs struct {
-	taps    uintptr // addresses of the taps of the first pixel, or of rows: [groups][4 or 2]
-	groups  uintptr // how many
-	terms   uintptr // how many weights of a tap are added up to one
-	weights uintptr // [blocks][groups][terms][4 registers]
-	bias    uintptr // [blocks][4 registers]
-	scale   uintptr // [blocks][4 registers], float32
-	out     uintptr // first pixel of the result
-	outStep uintptr // bytes from one pixel of the result to the next
-	inStep  uintptr // bytes from a pixel's tap to that of the next
-	pixels  uintptr // how many
-	blocks  uintptr // of 4 registers of channels
-	mask    uint64  // a bit for each channel of the last block, where the tier has masks
-	lo      float32 // lower bound of a float result
-	hi      float32 // upper bound, of a requantised value before zero is added
-	zero    int32   // zero point of the result
-	least   int32   // lower bound of a requantised value, zero added
+	taps     uintptr // addresses of the taps of each row's first pixel: [rows][groups][4 or 2], or of the rows of the kernel: [rows][kernel]
+	groups   uintptr // how many
+	terms    uintptr // how many weights of a tap are added up to one
+	weights  uintptr // [blocks][groups][terms][4 registers]
+	bias     uintptr // [blocks][4 registers]
+	scale    uintptr // [blocks][4 registers], float32
+	out      uintptr // first pixel of the result; rows follow one another
+	outStep  uintptr // bytes from one pixel of the result to the next
+	inStep   uintptr // bytes from a pixel's tap to that of the next, or from column to column
+	pixels   uintptr // how many in a row
+	rows     uintptr // how many, for the integer functions
+	row      uintptr // the taps of the row at hand, and
+	rowsLeft uintptr // how many there are from it on: functions keep both here
+	blocks   uintptr // of 4 registers of channels; counted down
+	mask     uint64  // a bit for each channel of the last block, where the tier has masks
+	lo       float32 // lower bound of a float result
+	hi       float32 // upper bound, of a requantised value before zero is added
+	zero     int32   // zero point of the result
+	least    int32   // lower bound of a requantised value, zero added
 }
 
 // loopArgs is what the loops over neighbouring elements read: see tileArgs. A
@@ -53,6 +58,7 @@ type loopArgs struct {
 	out    uintptr // result
 	a      uintptr // first input
 	b      uintptr // second input
+	plane  uintptr // bytes from one plane of the first input to the next
 	blocks uintptr // at least 1
 	scaleA float32 // of the first input
 	scaleB float32 // of the second
@@ -67,19 +73,49 @@ type loopArgs struct {
 // poolArgs is what the pools read: see tileArgs.
 type poolArgs struct {
 	in      uintptr // where the window of the first pixel begins
-	taps    uintptr // list of the distances of taps from there
+	taps    uintptr // list of the distances of taps from there, in elements
 	count   uintptr // how many taps
 	out     uintptr // first pixel of the result
 	outStep uintptr // bytes from one pixel of the result to the next
 	inStep  uintptr // bytes from a pixel's tap to that of the next
 	pixels  uintptr // how many
-	blocks  uintptr // of as many channels as a register has bytes
+	blocks  uintptr // of as many channels as a register holds
 	mask    uint64  // a bit for each channel of the last block, where the tier has masks
-	scale   float32 // of a sum
+	scale   float32 // of a sum; of float32, what it is divided by
 	hi      float32 // upper bound of a value before zero is added
 	start   int32   // what sums begin with
 	zero    int32   // zero point of the result
 	least   int32   // lower bound of the result
+}
+
+// rowArgs is what the elementwise loops over rows of float32 read: see tileArgs.
+// A row that repeats its first value has 0 for the bytes of a register.
+type rowArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of the first input
+	b       uintptr // first row of the second, where there is one
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	mask    uint64  // a bit for each of these, where the tier has masks
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	aEach   uintptr // bytes of a register, or 0
+	bEach   uintptr // likewise of b
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
+// transposeArgs is what the transposes of square tiles read: see tileArgs. A tile takes
+// as many neighbouring values of as many lines and makes columns of them; the
+// next tile takes what stands behind in the same lines.
+type transposeArgs struct {
+	in      uintptr // first value of the first line
+	inStep  uintptr // bytes from line to line
+	out     uintptr // first row of the result
+	outStep uintptr // bytes from row to row
+	tiles   uintptr // how many, at least 1
 }
 
 // tilesInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
@@ -105,56 +141,296 @@ var tilesInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
 // depthwiseColumnsAVX512 are kernels of fixed sizes and strides.
 var depthwiseColumnsAVX512 = []depthwiseColumns{
 	{3, 1, 1, depthwiseInt8_3x3s1t1_AVX512},
-	{3, 1, 2, depthwiseInt8_3x3s1t2_AVX512},
 	{3, 2, 1, depthwiseInt8_3x3s2t1_AVX512},
+	{3, 4, 1, depthwiseInt8_3x3s4t1_AVX512},
+	{3, 8, 1, depthwiseInt8_3x3s8t1_AVX512},
+	{3, 1, 2, depthwiseInt8_3x3s1t2_AVX512},
 	{3, 2, 2, depthwiseInt8_3x3s2t2_AVX512},
 	{5, 1, 1, depthwiseInt8_5x5s1t1_AVX512},
-	{5, 1, 2, depthwiseInt8_5x5s1t2_AVX512},
 	{5, 2, 1, depthwiseInt8_5x5s2t1_AVX512},
+	{5, 1, 2, depthwiseInt8_5x5s1t2_AVX512},
 	{5, 2, 2, depthwiseInt8_5x5s2t2_AVX512},
 }
 
-// tilesF32AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesF32AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileF32_6x16_AVX512, tileF32_4x16_AVX512, tileF32_2x16_AVX512, tileF32_1x16_AVX512},
-	{tileF32_6x32_AVX512, tileF32_4x32_AVX512, tileF32_2x32_AVX512, tileF32_1x32_AVX512},
-	{tileF32_6x48_AVX512, tileF32_4x48_AVX512, tileF32_2x48_AVX512, tileF32_1x48_AVX512},
-	{tileF32_6x64_AVX512, tileF32_4x64_AVX512, tileF32_2x64_AVX512, tileF32_1x64_AVX512},
+// tilesF32AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesF32AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileF32_1x16_AVX512,
+		tileF32_2x16_AVX512,
+		tileF32_3x16_AVX512,
+		tileF32_4x16_AVX512,
+		tileF32_5x16_AVX512,
+		tileF32_6x16_AVX512,
+		tileF32_7x16_AVX512,
+		tileF32_8x16_AVX512,
+		tileF32_9x16_AVX512,
+		tileF32_10x16_AVX512,
+		tileF32_11x16_AVX512,
+		tileF32_12x16_AVX512,
+		tileF32_13x16_AVX512,
+		tileF32_14x16_AVX512,
+	},
+	{
+		tileF32_1x32_AVX512,
+		tileF32_2x32_AVX512,
+		tileF32_3x32_AVX512,
+		tileF32_4x32_AVX512,
+		tileF32_5x32_AVX512,
+		tileF32_6x32_AVX512,
+		tileF32_7x32_AVX512,
+		tileF32_8x32_AVX512,
+		tileF32_9x32_AVX512,
+		tileF32_10x32_AVX512,
+		tileF32_11x32_AVX512,
+		tileF32_12x32_AVX512,
+		tileF32_13x32_AVX512,
+		tileF32_14x32_AVX512,
+	},
 }}
 
-// tilesExactF32AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesExactF32AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileExactF32_6x16_AVX512, tileExactF32_4x16_AVX512, tileExactF32_2x16_AVX512, tileExactF32_1x16_AVX512},
-	{tileExactF32_6x32_AVX512, tileExactF32_4x32_AVX512, tileExactF32_2x32_AVX512, tileExactF32_1x32_AVX512},
-	{tileExactF32_6x48_AVX512, tileExactF32_4x48_AVX512, tileExactF32_2x48_AVX512, tileExactF32_1x48_AVX512},
-	{tileExactF32_6x64_AVX512, tileExactF32_4x64_AVX512, tileExactF32_2x64_AVX512, tileExactF32_1x64_AVX512},
+// tilesExactF32AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesExactF32AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileExactF32_1x16_AVX512,
+		tileExactF32_2x16_AVX512,
+		tileExactF32_3x16_AVX512,
+		tileExactF32_4x16_AVX512,
+		tileExactF32_5x16_AVX512,
+		tileExactF32_6x16_AVX512,
+		tileExactF32_7x16_AVX512,
+		tileExactF32_8x16_AVX512,
+		tileExactF32_9x16_AVX512,
+		tileExactF32_10x16_AVX512,
+		tileExactF32_11x16_AVX512,
+		tileExactF32_12x16_AVX512,
+		tileExactF32_13x16_AVX512,
+		tileExactF32_14x16_AVX512,
+	},
+	{
+		tileExactF32_1x32_AVX512,
+		tileExactF32_2x32_AVX512,
+		tileExactF32_3x32_AVX512,
+		tileExactF32_4x32_AVX512,
+		tileExactF32_5x32_AVX512,
+		tileExactF32_6x32_AVX512,
+		tileExactF32_7x32_AVX512,
+		tileExactF32_8x32_AVX512,
+		tileExactF32_9x32_AVX512,
+		tileExactF32_10x32_AVX512,
+		tileExactF32_11x32_AVX512,
+		tileExactF32_12x32_AVX512,
+		tileExactF32_13x32_AVX512,
+		tileExactF32_14x32_AVX512,
+	},
 }}
 
-// tilesF32AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesF32AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileF32_6x8_AVX2, tileF32_4x8_AVX2, tileF32_2x8_AVX2, tileF32_1x8_AVX2},
-	{tileF32_6x16_AVX2, tileF32_4x16_AVX2, tileF32_2x16_AVX2, tileF32_1x16_AVX2},
+// tilesF32AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesF32AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileF32_1x8_AVX2,
+		tileF32_2x8_AVX2,
+		tileF32_3x8_AVX2,
+		tileF32_4x8_AVX2,
+		tileF32_5x8_AVX2,
+		tileF32_6x8_AVX2,
+	},
+	{
+		tileF32_1x16_AVX2,
+		tileF32_2x16_AVX2,
+		tileF32_3x16_AVX2,
+		tileF32_4x16_AVX2,
+		tileF32_5x16_AVX2,
+		tileF32_6x16_AVX2,
+	},
 }}
 
-// tilesExactF32AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesExactF32AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileExactF32_6x8_AVX2, tileExactF32_4x8_AVX2, tileExactF32_2x8_AVX2, tileExactF32_1x8_AVX2},
-	{tileExactF32_6x16_AVX2, tileExactF32_4x16_AVX2, tileExactF32_2x16_AVX2, tileExactF32_1x16_AVX2},
+// tilesExactF32AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesExactF32AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileExactF32_1x8_AVX2,
+		tileExactF32_2x8_AVX2,
+		tileExactF32_3x8_AVX2,
+		tileExactF32_4x8_AVX2,
+		tileExactF32_5x8_AVX2,
+		tileExactF32_6x8_AVX2,
+	},
+	{
+		tileExactF32_1x16_AVX2,
+		tileExactF32_2x16_AVX2,
+		tileExactF32_3x16_AVX2,
+		tileExactF32_4x16_AVX2,
+		tileExactF32_5x16_AVX2,
+		tileExactF32_6x16_AVX2,
+	},
 }}
 
-// tilesF16AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesF16AVX512 = tileSet{lanes: 16, functions: []tileColumn{
-	{tileF16_6x16_AVX512, tileF16_4x16_AVX512, tileF16_2x16_AVX512, tileF16_1x16_AVX512},
-	{tileF16_6x32_AVX512, tileF16_4x32_AVX512, tileF16_2x32_AVX512, tileF16_1x32_AVX512},
-	{tileF16_6x48_AVX512, tileF16_4x48_AVX512, tileF16_2x48_AVX512, tileF16_1x48_AVX512},
-	{tileF16_6x64_AVX512, tileF16_4x64_AVX512, tileF16_2x64_AVX512, tileF16_1x64_AVX512},
+// tilesF16AVX512 are the tiles by columns/16-1 and rows-1.
+var tilesF16AVX512 = tileSetF32{lanes: 16, functions: [][]func(*tileArgs){
+	{
+		tileF16_1x16_AVX512,
+		tileF16_2x16_AVX512,
+		tileF16_3x16_AVX512,
+		tileF16_4x16_AVX512,
+		tileF16_5x16_AVX512,
+		tileF16_6x16_AVX512,
+		tileF16_7x16_AVX512,
+		tileF16_8x16_AVX512,
+		tileF16_9x16_AVX512,
+		tileF16_10x16_AVX512,
+		tileF16_11x16_AVX512,
+		tileF16_12x16_AVX512,
+		tileF16_13x16_AVX512,
+		tileF16_14x16_AVX512,
+	},
+	{
+		tileF16_1x32_AVX512,
+		tileF16_2x32_AVX512,
+		tileF16_3x32_AVX512,
+		tileF16_4x32_AVX512,
+		tileF16_5x32_AVX512,
+		tileF16_6x32_AVX512,
+		tileF16_7x32_AVX512,
+		tileF16_8x32_AVX512,
+		tileF16_9x32_AVX512,
+		tileF16_10x32_AVX512,
+		tileF16_11x32_AVX512,
+		tileF16_12x32_AVX512,
+		tileF16_13x32_AVX512,
+		tileF16_14x32_AVX512,
+	},
 }}
 
-// tilesF16AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesF16AVX2 = tileSet{lanes: 8, functions: []tileColumn{
-	{tileF16_6x8_AVX2, tileF16_4x8_AVX2, tileF16_2x8_AVX2, tileF16_1x8_AVX2},
-	{tileF16_6x16_AVX2, tileF16_4x16_AVX2, tileF16_2x16_AVX2, tileF16_1x16_AVX2},
+// tilesF16AVX2 are the tiles by columns/8-1 and rows-1.
+var tilesF16AVX2 = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+	{
+		tileF16_1x8_AVX2,
+		tileF16_2x8_AVX2,
+		tileF16_3x8_AVX2,
+		tileF16_4x8_AVX2,
+		tileF16_5x8_AVX2,
+		tileF16_6x8_AVX2,
+	},
+	{
+		tileF16_1x16_AVX2,
+		tileF16_2x16_AVX2,
+		tileF16_3x16_AVX2,
+		tileF16_4x16_AVX2,
+		tileF16_5x16_AVX2,
+		tileF16_6x16_AVX2,
+	},
 }}
+
+// depthwiseF32AVX512 are the functions for one kernel and stride.
+var depthwiseF32AVX512 = []depthwiseSquare{
+	{3, 1, depthwiseF32_3x3s1_AVX512},
+	{3, 2, depthwiseF32_3x3s2_AVX512},
+	{5, 1, depthwiseF32_5x5s1_AVX512},
+	{5, 2, depthwiseF32_5x5s2_AVX512},
+}
+
+// depthwiseExactF32AVX512 are the functions for one kernel and stride.
+var depthwiseExactF32AVX512 = []depthwiseSquare{
+	{3, 1, depthwiseExactF32_3x3s1_AVX512},
+	{3, 2, depthwiseExactF32_3x3s2_AVX512},
+	{5, 1, depthwiseExactF32_5x5s1_AVX512},
+	{5, 2, depthwiseExactF32_5x5s2_AVX512},
+}
+
+// depthwiseF32AVX2 are the functions for one kernel and stride.
+var depthwiseF32AVX2 = []depthwiseSquare{
+	{3, 1, depthwiseF32_3x3s1_AVX2},
+	{3, 2, depthwiseF32_3x3s2_AVX2},
+	{5, 1, depthwiseF32_5x5s1_AVX2},
+	{5, 2, depthwiseF32_5x5s2_AVX2},
+}
+
+// depthwiseExactF32AVX2 are the functions for one kernel and stride.
+var depthwiseExactF32AVX2 = []depthwiseSquare{
+	{3, 1, depthwiseExactF32_3x3s1_AVX2},
+	{3, 2, depthwiseExactF32_3x3s2_AVX2},
+	{5, 1, depthwiseExactF32_5x5s1_AVX2},
+	{5, 2, depthwiseExactF32_5x5s2_AVX2},
+}
+
+// rowsF32AVX512 runs the loop of op.
+func rowsF32AVX512(op OpF32, args *rowArgs) {
+	switch op {
+	case OpAdd:
+		addF32AVX512(args)
+	case OpSub:
+		subF32AVX512(args)
+	case OpMul:
+		mulF32AVX512(args)
+	case OpDiv:
+		divF32AVX512(args)
+	case OpMin:
+		minF32AVX512(args)
+	case OpMax:
+		maxF32AVX512(args)
+	case OpPrelu:
+		preluF32AVX512(args)
+	case OpClip:
+		clipF32AVX512(args)
+	case OpHardSigmoid:
+		hardSigmoidF32AVX512(args)
+	case OpHardSwish:
+		hardSwishF32AVX512(args)
+	case OpAbs:
+		absF32AVX512(args)
+	case OpNeg:
+		negF32AVX512(args)
+	case OpSqrt:
+		sqrtF32AVX512(args)
+	case OpReciprocal:
+		reciprocalF32AVX512(args)
+	case OpFloor:
+		floorF32AVX512(args)
+	case OpCeil:
+		ceilF32AVX512(args)
+	case OpRound:
+		roundF32AVX512(args)
+	}
+}
+
+// rowsF32AVX2 runs the loop of op.
+func rowsF32AVX2(op OpF32, args *rowArgs) {
+	switch op {
+	case OpAdd:
+		addF32AVX2(args)
+	case OpSub:
+		subF32AVX2(args)
+	case OpMul:
+		mulF32AVX2(args)
+	case OpDiv:
+		divF32AVX2(args)
+	case OpMin:
+		minF32AVX2(args)
+	case OpMax:
+		maxF32AVX2(args)
+	case OpPrelu:
+		preluF32AVX2(args)
+	case OpClip:
+		clipF32AVX2(args)
+	case OpHardSigmoid:
+		hardSigmoidF32AVX2(args)
+	case OpHardSwish:
+		hardSwishF32AVX2(args)
+	case OpAbs:
+		absF32AVX2(args)
+	case OpNeg:
+		negF32AVX2(args)
+	case OpSqrt:
+		sqrtF32AVX2(args)
+	case OpReciprocal:
+		reciprocalF32AVX2(args)
+	case OpFloor:
+		floorF32AVX2(args)
+	case OpCeil:
+		ceilF32AVX2(args)
+	case OpRound:
+		roundF32AVX2(args)
+	}
+}
 
 // peakInt8AVX512MACs is what one turn of peakInt8AVX512 multiplies.
 const peakInt8AVX512MACs = 1536
@@ -340,440 +616,770 @@ func flipAVXVNNI(to, from uintptr, n int)
 // widenAVX2 writes n int8 as int16.
 func widenAVX2(to, from uintptr, n int)
 
-// depthwiseInt8_AVX512 computes a row of pixels, 64 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVX512 computes rows of pixels, 64 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_AVXVNNI computes a row of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVXVNNI computes rows of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVXVNNI(args *depthwiseArgs)
 
-// depthwiseInt8_AVX2 computes a row of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
+// depthwiseInt8_AVX2 computes rows of pixels, 32 channels at once. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_AVX2(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s1t1_AVX512 computes a row of pixels with a 3x3 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s1t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s1t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s1t2_AVX512 computes a row of pixels with a 3x3 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
-//
-//go:noescape
-func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
-
-// depthwiseInt8_3x3s2t1_AVX512 computes a row of pixels with a 3x3 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s2t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s2t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_3x3s2t2_AVX512 computes a row of pixels with a 3x3 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_3x3s4t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 4, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s4t1_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s8t1_AVX512 computes rows of pixels with a 3x3 kernel at stride 8, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s8t1_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s1t2_AVX512 computes rows of pixels with a 3x3 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_3x3s1t2_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_3x3s2t2_AVX512 computes rows of pixels with a 3x3 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_3x3s2t2_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s1t1_AVX512 computes a row of pixels with a 5x5 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s1t1_AVX512 computes rows of pixels with a 5x5 kernel at stride 1, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s1t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s1t2_AVX512 computes a row of pixels with a 5x5 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
-//
-//go:noescape
-func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
-
-// depthwiseInt8_5x5s2t1_AVX512 computes a row of pixels with a 5x5 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s2t1_AVX512 computes rows of pixels with a 5x5 kernel at stride 2, 1 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s2t1_AVX512(args *depthwiseArgs)
 
-// depthwiseInt8_5x5s2t2_AVX512 computes a row of pixels with a 5x5 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+// depthwiseInt8_5x5s1t2_AVX512 computes rows of pixels with a 5x5 kernel at stride 1, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
+//
+//go:noescape
+func depthwiseInt8_5x5s1t2_AVX512(args *depthwiseArgs)
+
+// depthwiseInt8_5x5s2t2_AVX512 computes rows of pixels with a 5x5 kernel at stride 2, 2 terms; taps are its rows. Reference: depthwiseInt8Generic.
 //
 //go:noescape
 func depthwiseInt8_5x5s2t2_AVX512(args *depthwiseArgs)
-
-// tileF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
-//
-//go:noescape
-func tileF32_6x16_AVX512(args *tileArgs)
-
-// tileF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
-//
-//go:noescape
-func tileF32_4x16_AVX512(args *tileArgs)
-
-// tileF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
-//
-//go:noescape
-func tileF32_2x16_AVX512(args *tileArgs)
 
 // tileF32_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x16_AVX512(args *tileArgs)
 
-// tileF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x32_AVX512(args *tileArgs)
+func tileF32_2x16_AVX512(args *tileArgs)
 
-// tileF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x32_AVX512(args *tileArgs)
+func tileF32_3x16_AVX512(args *tileArgs)
 
-// tileF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x32_AVX512(args *tileArgs)
+func tileF32_4x16_AVX512(args *tileArgs)
+
+// tileF32_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_5x16_AVX512(args *tileArgs)
+
+// tileF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_6x16_AVX512(args *tileArgs)
+
+// tileF32_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_7x16_AVX512(args *tileArgs)
+
+// tileF32_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_8x16_AVX512(args *tileArgs)
+
+// tileF32_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_9x16_AVX512(args *tileArgs)
+
+// tileF32_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_10x16_AVX512(args *tileArgs)
+
+// tileF32_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_11x16_AVX512(args *tileArgs)
+
+// tileF32_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_12x16_AVX512(args *tileArgs)
+
+// tileF32_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_13x16_AVX512(args *tileArgs)
+
+// tileF32_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_14x16_AVX512(args *tileArgs)
 
 // tileF32_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x32_AVX512(args *tileArgs)
 
-// tileF32_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x48_AVX512(args *tileArgs)
+func tileF32_2x32_AVX512(args *tileArgs)
 
-// tileF32_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x48_AVX512(args *tileArgs)
+func tileF32_3x32_AVX512(args *tileArgs)
 
-// tileF32_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x48_AVX512(args *tileArgs)
+func tileF32_4x32_AVX512(args *tileArgs)
 
-// tileF32_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileF32_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_1x48_AVX512(args *tileArgs)
+func tileF32_5x32_AVX512(args *tileArgs)
 
-// tileF32_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x64_AVX512(args *tileArgs)
+func tileF32_6x32_AVX512(args *tileArgs)
 
-// tileF32_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x64_AVX512(args *tileArgs)
+func tileF32_7x32_AVX512(args *tileArgs)
 
-// tileF32_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x64_AVX512(args *tileArgs)
+func tileF32_8x32_AVX512(args *tileArgs)
 
-// tileF32_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileF32_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_1x64_AVX512(args *tileArgs)
+func tileF32_9x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x16_AVX512(args *tileArgs)
+func tileF32_10x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x16_AVX512(args *tileArgs)
+func tileF32_11x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x16_AVX512(args *tileArgs)
+func tileF32_12x32_AVX512(args *tileArgs)
+
+// tileF32_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_13x32_AVX512(args *tileArgs)
+
+// tileF32_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_14x32_AVX512(args *tileArgs)
 
 // tileExactF32_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x16_AVX512(args *tileArgs)
 
-// tileExactF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x32_AVX512(args *tileArgs)
+func tileExactF32_2x16_AVX512(args *tileArgs)
 
-// tileExactF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x32_AVX512(args *tileArgs)
+func tileExactF32_3x16_AVX512(args *tileArgs)
 
-// tileExactF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileExactF32_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x32_AVX512(args *tileArgs)
+func tileExactF32_4x16_AVX512(args *tileArgs)
+
+// tileExactF32_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x16_AVX512(args *tileArgs)
+
+// tileExactF32_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x16_AVX512(args *tileArgs)
+
+// tileExactF32_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_7x16_AVX512(args *tileArgs)
+
+// tileExactF32_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_8x16_AVX512(args *tileArgs)
+
+// tileExactF32_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_9x16_AVX512(args *tileArgs)
+
+// tileExactF32_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_10x16_AVX512(args *tileArgs)
+
+// tileExactF32_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_11x16_AVX512(args *tileArgs)
+
+// tileExactF32_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_12x16_AVX512(args *tileArgs)
+
+// tileExactF32_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_13x16_AVX512(args *tileArgs)
+
+// tileExactF32_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_14x16_AVX512(args *tileArgs)
 
 // tileExactF32_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x48_AVX512(args *tileArgs)
+func tileExactF32_2x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x48_AVX512(args *tileArgs)
+func tileExactF32_3x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x48_AVX512(args *tileArgs)
+func tileExactF32_4x32_AVX512(args *tileArgs)
 
-// tileExactF32_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileExactF32_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_1x48_AVX512(args *tileArgs)
+func tileExactF32_5x32_AVX512(args *tileArgs)
 
-// tileExactF32_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x64_AVX512(args *tileArgs)
+func tileExactF32_6x32_AVX512(args *tileArgs)
 
-// tileExactF32_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x64_AVX512(args *tileArgs)
+func tileExactF32_7x32_AVX512(args *tileArgs)
 
-// tileExactF32_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x64_AVX512(args *tileArgs)
+func tileExactF32_8x32_AVX512(args *tileArgs)
 
-// tileExactF32_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileExactF32_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_1x64_AVX512(args *tileArgs)
+func tileExactF32_9x32_AVX512(args *tileArgs)
 
-// tileF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x8_AVX2(args *tileArgs)
+func tileExactF32_10x32_AVX512(args *tileArgs)
 
-// tileF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x8_AVX2(args *tileArgs)
+func tileExactF32_11x32_AVX512(args *tileArgs)
 
-// tileF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileExactF32_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x8_AVX2(args *tileArgs)
+func tileExactF32_12x32_AVX512(args *tileArgs)
+
+// tileExactF32_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_13x32_AVX512(args *tileArgs)
+
+// tileExactF32_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_14x32_AVX512(args *tileArgs)
 
 // tileF32_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x8_AVX2(args *tileArgs)
 
-// tileF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_6x16_AVX2(args *tileArgs)
+func tileF32_2x8_AVX2(args *tileArgs)
 
-// tileF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_4x16_AVX2(args *tileArgs)
+func tileF32_3x8_AVX2(args *tileArgs)
 
-// tileF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF32_2x16_AVX2(args *tileArgs)
+func tileF32_4x8_AVX2(args *tileArgs)
+
+// tileF32_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_5x8_AVX2(args *tileArgs)
+
+// tileF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_6x8_AVX2(args *tileArgs)
 
 // tileF32_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF32_1x16_AVX2(args *tileArgs)
 
-// tileExactF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x8_AVX2(args *tileArgs)
+func tileF32_2x16_AVX2(args *tileArgs)
 
-// tileExactF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x8_AVX2(args *tileArgs)
+func tileF32_3x16_AVX2(args *tileArgs)
 
-// tileExactF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x8_AVX2(args *tileArgs)
+func tileF32_4x16_AVX2(args *tileArgs)
+
+// tileF32_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_5x16_AVX2(args *tileArgs)
+
+// tileF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF32_6x16_AVX2(args *tileArgs)
 
 // tileExactF32_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x8_AVX2(args *tileArgs)
 
-// tileExactF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_6x16_AVX2(args *tileArgs)
+func tileExactF32_2x8_AVX2(args *tileArgs)
 
-// tileExactF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_4x16_AVX2(args *tileArgs)
+func tileExactF32_3x8_AVX2(args *tileArgs)
 
-// tileExactF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileExactF32_2x16_AVX2(args *tileArgs)
+func tileExactF32_4x8_AVX2(args *tileArgs)
+
+// tileExactF32_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x8_AVX2(args *tileArgs)
+
+// tileExactF32_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x8_AVX2(args *tileArgs)
 
 // tileExactF32_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileExactF32_1x16_AVX2(args *tileArgs)
 
-// tileF16_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x16_AVX512(args *tileArgs)
+func tileExactF32_2x16_AVX2(args *tileArgs)
 
-// tileF16_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x16_AVX512(args *tileArgs)
+func tileExactF32_3x16_AVX2(args *tileArgs)
 
-// tileF16_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileExactF32_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x16_AVX512(args *tileArgs)
+func tileExactF32_4x16_AVX2(args *tileArgs)
+
+// tileExactF32_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_5x16_AVX2(args *tileArgs)
+
+// tileExactF32_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileExactF32_6x16_AVX2(args *tileArgs)
 
 // tileF16_1x16_AVX512 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x16_AVX512(args *tileArgs)
 
-// tileF16_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_2x16_AVX512 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x32_AVX512(args *tileArgs)
+func tileF16_2x16_AVX512(args *tileArgs)
 
-// tileF16_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_3x16_AVX512 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x32_AVX512(args *tileArgs)
+func tileF16_3x16_AVX512(args *tileArgs)
 
-// tileF16_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
+// tileF16_4x16_AVX512 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x32_AVX512(args *tileArgs)
+func tileF16_4x16_AVX512(args *tileArgs)
+
+// tileF16_5x16_AVX512 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x16_AVX512(args *tileArgs)
+
+// tileF16_6x16_AVX512 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x16_AVX512(args *tileArgs)
+
+// tileF16_7x16_AVX512 computes tiles of 7 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_7x16_AVX512(args *tileArgs)
+
+// tileF16_8x16_AVX512 computes tiles of 8 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_8x16_AVX512(args *tileArgs)
+
+// tileF16_9x16_AVX512 computes tiles of 9 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_9x16_AVX512(args *tileArgs)
+
+// tileF16_10x16_AVX512 computes tiles of 10 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_10x16_AVX512(args *tileArgs)
+
+// tileF16_11x16_AVX512 computes tiles of 11 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_11x16_AVX512(args *tileArgs)
+
+// tileF16_12x16_AVX512 computes tiles of 12 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_12x16_AVX512(args *tileArgs)
+
+// tileF16_13x16_AVX512 computes tiles of 13 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_13x16_AVX512(args *tileArgs)
+
+// tileF16_14x16_AVX512 computes tiles of 14 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_14x16_AVX512(args *tileArgs)
 
 // tileF16_1x32_AVX512 computes tiles of 1 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x32_AVX512(args *tileArgs)
 
-// tileF16_6x48_AVX512 computes tiles of 6 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_2x32_AVX512 computes tiles of 2 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x48_AVX512(args *tileArgs)
+func tileF16_2x32_AVX512(args *tileArgs)
 
-// tileF16_4x48_AVX512 computes tiles of 4 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_3x32_AVX512 computes tiles of 3 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x48_AVX512(args *tileArgs)
+func tileF16_3x32_AVX512(args *tileArgs)
 
-// tileF16_2x48_AVX512 computes tiles of 2 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_4x32_AVX512 computes tiles of 4 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x48_AVX512(args *tileArgs)
+func tileF16_4x32_AVX512(args *tileArgs)
 
-// tileF16_1x48_AVX512 computes tiles of 1 rows by 48 columns. Reference: gemmF32Generic.
+// tileF16_5x32_AVX512 computes tiles of 5 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_1x48_AVX512(args *tileArgs)
+func tileF16_5x32_AVX512(args *tileArgs)
 
-// tileF16_6x64_AVX512 computes tiles of 6 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_6x32_AVX512 computes tiles of 6 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x64_AVX512(args *tileArgs)
+func tileF16_6x32_AVX512(args *tileArgs)
 
-// tileF16_4x64_AVX512 computes tiles of 4 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_7x32_AVX512 computes tiles of 7 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x64_AVX512(args *tileArgs)
+func tileF16_7x32_AVX512(args *tileArgs)
 
-// tileF16_2x64_AVX512 computes tiles of 2 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_8x32_AVX512 computes tiles of 8 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x64_AVX512(args *tileArgs)
+func tileF16_8x32_AVX512(args *tileArgs)
 
-// tileF16_1x64_AVX512 computes tiles of 1 rows by 64 columns. Reference: gemmF32Generic.
+// tileF16_9x32_AVX512 computes tiles of 9 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_1x64_AVX512(args *tileArgs)
+func tileF16_9x32_AVX512(args *tileArgs)
 
-// tileF16_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_10x32_AVX512 computes tiles of 10 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x8_AVX2(args *tileArgs)
+func tileF16_10x32_AVX512(args *tileArgs)
 
-// tileF16_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_11x32_AVX512 computes tiles of 11 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x8_AVX2(args *tileArgs)
+func tileF16_11x32_AVX512(args *tileArgs)
 
-// tileF16_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
+// tileF16_12x32_AVX512 computes tiles of 12 rows by 32 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x8_AVX2(args *tileArgs)
+func tileF16_12x32_AVX512(args *tileArgs)
+
+// tileF16_13x32_AVX512 computes tiles of 13 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_13x32_AVX512(args *tileArgs)
+
+// tileF16_14x32_AVX512 computes tiles of 14 rows by 32 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_14x32_AVX512(args *tileArgs)
 
 // tileF16_1x8_AVX2 computes tiles of 1 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x8_AVX2(args *tileArgs)
 
-// tileF16_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_2x8_AVX2 computes tiles of 2 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_6x16_AVX2(args *tileArgs)
+func tileF16_2x8_AVX2(args *tileArgs)
 
-// tileF16_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_3x8_AVX2 computes tiles of 3 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_4x16_AVX2(args *tileArgs)
+func tileF16_3x8_AVX2(args *tileArgs)
 
-// tileF16_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+// tileF16_4x8_AVX2 computes tiles of 4 rows by 8 columns. Reference: gemmF32Generic.
 //
 //go:noescape
-func tileF16_2x16_AVX2(args *tileArgs)
+func tileF16_4x8_AVX2(args *tileArgs)
+
+// tileF16_5x8_AVX2 computes tiles of 5 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x8_AVX2(args *tileArgs)
+
+// tileF16_6x8_AVX2 computes tiles of 6 rows by 8 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x8_AVX2(args *tileArgs)
 
 // tileF16_1x16_AVX2 computes tiles of 1 rows by 16 columns. Reference: gemmF32Generic.
 //
 //go:noescape
 func tileF16_1x16_AVX2(args *tileArgs)
 
+// tileF16_2x16_AVX2 computes tiles of 2 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_2x16_AVX2(args *tileArgs)
+
+// tileF16_3x16_AVX2 computes tiles of 3 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_3x16_AVX2(args *tileArgs)
+
+// tileF16_4x16_AVX2 computes tiles of 4 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_4x16_AVX2(args *tileArgs)
+
+// tileF16_5x16_AVX2 computes tiles of 5 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_5x16_AVX2(args *tileArgs)
+
+// tileF16_6x16_AVX2 computes tiles of 6 rows by 16 columns. Reference: gemmF32Generic.
+//
+//go:noescape
+func tileF16_6x16_AVX2(args *tileArgs)
+
 // depthwiseF32_AVX512 computes a row of pixels, 32 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseF32_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_3x3s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s1_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_3x3s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s2_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_5x5s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s1_AVX512(args *depthwiseArgs)
+
+// depthwiseF32_5x5s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s2_AVX512(args *depthwiseArgs)
 
 // depthwiseExactF32_AVX512 computes a row of pixels, 32 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseExactF32_AVX512(args *depthwiseArgs)
 
+// depthwiseExactF32_3x3s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s1_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s2_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s1_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s1_AVX512(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s2_AVX512 computes a row of 4 pixels or more, 16 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s2_AVX512(args *depthwiseArgs)
+
 // depthwiseF32_AVX2 computes a row of pixels, 16 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseF32_AVX2(args *depthwiseArgs)
 
+// depthwiseF32_3x3s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s1_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_3x3s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_3x3s2_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_5x5s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s1_AVX2(args *depthwiseArgs)
+
+// depthwiseF32_5x5s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseF32_5x5s2_AVX2(args *depthwiseArgs)
+
 // depthwiseExactF32_AVX2 computes a row of pixels, 16 channels at once; groups counts taps. Reference: depthwiseF32Generic.
 //
 //go:noescape
 func depthwiseExactF32_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s1_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_3x3s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_3x3s2_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s1_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s1_AVX2(args *depthwiseArgs)
+
+// depthwiseExactF32_5x5s2_AVX2 computes a row of 4 pixels or more, 8 channels at once; taps are those of the first column. Reference: depthwiseF32Generic.
+//
+//go:noescape
+func depthwiseExactF32_5x5s2_AVX2(args *depthwiseArgs)
 
 // addInt8AVX512 adds two scaled int8 arrays. Reference: addInt8Generic.
 //
@@ -800,6 +1406,21 @@ func quantizeUint8AVX512(args *loopArgs)
 //go:noescape
 func dequantizeUint8AVX512(args *loopArgs)
 
+// quantizePlanes2AVX512 turns 2 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes2AVX512(args *loopArgs)
+
+// quantizePlanes3AVX512 turns 3 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes3AVX512(args *loopArgs)
+
+// quantizePlanes4AVX512 turns 4 planes of float32 into pixels of bytes, 16 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes4AVX512(args *loopArgs)
+
 // maxPoolInt8AVX512 finds the largest of the taps, 64 channels at once. Reference: maxPool.
 //
 //go:noescape
@@ -809,6 +1430,16 @@ func maxPoolInt8AVX512(args *poolArgs)
 //
 //go:noescape
 func sumPoolInt8AVX512(args *poolArgs)
+
+// maxPoolF32AVX512 finds the largest of the taps, 16 channels at once. Reference: maxPool.
+//
+//go:noescape
+func maxPoolF32AVX512(args *poolArgs)
+
+// sumPoolF32AVX512 divides the sum of the taps by scale, 16 channels at once. Reference: averagePoolF32Generic.
+//
+//go:noescape
+func sumPoolF32AVX512(args *poolArgs)
 
 // addInt8AVX2 adds two scaled int8 arrays. Reference: addInt8Generic.
 //
@@ -835,6 +1466,21 @@ func quantizeUint8AVX2(args *loopArgs)
 //go:noescape
 func dequantizeUint8AVX2(args *loopArgs)
 
+// quantizePlanes2AVX2 turns 2 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes2AVX2(args *loopArgs)
+
+// quantizePlanes3AVX2 turns 3 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes3AVX2(args *loopArgs)
+
+// quantizePlanes4AVX2 turns 4 planes of float32 into pixels of bytes, 8 a block; b is not read. Reference: quantizePlanesGeneric.
+//
+//go:noescape
+func quantizePlanes4AVX2(args *loopArgs)
+
 // maxPoolInt8AVX2 finds the largest of the taps, 32 channels at once. Reference: maxPool.
 //
 //go:noescape
@@ -844,6 +1490,279 @@ func maxPoolInt8AVX2(args *poolArgs)
 //
 //go:noescape
 func sumPoolInt8AVX2(args *poolArgs)
+
+// maxPoolF32AVX2 finds the largest of the taps, 8 channels at once. Reference: maxPool.
+//
+//go:noescape
+func maxPoolF32AVX2(args *poolArgs)
+
+// sumPoolF32AVX2 divides the sum of the taps by scale, 8 channels at once. Reference: averagePoolF32Generic.
+//
+//go:noescape
+func sumPoolF32AVX2(args *poolArgs)
+
+// expAVX512 computes Exp of n values. Reference: Exp.
+func expAVX512(to, from uintptr, n int)
+
+// sigmoidAVX512 computes Sigmoid of n values. Reference: Sigmoid.
+func sigmoidAVX512(to, from uintptr, n int)
+
+// tanhAVX512 computes Tanh of n values. Reference: Tanh.
+func tanhAVX512(to, from uintptr, n int)
+
+// erfAVX512 computes Erf of n values. Reference: Erf.
+func erfAVX512(to, from uintptr, n int)
+
+// geluAVX512 computes Gelu of n values. Reference: Gelu.
+func geluAVX512(to, from uintptr, n int)
+
+// geluTanhAVX512 computes GeluTanh of n values. Reference: GeluTanh.
+func geluTanhAVX512(to, from uintptr, n int)
+
+// siluAVX512 computes Silu of n values. Reference: Silu.
+func siluAVX512(to, from uintptr, n int)
+
+// expAVX2 computes Exp of n values. Reference: Exp.
+func expAVX2(to, from uintptr, n int)
+
+// sigmoidAVX2 computes Sigmoid of n values. Reference: Sigmoid.
+func sigmoidAVX2(to, from uintptr, n int)
+
+// tanhAVX2 computes Tanh of n values. Reference: Tanh.
+func tanhAVX2(to, from uintptr, n int)
+
+// erfAVX2 computes Erf of n values. Reference: Erf.
+func erfAVX2(to, from uintptr, n int)
+
+// geluAVX2 computes Gelu of n values. Reference: Gelu.
+func geluAVX2(to, from uintptr, n int)
+
+// geluTanhAVX2 computes GeluTanh of n values. Reference: GeluTanh.
+func geluTanhAVX2(to, from uintptr, n int)
+
+// siluAVX2 computes Silu of n values. Reference: Silu.
+func siluAVX2(to, from uintptr, n int)
+
+// softmaxAVX512 computes rows of n values each, neither 0. Reference: Softmax.
+func softmaxAVX512(to, from uintptr, n, rows int)
+
+// sumAVX512 adds n values up. Reference: Sum.
+func sumAVX512(x uintptr, n int) (sum float32)
+
+// deviationsAVX512 adds up what n values are above mean, and the squares of it. Reference: deviations.
+func deviationsAVX512(x uintptr, n int, mean float32) (sum, squares float32)
+
+// standardizeAVX512 writes (x-mean)*inverse*scale + shift of n values. Reference: scaleRow.
+func standardizeAVX512(to, from, scale, shift uintptr, n int, mean, inverse float32)
+
+// standardizePlaneAVX512 writes (x-mean)*inverse*scale + shift of n values. Reference: scalePlane.
+func standardizePlaneAVX512(to, from uintptr, n int, mean, inverse, scale, shift float32)
+
+// spanAVX512 finds the least and the largest of 0 and n values. Reference: span.
+func spanAVX512(x uintptr, n int) (lo, hi float32)
+
+// softmaxAVX2 computes rows of n values each, neither 0. Reference: Softmax.
+func softmaxAVX2(to, from uintptr, n, rows int)
+
+// sumAVX2 adds n values up. Reference: Sum.
+func sumAVX2(x uintptr, n int) (sum float32)
+
+// deviationsAVX2 adds up what n values are above mean, and the squares of it. Reference: deviations.
+func deviationsAVX2(x uintptr, n int, mean float32) (sum, squares float32)
+
+// standardizeAVX2 writes (x-mean)*inverse*scale + shift of n values. Reference: scaleRow.
+func standardizeAVX2(to, from, scale, shift uintptr, n int, mean, inverse float32)
+
+// standardizePlaneAVX2 writes (x-mean)*inverse*scale + shift of n values. Reference: scalePlane.
+func standardizePlaneAVX2(to, from uintptr, n int, mean, inverse, scale, shift float32)
+
+// spanAVX2 finds the least and the largest of 0 and n values. Reference: span.
+func spanAVX2(x uintptr, n int) (lo, hi float32)
+
+// addF32AVX512 is add of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func addF32AVX512(args *rowArgs)
+
+// subF32AVX512 is sub of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func subF32AVX512(args *rowArgs)
+
+// mulF32AVX512 is mul of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func mulF32AVX512(args *rowArgs)
+
+// divF32AVX512 is div of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func divF32AVX512(args *rowArgs)
+
+// minF32AVX512 is min of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func minF32AVX512(args *rowArgs)
+
+// maxF32AVX512 is max of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func maxF32AVX512(args *rowArgs)
+
+// preluF32AVX512 is prelu of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func preluF32AVX512(args *rowArgs)
+
+// clipF32AVX512 is clip of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func clipF32AVX512(args *rowArgs)
+
+// hardSigmoidF32AVX512 is hardSigmoid of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSigmoidF32AVX512(args *rowArgs)
+
+// hardSwishF32AVX512 is hardSwish of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSwishF32AVX512(args *rowArgs)
+
+// absF32AVX512 is abs of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func absF32AVX512(args *rowArgs)
+
+// negF32AVX512 is neg of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func negF32AVX512(args *rowArgs)
+
+// sqrtF32AVX512 is sqrt of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func sqrtF32AVX512(args *rowArgs)
+
+// reciprocalF32AVX512 is reciprocal of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func reciprocalF32AVX512(args *rowArgs)
+
+// floorF32AVX512 is floor of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func floorF32AVX512(args *rowArgs)
+
+// ceilF32AVX512 is ceil of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func ceilF32AVX512(args *rowArgs)
+
+// roundF32AVX512 is round of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func roundF32AVX512(args *rowArgs)
+
+// addF32AVX2 is add of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func addF32AVX2(args *rowArgs)
+
+// subF32AVX2 is sub of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func subF32AVX2(args *rowArgs)
+
+// mulF32AVX2 is mul of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func mulF32AVX2(args *rowArgs)
+
+// divF32AVX2 is div of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func divF32AVX2(args *rowArgs)
+
+// minF32AVX2 is min of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func minF32AVX2(args *rowArgs)
+
+// maxF32AVX2 is max of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func maxF32AVX2(args *rowArgs)
+
+// preluF32AVX2 is prelu of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func preluF32AVX2(args *rowArgs)
+
+// clipF32AVX2 is clip of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func clipF32AVX2(args *rowArgs)
+
+// hardSigmoidF32AVX2 is hardSigmoid of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSigmoidF32AVX2(args *rowArgs)
+
+// hardSwishF32AVX2 is hardSwish of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func hardSwishF32AVX2(args *rowArgs)
+
+// absF32AVX2 is abs of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func absF32AVX2(args *rowArgs)
+
+// negF32AVX2 is neg of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func negF32AVX2(args *rowArgs)
+
+// sqrtF32AVX2 is sqrt of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func sqrtF32AVX2(args *rowArgs)
+
+// reciprocalF32AVX2 is reciprocal of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func reciprocalF32AVX2(args *rowArgs)
+
+// floorF32AVX2 is floor of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func floorF32AVX2(args *rowArgs)
+
+// ceilF32AVX2 is ceil of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func ceilF32AVX2(args *rowArgs)
+
+// roundF32AVX2 is round of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func roundF32AVX2(args *rowArgs)
+
+// transpose16x16AVX512 turns lines of 32-bit values into columns, 16 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose16x16AVX512(args *transposeArgs)
+
+// transpose8x8AVX2 turns lines of 32-bit values into columns, 8 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose8x8AVX2(args *transposeArgs)
+
+// transpose4x4AVX2 turns lines of 32-bit values into columns, 4 at once. Reference: transposeGeneric.
+//
+//go:noescape
+func transpose4x4AVX2(args *transposeArgs)
 
 // peakInt8AVX512 does 1536 products n times.
 func peakInt8AVX512(n int)

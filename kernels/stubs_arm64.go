@@ -14,6 +14,7 @@ type tileArgs struct {
 	bias     uintptr // a value for each column
 	less     uintptr // an int32 for each row, taken off its sums, or 0: none
 	scale    uintptr // float32 for each column, for modeF32 and modeInt8
+	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out      uintptr // first row of the result
 	ld       uintptr // bytes from one row of the result to the next
 	tiles    uintptr // how many, at least 1
@@ -50,6 +51,7 @@ type loopArgs struct {
 	out    uintptr // result
 	a      uintptr // first input
 	b      uintptr // second input
+	plane  uintptr // bytes from one plane of the first input to the next
 	blocks uintptr // of 16, at least 1
 	scaleA float32 // of the first input
 	scaleB float32 // of the second
@@ -58,6 +60,36 @@ type loopArgs struct {
 	zero   int32   // zero point of the result
 	least  int32   // lower bound of the result
 	most   int32   // upper bound
+}
+
+// rowArgs is what the elementwise loops over rows of float32 read: see
+// tileArgs. A row that repeats its first value has 0 for the bytes from one
+// register, or value, to the next.
+type rowArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of the first input
+	b       uintptr // first row of the second, where there is one
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	aEach   uintptr // bytes of a value, or 0
+	bEach   uintptr // likewise of b
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
+// transposeArgs is what the transposes of square tiles read: see tileArgs. A
+// tile takes as many neighbouring values of as many lines and makes columns of
+// them; the next tile takes what stands behind in the same lines.
+type transposeArgs struct {
+	in      uintptr // first value of the first line
+	inStep  uintptr // bytes from line to line
+	out     uintptr // first row of the result
+	outStep uintptr // bytes from row to row
+	tiles   uintptr // how many, at least 1
 }
 
 // poolArgs is what the pools read: see tileArgs.
@@ -69,6 +101,7 @@ type poolArgs struct {
 	outStep uintptr // bytes from one pixel of the result to the next
 	inStep  uintptr // bytes from a pixel's tap to that of the next
 	pixels  uintptr // how many
+	mask    uint64  // not looked at: no tier of arm64 has masks
 	blocks  uintptr // of 16 channels
 	scale   float32 // of a sum
 	start   int32   // what sums begin with
@@ -90,17 +123,17 @@ var (
 		{1: tileInt8_4x8_I8MM, 2: tileInt8_2x8_I8MM, 3: tileInt8_1x8_I8MM},
 		{1: tileInt8_4x16_I8MM, 2: tileInt8_2x16_I8MM, 3: tileInt8_1x16_I8MM},
 	}}
-	tilesF32NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileF32_4x8_NEON, 2: tileF32_2x8_NEON, 3: tileF32_1x8_NEON},
-		{1: tileF32_4x16_NEON, 2: tileF32_2x16_NEON, 3: tileF32_1x16_NEON},
+	tilesF32NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileF32_1x8_NEON, tileF32_2x8_NEON, nil, tileF32_4x8_NEON},
+		{tileF32_1x16_NEON, tileF32_2x16_NEON, nil, tileF32_4x16_NEON},
 	}}
-	tilesF16NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileF16_4x8_NEON, 2: tileF16_2x8_NEON, 3: tileF16_1x8_NEON},
-		{1: tileF16_4x16_NEON, 2: tileF16_2x16_NEON, 3: tileF16_1x16_NEON},
+	tilesF16NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileF16_1x8_NEON, tileF16_2x8_NEON, nil, tileF16_4x8_NEON},
+		{tileF16_1x16_NEON, tileF16_2x16_NEON, nil, tileF16_4x16_NEON},
 	}}
-	tilesExactF32NEON = tileSet{lanes: 8, functions: []tileColumn{
-		{1: tileExactF32_4x8_NEON, 2: tileExactF32_2x8_NEON, 3: tileExactF32_1x8_NEON},
-		{1: tileExactF32_4x16_NEON, 2: tileExactF32_2x16_NEON, 3: tileExactF32_1x16_NEON},
+	tilesExactF32NEON = tileSetF32{lanes: 8, functions: [][]func(*tileArgs){
+		{tileExactF32_1x8_NEON, tileExactF32_2x8_NEON, nil, tileExactF32_4x8_NEON},
+		{tileExactF32_1x16_NEON, tileExactF32_2x16_NEON, nil, tileExactF32_4x16_NEON},
 	}}
 )
 
@@ -183,6 +216,15 @@ func quantizeInt8_NEON(args *loopArgs)
 func quantizeUint8_NEON(args *loopArgs)
 
 //go:noescape
+func quantizePlanes2_NEON(args *loopArgs)
+
+//go:noescape
+func quantizePlanes3_NEON(args *loopArgs)
+
+//go:noescape
+func quantizePlanes4_NEON(args *loopArgs)
+
+//go:noescape
 func dequantizeInt8_NEON(args *loopArgs)
 
 //go:noescape
@@ -193,6 +235,12 @@ func maxPoolInt8_NEON(args *poolArgs)
 
 //go:noescape
 func sumPoolInt8_NEON(args *poolArgs)
+
+//go:noescape
+func maxPoolF32_NEON(args *poolArgs)
+
+//go:noescape
+func sumPoolF32_NEON(args *poolArgs)
 
 //go:noescape
 func depthwiseInt8_3x3s1_DOTPROD(args *depthwiseArgs)
@@ -258,3 +306,129 @@ func peakInt8_DOTPROD(n int)
 func peakInt8_I8MM(n int)
 
 func peakF32_NEON(n int)
+
+// exp_NEON computes Exp of blocks of 16 values, at least one. Reference: Exp.
+//
+//go:noescape
+func exp_NEON(to, from *float32, blocks int)
+
+// sigmoid_NEON computes Sigmoid of blocks of 16 values, at least one. Reference: Sigmoid.
+//
+//go:noescape
+func sigmoid_NEON(to, from *float32, blocks int)
+
+// tanh_NEON computes Tanh of blocks of 16 values, at least one. Reference: Tanh.
+//
+//go:noescape
+func tanh_NEON(to, from *float32, blocks int)
+
+// erf_NEON computes Erf of blocks of 16 values, at least one. Reference: Erf.
+//
+//go:noescape
+func erf_NEON(to, from *float32, blocks int)
+
+// gelu_NEON computes Gelu of blocks of 16 values, at least one. Reference: Gelu.
+//
+//go:noescape
+func gelu_NEON(to, from *float32, blocks int)
+
+// geluTanh_NEON computes GeluTanh of blocks of 16 values, at least one. Reference: GeluTanh.
+//
+//go:noescape
+func geluTanh_NEON(to, from *float32, blocks int)
+
+// silu_NEON computes Silu of blocks of 16 values, at least one. Reference: Silu.
+//
+//go:noescape
+func silu_NEON(to, from *float32, blocks int)
+
+// expSum_NEON writes e^(x-top) of blocks of 16 values, at least one, and adds
+// them to sums. Reference: Softmax.
+//
+//go:noescape
+func expSum_NEON(sums *laneSums, to, from *float32, blocks int, top float32)
+
+// sum_NEON adds blocks of 16 values, at least one, to sums. Reference: laneSums.add.
+//
+//go:noescape
+func sum_NEON(sums *laneSums, x *float32, blocks int)
+
+// deviations_NEON adds x-mean and its square of blocks of 16 values, at least
+// one, to sums and squares. Reference: addDeviations.
+//
+//go:noescape
+func deviations_NEON(sums, squares *laneSums, x *float32, blocks int, mean float32)
+
+// standardize_NEON writes (x-mean)*inverse*scale + shift of blocks of 16
+// values, at least one. Reference: scaleRow.
+//
+//go:noescape
+func standardize_NEON(to, from, scale, shift *float32, blocks int, mean, inverse float32)
+
+// standardizePlane_NEON writes (x-mean)*inverse*scale + shift of blocks of 16
+// values, at least one. Reference: scalePlane.
+//
+//go:noescape
+func standardizePlane_NEON(to, from *float32, blocks int, mean, inverse, scale, shift float32)
+
+// span_NEON lowers least to the least of blocks of 16 values, at least one,
+// and raises most to the largest, lane by lane. Reference: span.
+//
+//go:noescape
+func span_NEON(least, most *laneSums, x *float32, blocks int)
+
+// Elementwise loops over rows: see rows_f32.go.
+
+//go:noescape
+func addF32_NEON(args *rowArgs)
+
+//go:noescape
+func subF32_NEON(args *rowArgs)
+
+//go:noescape
+func mulF32_NEON(args *rowArgs)
+
+//go:noescape
+func divF32_NEON(args *rowArgs)
+
+//go:noescape
+func minF32_NEON(args *rowArgs)
+
+//go:noescape
+func maxF32_NEON(args *rowArgs)
+
+//go:noescape
+func preluF32_NEON(args *rowArgs)
+
+//go:noescape
+func clipF32_NEON(args *rowArgs)
+
+//go:noescape
+func hardSigmoidF32_NEON(args *rowArgs)
+
+//go:noescape
+func hardSwishF32_NEON(args *rowArgs)
+
+//go:noescape
+func absF32_NEON(args *rowArgs)
+
+//go:noescape
+func negF32_NEON(args *rowArgs)
+
+//go:noescape
+func sqrtF32_NEON(args *rowArgs)
+
+//go:noescape
+func reciprocalF32_NEON(args *rowArgs)
+
+//go:noescape
+func floorF32_NEON(args *rowArgs)
+
+//go:noescape
+func ceilF32_NEON(args *rowArgs)
+
+//go:noescape
+func roundF32_NEON(args *rowArgs)
+
+//go:noescape
+func transpose4x4_NEON(args *transposeArgs)

@@ -314,12 +314,49 @@ stored:
 	VLD1 (R7), [V4.S4, V5.S4] \
 	VLD1 (R7), [V6.S4, V7.S4]
 
-// TILE_STORE_F32 bounds float32 sums and writes them; rows does each row.
-#define TILE_STORE_F32(rows) \
+// TILE_STORE_F32 adds to float32 sums what there is to add, bounds them and
+// writes them; more and rows do each row.
+#define TILE_STORE_F32(more, rows) \
+	MOVD tileArgs_more(R0), R15   \
+	CBZ  R15, alone               \
+	more                          \
+	MOVD R15, tileArgs_more(R0)   \
+alone:                            \
 	MOVD    $tileArgs_lo(R0), R15 \
 	VLD1R.P 4(R15), [V16.S4]      \
 	VLD1R   (R15), [V17.S4]       \
 	rows
+
+#define MORE16(a) \
+	VLD1 (R15), [V20.S4, V21.S4, V22.S4, V23.S4] \
+	FADD(a, a, 20)     \
+	FADD(a+1, a+1, 21) \
+	FADD(a+2, a+2, 22) \
+	FADD(a+3, a+3, 23) \
+	ADD R5, R15
+#define MORE8(a) \
+	VLD1 (R15), [V20.S4, V21.S4] \
+	FADD(a, a, 20)     \
+	FADD(a+1, a+1, 21) \
+	ADD R5, R15
+#define MORE1x16 \
+	MORE16(0)
+#define MORE2x16 \
+	MORE16(0) \
+	MORE16(4)
+#define MORE4x16 \
+	MORE2x16  \
+	MORE16(8) \
+	MORE16(12)
+#define MORE1x8 \
+	MORE8(0)
+#define MORE2x8 \
+	MORE8(0) \
+	MORE8(2)
+#define MORE4x8 \
+	MORE2x8  \
+	MORE8(4) \
+	MORE8(6)
 
 // Bounds as Clamp does: -0 is not below 0, and NaN stays, unlike with FMAX.
 #define BOUND(a) \

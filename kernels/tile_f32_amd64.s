@@ -5,19 +5,758 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func tileF32_6x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_6x16_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z12 weights of a step
-	// 	Z13 4 bytes of a row   CX out   DX ld
+// func tileF32_1x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_1x16_AVX512(SB), NOSPLIT, $24-8
+	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z3 sums   AX weights   CX rows of the segment   CX args
+	// 	Z4 weights of a step   Z5 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
 
 tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z4
+	VBROADCASTSS (CX), Z5
+	VFMADD231PS  Z4, Z5, Z0
+	VMOVUPS      64(AX), Z4
+	VBROADCASTSS 4(CX), Z5
+	VFMADD231PS  Z4, Z5, Z1
+	VMOVUPS      128(AX), Z4
+	VBROADCASTSS 8(CX), Z5
+	VFMADD231PS  Z4, Z5, Z2
+	VMOVUPS      192(AX), Z4
+	VBROADCASTSS 12(CX), Z5
+	VFMADD231PS  Z4, Z5, Z3
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z4
+	VBROADCASTSS (CX), Z5
+	VFMADD231PS  Z4, Z5, Z0
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z1, Z0, Z0
+	VADDPS Z2, Z0, Z0
+	VADDPS Z3, Z0, Z0
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z4
+	VBROADCASTSS tileArgs_hi(AX), Z5
+	VMAXPS       Z0, Z4, Z0
+	VMINPS       Z0, Z5, Z0
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_2x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_2x16_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Z8 weights of a step   Z9 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VMOVUPS      64(AX), Z8
+	VBROADCASTSS 4(CX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS 4(DX), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VMOVUPS      128(AX), Z8
+	VBROADCASTSS 8(CX), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS 8(DX), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VMOVUPS      192(AX), Z8
+	VBROADCASTSS 12(CX), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS 12(DX), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z2, Z0, Z0
+	VADDPS Z3, Z1, Z1
+	VADDPS Z4, Z0, Z0
+	VADDPS Z5, Z1, Z1
+	VADDPS Z6, Z0, Z0
+	VADDPS Z7, Z1, Z1
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_3x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_3x16_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (4 sets of 3 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Z12 weights of a step   Z13 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS (DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS (BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	VMOVUPS      64(AX), Z12
+	VBROADCASTSS 4(CX), Z13
+	VFMADD231PS  Z12, Z13, Z3
+	VBROADCASTSS 4(DX), Z13
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS 4(BX), Z13
+	VFMADD231PS  Z12, Z13, Z5
+	VMOVUPS      128(AX), Z12
+	VBROADCASTSS 8(CX), Z13
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS 8(DX), Z13
+	VFMADD231PS  Z12, Z13, Z7
+	VBROADCASTSS 8(BX), Z13
+	VFMADD231PS  Z12, Z13, Z8
+	VMOVUPS      192(AX), Z12
+	VBROADCASTSS 12(CX), Z13
+	VFMADD231PS  Z12, Z13, Z9
+	VBROADCASTSS 12(DX), Z13
+	VFMADD231PS  Z12, Z13, Z10
+	VBROADCASTSS 12(BX), Z13
+	VFMADD231PS  Z12, Z13, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS (DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS (BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z3, Z0, Z0
+	VADDPS Z4, Z1, Z1
+	VADDPS Z5, Z2, Z2
+	VADDPS Z6, Z0, Z0
+	VADDPS Z7, Z1, Z1
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z0, Z0
+	VADDPS Z10, Z1, Z1
+	VADDPS Z11, Z2, Z2
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z12
+	VBROADCASTSS tileArgs_hi(AX), Z13
+	VMAXPS       Z0, Z12, Z0
+	VMINPS       Z0, Z13, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMINPS       Z1, Z13, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMINPS       Z2, Z13, Z2
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_4x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_4x16_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Z8 weights of a step   Z9 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS (BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS (SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VMOVUPS      64(AX), Z8
+	VBROADCASTSS 4(CX), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS 4(DX), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS 4(BX), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS 4(SI), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	VMOVUPS      128(AX), Z8
+	VBROADCASTSS 8(CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS 8(DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS 8(BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS 8(SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VMOVUPS      192(AX), Z8
+	VBROADCASTSS 12(CX), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS 12(DX), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS 12(BX), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS 12(SI), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS (BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS (SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z4, Z0, Z0
+	VADDPS Z5, Z1, Z1
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z3, Z3
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMINPS       Z2, Z9, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMINPS       Z3, Z9, Z3
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_5x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_5x16_AVX512(SB), NOSPLIT, $24-8
+	// 10 sums (2 sets of 5 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z9 sums   AX weights   CX DX BX SI DI rows of the segment
+	// 	CX args   Z10 weights of a step   Z11 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS (DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS (BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS (DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	VMOVUPS      64(AX), Z10
+	VBROADCASTSS 4(CX), Z11
+	VFMADD231PS  Z10, Z11, Z5
+	VBROADCASTSS 4(DX), Z11
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS 4(BX), Z11
+	VFMADD231PS  Z10, Z11, Z7
+	VBROADCASTSS 4(SI), Z11
+	VFMADD231PS  Z10, Z11, Z8
+	VBROADCASTSS 4(DI), Z11
+	VFMADD231PS  Z10, Z11, Z9
+	VMOVUPS      128(AX), Z10
+	VBROADCASTSS 8(CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS 8(DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS 8(BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS 8(SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS 8(DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	VMOVUPS      192(AX), Z10
+	VBROADCASTSS 12(CX), Z11
+	VFMADD231PS  Z10, Z11, Z5
+	VBROADCASTSS 12(DX), Z11
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS 12(BX), Z11
+	VFMADD231PS  Z10, Z11, Z7
+	VBROADCASTSS 12(SI), Z11
+	VFMADD231PS  Z10, Z11, Z8
+	VBROADCASTSS 12(DI), Z11
+	VFMADD231PS  Z10, Z11, Z9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS (DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS (BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS (DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z5, Z0, Z0
+	VADDPS Z6, Z1, Z1
+	VADDPS Z7, Z2, Z2
+	VADDPS Z8, Z3, Z3
+	VADDPS Z9, Z4, Z4
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z10
+	VBROADCASTSS tileArgs_hi(AX), Z11
+	VMAXPS       Z0, Z10, Z0
+	VMINPS       Z0, Z11, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMINPS       Z1, Z11, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMINPS       Z2, Z11, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMINPS       Z3, Z11, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMINPS       Z4, Z11, Z4
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_6x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_6x16_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX SI DI R8 rows of the segment
+	// 	CX args   Z12 weights of a step   Z13 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS Z0, Z1
@@ -32,88 +771,153 @@ tile:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z12
-	VPBROADCASTD (SI)(R12*1), Z13
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
 	VFMADD231PS  Z12, Z13, Z0
-	VPBROADCASTD (DI)(R12*1), Z13
+	VBROADCASTSS (DX), Z13
 	VFMADD231PS  Z12, Z13, Z1
-	VPBROADCASTD (R8)(R12*1), Z13
+	VBROADCASTSS (BX), Z13
 	VFMADD231PS  Z12, Z13, Z2
-	VPBROADCASTD (R9)(R12*1), Z13
+	VBROADCASTSS (SI), Z13
 	VFMADD231PS  Z12, Z13, Z3
-	VPBROADCASTD (R10)(R12*1), Z13
+	VBROADCASTSS (DI), Z13
 	VFMADD231PS  Z12, Z13, Z4
-	VPBROADCASTD (R11)(R12*1), Z13
+	VBROADCASTSS (R8), Z13
 	VFMADD231PS  Z12, Z13, Z5
-	VMOVUPS      64(DX), Z12
-	VPBROADCASTD 4(SI)(R12*1), Z13
+	VMOVUPS      64(AX), Z12
+	VBROADCASTSS 4(CX), Z13
 	VFMADD231PS  Z12, Z13, Z6
-	VPBROADCASTD 4(DI)(R12*1), Z13
+	VBROADCASTSS 4(DX), Z13
 	VFMADD231PS  Z12, Z13, Z7
-	VPBROADCASTD 4(R8)(R12*1), Z13
+	VBROADCASTSS 4(BX), Z13
 	VFMADD231PS  Z12, Z13, Z8
-	VPBROADCASTD 4(R9)(R12*1), Z13
+	VBROADCASTSS 4(SI), Z13
 	VFMADD231PS  Z12, Z13, Z9
-	VPBROADCASTD 4(R10)(R12*1), Z13
+	VBROADCASTSS 4(DI), Z13
 	VFMADD231PS  Z12, Z13, Z10
-	VPBROADCASTD 4(R11)(R12*1), Z13
+	VBROADCASTSS 4(R8), Z13
 	VFMADD231PS  Z12, Z13, Z11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
+	VMOVUPS      128(AX), Z12
+	VBROADCASTSS 8(CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS 8(DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS 8(BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	VBROADCASTSS 8(SI), Z13
+	VFMADD231PS  Z12, Z13, Z3
+	VBROADCASTSS 8(DI), Z13
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS 8(R8), Z13
+	VFMADD231PS  Z12, Z13, Z5
+	VMOVUPS      192(AX), Z12
+	VBROADCASTSS 12(CX), Z13
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS 12(DX), Z13
+	VFMADD231PS  Z12, Z13, Z7
+	VBROADCASTSS 12(BX), Z13
+	VFMADD231PS  Z12, Z13, Z8
+	VBROADCASTSS 12(SI), Z13
+	VFMADD231PS  Z12, Z13, Z9
+	VBROADCASTSS 12(DI), Z13
+	VFMADD231PS  Z12, Z13, Z10
+	VBROADCASTSS 12(R8), Z13
+	VFMADD231PS  Z12, Z13, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z12
-	VPBROADCASTD (SI)(R12*1), Z13
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
 	VFMADD231PS  Z12, Z13, Z0
-	VPBROADCASTD (DI)(R12*1), Z13
+	VBROADCASTSS (DX), Z13
 	VFMADD231PS  Z12, Z13, Z1
-	VPBROADCASTD (R8)(R12*1), Z13
+	VBROADCASTSS (BX), Z13
 	VFMADD231PS  Z12, Z13, Z2
-	VPBROADCASTD (R9)(R12*1), Z13
+	VBROADCASTSS (SI), Z13
 	VFMADD231PS  Z12, Z13, Z3
-	VPBROADCASTD (R10)(R12*1), Z13
+	VBROADCASTSS (DI), Z13
 	VFMADD231PS  Z12, Z13, Z4
-	VPBROADCASTD (R11)(R12*1), Z13
+	VBROADCASTSS (R8), Z13
 	VFMADD231PS  Z12, Z13, Z5
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z6, Z0, Z0
-	VADDPS       Z7, Z1, Z1
-	VADDPS       Z8, Z2, Z2
-	VADDPS       Z9, Z3, Z3
-	VADDPS       Z10, Z4, Z4
-	VADDPS       Z11, Z5, Z5
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z6, Z0, Z0
+	VADDPS Z7, Z1, Z1
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z3, Z3
+	VADDPS Z10, Z4, Z4
+	VADDPS Z11, Z5, Z5
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z12
 	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMAXPS       Z0, Z12, Z0
@@ -149,95 +953,2210 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_4x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_4x16_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z8 weights of a step   Z9 4 bytes of a row
-	// 	CX out   DX ld
+// func tileF32_7x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_7x16_AVX512(SB), NOSPLIT, $24-8
+	// 14 sums (2 sets of 7 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z13 sums   AX weights   CX DX BX SI DI R8 R9 rows of the segment
+	// 	CX args   Z14 weights of a step   Z15 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS Z0, Z1
 	VMOVUPS Z0, Z2
 	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R9
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R9, CX
+	MOVQ CX, (SP)
+	MOVQ (R9), CX
+	MOVQ 8(R9), DX
+	MOVQ 16(R9), BX
+	MOVQ 24(R9), SI
+	MOVQ 32(R9), DI
+	MOVQ 40(R9), R8
+	MOVQ 48(R9), R9
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS (BX), Z15
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS (SI), Z15
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS (DI), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (R8), Z15
+	VFMADD231PS  Z14, Z15, Z5
+	VBROADCASTSS (R9), Z15
+	VFMADD231PS  Z14, Z15, Z6
+	VMOVUPS      64(AX), Z14
+	VBROADCASTSS 4(CX), Z15
+	VFMADD231PS  Z14, Z15, Z7
+	VBROADCASTSS 4(DX), Z15
+	VFMADD231PS  Z14, Z15, Z8
+	VBROADCASTSS 4(BX), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	VBROADCASTSS 4(SI), Z15
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS 4(DI), Z15
+	VFMADD231PS  Z14, Z15, Z11
+	VBROADCASTSS 4(R8), Z15
+	VFMADD231PS  Z14, Z15, Z12
+	VBROADCASTSS 4(R9), Z15
+	VFMADD231PS  Z14, Z15, Z13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS (BX), Z15
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS (SI), Z15
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS (DI), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (R8), Z15
+	VFMADD231PS  Z14, Z15, Z5
+	VBROADCASTSS (R9), Z15
+	VFMADD231PS  Z14, Z15, Z6
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z7, Z0, Z0
+	VADDPS Z8, Z1, Z1
+	VADDPS Z9, Z2, Z2
+	VADDPS Z10, Z3, Z3
+	VADDPS Z11, Z4, Z4
+	VADDPS Z12, Z5, Z5
+	VADDPS Z13, Z6, Z6
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z14
+	VBROADCASTSS tileArgs_hi(AX), Z15
+	VMAXPS       Z0, Z14, Z0
+	VMINPS       Z0, Z15, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMINPS       Z1, Z15, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMINPS       Z2, Z15, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMINPS       Z3, Z15, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMINPS       Z4, Z15, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMINPS       Z5, Z15, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMINPS       Z6, Z15, Z6
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x38, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_8x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_8x16_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 8 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX BX SI DI R8-R10 rows of the segment
+	// 	CX args   Z8 weights of a step   Z9 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R10
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R10, CX
+	MOVQ CX, (SP)
+	MOVQ (R10), CX
+	MOVQ 8(R10), DX
+	MOVQ 16(R10), BX
+	MOVQ 24(R10), SI
+	MOVQ 32(R10), DI
+	MOVQ 40(R10), R8
+	MOVQ 48(R10), R9
+	MOVQ 56(R10), R10
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS (BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS (SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VBROADCASTSS (DI), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS (R8), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS (R9), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS (R10), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	VMOVUPS      64(AX), Z8
+	VBROADCASTSS 4(CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS 4(DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS 4(BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS 4(SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VBROADCASTSS 4(DI), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS 4(R8), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS 4(R9), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS 4(R10), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (DX), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS (BX), Z9
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS (SI), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VBROADCASTSS (DI), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS (R8), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS (R9), Z9
+	VFMADD231PS  Z8, Z9, Z6
+	VBROADCASTSS (R10), Z9
+	VFMADD231PS  Z8, Z9, Z7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMINPS       Z2, Z9, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMINPS       Z3, Z9, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMINPS       Z4, Z9, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMINPS       Z5, Z9, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMINPS       Z6, Z9, Z6
+	VMAXPS       Z7, Z8, Z7
+	VMINPS       Z7, Z9, Z7
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x40, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_9x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_9x16_AVX512(SB), NOSPLIT, $24-8
+	// 9 sums (1 sets of 9 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z8 sums   AX weights   CX DX BX SI DI R8-R11 rows of the segment
+	// 	CX args   Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R11
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R11, CX
+	MOVQ CX, (SP)
+	MOVQ (R11), CX
+	MOVQ 8(R11), DX
+	MOVQ 16(R11), BX
+	MOVQ 24(R11), SI
+	MOVQ 32(R11), DI
+	MOVQ 40(R11), R8
+	MOVQ 48(R11), R9
+	MOVQ 56(R11), R10
+	MOVQ 64(R11), R11
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z9, Z10, Z0
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (BX), Z10
+	VFMADD231PS  Z9, Z10, Z2
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (DI), Z10
+	VFMADD231PS  Z9, Z10, Z4
+	VBROADCASTSS (R8), Z10
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (R9), Z10
+	VFMADD231PS  Z9, Z10, Z6
+	VBROADCASTSS (R10), Z10
+	VFMADD231PS  Z9, Z10, Z7
+	VBROADCASTSS (R11), Z10
+	VFMADD231PS  Z9, Z10, Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VFMADD231PS  Z9, Z10, Z0
+	VBROADCASTSS 4(DX), Z10
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 4(BX), Z10
+	VFMADD231PS  Z9, Z10, Z2
+	VBROADCASTSS 4(SI), Z10
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS 4(DI), Z10
+	VFMADD231PS  Z9, Z10, Z4
+	VBROADCASTSS 4(R8), Z10
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 4(R9), Z10
+	VFMADD231PS  Z9, Z10, Z6
+	VBROADCASTSS 4(R10), Z10
+	VFMADD231PS  Z9, Z10, Z7
+	VBROADCASTSS 4(R11), Z10
+	VFMADD231PS  Z9, Z10, Z8
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z9, Z10, Z0
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (BX), Z10
+	VFMADD231PS  Z9, Z10, Z2
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (DI), Z10
+	VFMADD231PS  Z9, Z10, Z4
+	VBROADCASTSS (R8), Z10
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (R9), Z10
+	VFMADD231PS  Z9, Z10, Z6
+	VBROADCASTSS (R10), Z10
+	VFMADD231PS  Z9, Z10, Z7
+	VBROADCASTSS (R11), Z10
+	VFMADD231PS  Z9, Z10, Z8
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z9
+	VBROADCASTSS tileArgs_hi(AX), Z10
+	VMAXPS       Z0, Z9, Z0
+	VMINPS       Z0, Z10, Z0
+	VMAXPS       Z1, Z9, Z1
+	VMINPS       Z1, Z10, Z1
+	VMAXPS       Z2, Z9, Z2
+	VMINPS       Z2, Z10, Z2
+	VMAXPS       Z3, Z9, Z3
+	VMINPS       Z3, Z10, Z3
+	VMAXPS       Z4, Z9, Z4
+	VMINPS       Z4, Z10, Z4
+	VMAXPS       Z5, Z9, Z5
+	VMINPS       Z5, Z10, Z5
+	VMAXPS       Z6, Z9, Z6
+	VMINPS       Z6, Z10, Z6
+	VMAXPS       Z7, Z9, Z7
+	VMINPS       Z7, Z10, Z7
+	VMAXPS       Z8, Z9, Z8
+	VMINPS       Z8, Z10, Z8
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x48, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_10x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_10x16_AVX512(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 10 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z9 sums   AX weights   CX DX BX SI DI R8-R12 rows of the segment
+	// 	CX args   Z10 weights of a step   Z11 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R12
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R12, CX
+	MOVQ CX, (SP)
+	MOVQ (R12), CX
+	MOVQ 8(R12), DX
+	MOVQ 16(R12), BX
+	MOVQ 24(R12), SI
+	MOVQ 32(R12), DI
+	MOVQ 40(R12), R8
+	MOVQ 48(R12), R9
+	MOVQ 56(R12), R10
+	MOVQ 64(R12), R11
+	MOVQ 72(R12), R12
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS (DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS (BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS (DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	VBROADCASTSS (R8), Z11
+	VFMADD231PS  Z10, Z11, Z5
+	VBROADCASTSS (R9), Z11
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS (R10), Z11
+	VFMADD231PS  Z10, Z11, Z7
+	VBROADCASTSS (R11), Z11
+	VFMADD231PS  Z10, Z11, Z8
+	VBROADCASTSS (R12), Z11
+	VFMADD231PS  Z10, Z11, Z9
+	VMOVUPS      64(AX), Z10
+	VBROADCASTSS 4(CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS 4(DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS 4(BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS 4(SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS 4(DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	VBROADCASTSS 4(R8), Z11
+	VFMADD231PS  Z10, Z11, Z5
+	VBROADCASTSS 4(R9), Z11
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS 4(R10), Z11
+	VFMADD231PS  Z10, Z11, Z7
+	VBROADCASTSS 4(R11), Z11
+	VFMADD231PS  Z10, Z11, Z8
+	VBROADCASTSS 4(R12), Z11
+	VFMADD231PS  Z10, Z11, Z9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VFMADD231PS  Z10, Z11, Z0
+	VBROADCASTSS (DX), Z11
+	VFMADD231PS  Z10, Z11, Z1
+	VBROADCASTSS (BX), Z11
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z10, Z11, Z3
+	VBROADCASTSS (DI), Z11
+	VFMADD231PS  Z10, Z11, Z4
+	VBROADCASTSS (R8), Z11
+	VFMADD231PS  Z10, Z11, Z5
+	VBROADCASTSS (R9), Z11
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS (R10), Z11
+	VFMADD231PS  Z10, Z11, Z7
+	VBROADCASTSS (R11), Z11
+	VFMADD231PS  Z10, Z11, Z8
+	VBROADCASTSS (R12), Z11
+	VFMADD231PS  Z10, Z11, Z9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z10
+	VBROADCASTSS tileArgs_hi(AX), Z11
+	VMAXPS       Z0, Z10, Z0
+	VMINPS       Z0, Z11, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMINPS       Z1, Z11, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMINPS       Z2, Z11, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMINPS       Z3, Z11, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMINPS       Z4, Z11, Z4
+	VMAXPS       Z5, Z10, Z5
+	VMINPS       Z5, Z11, Z5
+	VMAXPS       Z6, Z10, Z6
+	VMINPS       Z6, Z11, Z6
+	VMAXPS       Z7, Z10, Z7
+	VMINPS       Z7, Z11, Z7
+	VMAXPS       Z8, Z10, Z8
+	VMINPS       Z8, Z11, Z8
+	VMAXPS       Z9, Z10, Z9
+	VMINPS       Z9, Z11, Z9
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x50, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_11x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_11x16_AVX512(SB), NOSPLIT, $24-8
+	// 11 sums (1 sets of 11 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z10 sums   AX weights   CX DX BX SI DI R8-R13 rows of the segment
+	// 	CX args   Z11 weights of a step   Z12 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R13
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R13, CX
+	MOVQ CX, (SP)
+	MOVQ (R13), CX
+	MOVQ 8(R13), DX
+	MOVQ 16(R13), BX
+	MOVQ 24(R13), SI
+	MOVQ 32(R13), DI
+	MOVQ 40(R13), R8
+	MOVQ 48(R13), R9
+	MOVQ 56(R13), R10
+	MOVQ 64(R13), R11
+	MOVQ 72(R13), R12
+	MOVQ 80(R13), R13
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z11
+	VBROADCASTSS (CX), Z12
+	VFMADD231PS  Z11, Z12, Z0
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS (BX), Z12
+	VFMADD231PS  Z11, Z12, Z2
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (DI), Z12
+	VFMADD231PS  Z11, Z12, Z4
+	VBROADCASTSS (R8), Z12
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS (R9), Z12
+	VFMADD231PS  Z11, Z12, Z6
+	VBROADCASTSS (R10), Z12
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS (R11), Z12
+	VFMADD231PS  Z11, Z12, Z8
+	VBROADCASTSS (R12), Z12
+	VFMADD231PS  Z11, Z12, Z9
+	VBROADCASTSS (R13), Z12
+	VFMADD231PS  Z11, Z12, Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS 4(CX), Z12
+	VFMADD231PS  Z11, Z12, Z0
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS 4(BX), Z12
+	VFMADD231PS  Z11, Z12, Z2
+	VBROADCASTSS 4(SI), Z12
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 4(DI), Z12
+	VFMADD231PS  Z11, Z12, Z4
+	VBROADCASTSS 4(R8), Z12
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS 4(R9), Z12
+	VFMADD231PS  Z11, Z12, Z6
+	VBROADCASTSS 4(R10), Z12
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS 4(R11), Z12
+	VFMADD231PS  Z11, Z12, Z8
+	VBROADCASTSS 4(R12), Z12
+	VFMADD231PS  Z11, Z12, Z9
+	VBROADCASTSS 4(R13), Z12
+	VFMADD231PS  Z11, Z12, Z10
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z11
+	VBROADCASTSS (CX), Z12
+	VFMADD231PS  Z11, Z12, Z0
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS (BX), Z12
+	VFMADD231PS  Z11, Z12, Z2
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (DI), Z12
+	VFMADD231PS  Z11, Z12, Z4
+	VBROADCASTSS (R8), Z12
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS (R9), Z12
+	VFMADD231PS  Z11, Z12, Z6
+	VBROADCASTSS (R10), Z12
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS (R11), Z12
+	VFMADD231PS  Z11, Z12, Z8
+	VBROADCASTSS (R12), Z12
+	VFMADD231PS  Z11, Z12, Z9
+	VBROADCASTSS (R13), Z12
+	VFMADD231PS  Z11, Z12, Z10
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z11
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMAXPS       Z0, Z11, Z0
+	VMINPS       Z0, Z12, Z0
+	VMAXPS       Z1, Z11, Z1
+	VMINPS       Z1, Z12, Z1
+	VMAXPS       Z2, Z11, Z2
+	VMINPS       Z2, Z12, Z2
+	VMAXPS       Z3, Z11, Z3
+	VMINPS       Z3, Z12, Z3
+	VMAXPS       Z4, Z11, Z4
+	VMINPS       Z4, Z12, Z4
+	VMAXPS       Z5, Z11, Z5
+	VMINPS       Z5, Z12, Z5
+	VMAXPS       Z6, Z11, Z6
+	VMINPS       Z6, Z12, Z6
+	VMAXPS       Z7, Z11, Z7
+	VMINPS       Z7, Z12, Z7
+	VMAXPS       Z8, Z11, Z8
+	VMINPS       Z8, Z12, Z8
+	VMAXPS       Z9, Z11, Z9
+	VMINPS       Z9, Z12, Z9
+	VMAXPS       Z10, Z11, Z10
+	VMINPS       Z10, Z12, Z10
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x58, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_12x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_12x16_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (1 sets of 12 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX SI DI R8-R14 rows of the segment
+	// 	CX args   Z12 weights of a step   Z13 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R14
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R14, CX
+	MOVQ CX, (SP)
+	MOVQ (R14), CX
+	MOVQ 8(R14), DX
+	MOVQ 16(R14), BX
+	MOVQ 24(R14), SI
+	MOVQ 32(R14), DI
+	MOVQ 40(R14), R8
+	MOVQ 48(R14), R9
+	MOVQ 56(R14), R10
+	MOVQ 64(R14), R11
+	MOVQ 72(R14), R12
+	MOVQ 80(R14), R13
+	MOVQ 88(R14), R14
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS (DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS (BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	VBROADCASTSS (SI), Z13
+	VFMADD231PS  Z12, Z13, Z3
+	VBROADCASTSS (DI), Z13
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS (R8), Z13
+	VFMADD231PS  Z12, Z13, Z5
+	VBROADCASTSS (R9), Z13
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS (R10), Z13
+	VFMADD231PS  Z12, Z13, Z7
+	VBROADCASTSS (R11), Z13
+	VFMADD231PS  Z12, Z13, Z8
+	VBROADCASTSS (R12), Z13
+	VFMADD231PS  Z12, Z13, Z9
+	VBROADCASTSS (R13), Z13
+	VFMADD231PS  Z12, Z13, Z10
+	VBROADCASTSS (R14), Z13
+	VFMADD231PS  Z12, Z13, Z11
+	VMOVUPS      64(AX), Z12
+	VBROADCASTSS 4(CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS 4(DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS 4(BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	VBROADCASTSS 4(SI), Z13
+	VFMADD231PS  Z12, Z13, Z3
+	VBROADCASTSS 4(DI), Z13
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS 4(R8), Z13
+	VFMADD231PS  Z12, Z13, Z5
+	VBROADCASTSS 4(R9), Z13
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS 4(R10), Z13
+	VFMADD231PS  Z12, Z13, Z7
+	VBROADCASTSS 4(R11), Z13
+	VFMADD231PS  Z12, Z13, Z8
+	VBROADCASTSS 4(R12), Z13
+	VFMADD231PS  Z12, Z13, Z9
+	VBROADCASTSS 4(R13), Z13
+	VFMADD231PS  Z12, Z13, Z10
+	VBROADCASTSS 4(R14), Z13
+	VFMADD231PS  Z12, Z13, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VFMADD231PS  Z12, Z13, Z0
+	VBROADCASTSS (DX), Z13
+	VFMADD231PS  Z12, Z13, Z1
+	VBROADCASTSS (BX), Z13
+	VFMADD231PS  Z12, Z13, Z2
+	VBROADCASTSS (SI), Z13
+	VFMADD231PS  Z12, Z13, Z3
+	VBROADCASTSS (DI), Z13
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS (R8), Z13
+	VFMADD231PS  Z12, Z13, Z5
+	VBROADCASTSS (R9), Z13
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS (R10), Z13
+	VFMADD231PS  Z12, Z13, Z7
+	VBROADCASTSS (R11), Z13
+	VFMADD231PS  Z12, Z13, Z8
+	VBROADCASTSS (R12), Z13
+	VFMADD231PS  Z12, Z13, Z9
+	VBROADCASTSS (R13), Z13
+	VFMADD231PS  Z12, Z13, Z10
+	VBROADCASTSS (R14), Z13
+	VFMADD231PS  Z12, Z13, Z11
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z12
+	VBROADCASTSS tileArgs_hi(AX), Z13
+	VMAXPS       Z0, Z12, Z0
+	VMINPS       Z0, Z13, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMINPS       Z1, Z13, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMINPS       Z2, Z13, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMINPS       Z3, Z13, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMINPS       Z4, Z13, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMINPS       Z5, Z13, Z5
+	VMAXPS       Z6, Z12, Z6
+	VMINPS       Z6, Z13, Z6
+	VMAXPS       Z7, Z12, Z7
+	VMINPS       Z7, Z13, Z7
+	VMAXPS       Z8, Z12, Z8
+	VMINPS       Z8, Z13, Z8
+	VMAXPS       Z9, Z12, Z9
+	VMINPS       Z9, Z13, Z9
+	VMAXPS       Z10, Z12, Z10
+	VMINPS       Z10, Z13, Z10
+	VMAXPS       Z11, Z12, Z11
+	VMINPS       Z11, Z13, Z11
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x60, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_13x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_13x16_AVX512(SB), NOSPLIT, $24-8
+	// 13 sums (1 sets of 13 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z12 sums   AX weights   CX DX BX SI DI R8-R15 rows of the segment
+	// 	CX args   Z13 weights of a step   Z14 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	VMOVUPS Z0, Z12
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R15
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R15, CX
+	MOVQ CX, (SP)
+	MOVQ (R15), CX
+	MOVQ 8(R15), DX
+	MOVQ 16(R15), BX
+	MOVQ 24(R15), SI
+	MOVQ 32(R15), DI
+	MOVQ 40(R15), R8
+	MOVQ 48(R15), R9
+	MOVQ 56(R15), R10
+	MOVQ 64(R15), R11
+	MOVQ 72(R15), R12
+	MOVQ 80(R15), R13
+	MOVQ 88(R15), R14
+	MOVQ 96(R15), R15
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z13
+	VBROADCASTSS (CX), Z14
+	VFMADD231PS  Z13, Z14, Z0
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS (BX), Z14
+	VFMADD231PS  Z13, Z14, Z2
+	VBROADCASTSS (SI), Z14
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS (DI), Z14
+	VFMADD231PS  Z13, Z14, Z4
+	VBROADCASTSS (R8), Z14
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS (R9), Z14
+	VFMADD231PS  Z13, Z14, Z6
+	VBROADCASTSS (R10), Z14
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS (R11), Z14
+	VFMADD231PS  Z13, Z14, Z8
+	VBROADCASTSS (R12), Z14
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS (R13), Z14
+	VFMADD231PS  Z13, Z14, Z10
+	VBROADCASTSS (R14), Z14
+	VFMADD231PS  Z13, Z14, Z11
+	VBROADCASTSS (R15), Z14
+	VFMADD231PS  Z13, Z14, Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS 4(CX), Z14
+	VFMADD231PS  Z13, Z14, Z0
+	VBROADCASTSS 4(DX), Z14
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS 4(BX), Z14
+	VFMADD231PS  Z13, Z14, Z2
+	VBROADCASTSS 4(SI), Z14
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS 4(DI), Z14
+	VFMADD231PS  Z13, Z14, Z4
+	VBROADCASTSS 4(R8), Z14
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS 4(R9), Z14
+	VFMADD231PS  Z13, Z14, Z6
+	VBROADCASTSS 4(R10), Z14
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 4(R11), Z14
+	VFMADD231PS  Z13, Z14, Z8
+	VBROADCASTSS 4(R12), Z14
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 4(R13), Z14
+	VFMADD231PS  Z13, Z14, Z10
+	VBROADCASTSS 4(R14), Z14
+	VFMADD231PS  Z13, Z14, Z11
+	VBROADCASTSS 4(R15), Z14
+	VFMADD231PS  Z13, Z14, Z12
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z13
+	VBROADCASTSS (CX), Z14
+	VFMADD231PS  Z13, Z14, Z0
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS (BX), Z14
+	VFMADD231PS  Z13, Z14, Z2
+	VBROADCASTSS (SI), Z14
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS (DI), Z14
+	VFMADD231PS  Z13, Z14, Z4
+	VBROADCASTSS (R8), Z14
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS (R9), Z14
+	VFMADD231PS  Z13, Z14, Z6
+	VBROADCASTSS (R10), Z14
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS (R11), Z14
+	VFMADD231PS  Z13, Z14, Z8
+	VBROADCASTSS (R12), Z14
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS (R13), Z14
+	VFMADD231PS  Z13, Z14, Z10
+	VBROADCASTSS (R14), Z14
+	VFMADD231PS  Z13, Z14, Z11
+	VBROADCASTSS (R15), Z14
+	VFMADD231PS  Z13, Z14, Z12
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z13
+	VBROADCASTSS tileArgs_hi(AX), Z14
+	VMAXPS       Z0, Z13, Z0
+	VMINPS       Z0, Z14, Z0
+	VMAXPS       Z1, Z13, Z1
+	VMINPS       Z1, Z14, Z1
+	VMAXPS       Z2, Z13, Z2
+	VMINPS       Z2, Z14, Z2
+	VMAXPS       Z3, Z13, Z3
+	VMINPS       Z3, Z14, Z3
+	VMAXPS       Z4, Z13, Z4
+	VMINPS       Z4, Z14, Z4
+	VMAXPS       Z5, Z13, Z5
+	VMINPS       Z5, Z14, Z5
+	VMAXPS       Z6, Z13, Z6
+	VMINPS       Z6, Z14, Z6
+	VMAXPS       Z7, Z13, Z7
+	VMINPS       Z7, Z14, Z7
+	VMAXPS       Z8, Z13, Z8
+	VMINPS       Z8, Z14, Z8
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x68, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_14x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_14x16_AVX512(SB), NOSPLIT, $24-8
+	// 14 sums (1 sets of 14 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z13 sums   AX weights
+	// 	CX DX BX SI DI R8-R15 BP rows of the segment   CX args   Z14 weights of a step
+	// 	Z15 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z0, Z13
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BP
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BP, CX
+	MOVQ CX, (SP)
+	MOVQ (BP), CX
+	MOVQ 8(BP), DX
+	MOVQ 16(BP), BX
+	MOVQ 24(BP), SI
+	MOVQ 32(BP), DI
+	MOVQ 40(BP), R8
+	MOVQ 48(BP), R9
+	MOVQ 56(BP), R10
+	MOVQ 64(BP), R11
+	MOVQ 72(BP), R12
+	MOVQ 80(BP), R13
+	MOVQ 88(BP), R14
+	MOVQ 96(BP), R15
+	MOVQ 104(BP), BP
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS (BX), Z15
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS (SI), Z15
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS (DI), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (R8), Z15
+	VFMADD231PS  Z14, Z15, Z5
+	VBROADCASTSS (R9), Z15
+	VFMADD231PS  Z14, Z15, Z6
+	VBROADCASTSS (R10), Z15
+	VFMADD231PS  Z14, Z15, Z7
+	VBROADCASTSS (R11), Z15
+	VFMADD231PS  Z14, Z15, Z8
+	VBROADCASTSS (R12), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	VBROADCASTSS (R13), Z15
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS (R14), Z15
+	VFMADD231PS  Z14, Z15, Z11
+	VBROADCASTSS (R15), Z15
+	VFMADD231PS  Z14, Z15, Z12
+	VBROADCASTSS (BP), Z15
+	VFMADD231PS  Z14, Z15, Z13
+	VMOVUPS      64(AX), Z14
+	VBROADCASTSS 4(CX), Z15
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS 4(DX), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS 4(BX), Z15
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS 4(SI), Z15
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS 4(DI), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS 4(R8), Z15
+	VFMADD231PS  Z14, Z15, Z5
+	VBROADCASTSS 4(R9), Z15
+	VFMADD231PS  Z14, Z15, Z6
+	VBROADCASTSS 4(R10), Z15
+	VFMADD231PS  Z14, Z15, Z7
+	VBROADCASTSS 4(R11), Z15
+	VFMADD231PS  Z14, Z15, Z8
+	VBROADCASTSS 4(R12), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	VBROADCASTSS 4(R13), Z15
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS 4(R14), Z15
+	VFMADD231PS  Z14, Z15, Z11
+	VBROADCASTSS 4(R15), Z15
+	VFMADD231PS  Z14, Z15, Z12
+	VBROADCASTSS 4(BP), Z15
+	VFMADD231PS  Z14, Z15, Z13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x08, BP
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS (BX), Z15
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS (SI), Z15
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS (DI), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (R8), Z15
+	VFMADD231PS  Z14, Z15, Z5
+	VBROADCASTSS (R9), Z15
+	VFMADD231PS  Z14, Z15, Z6
+	VBROADCASTSS (R10), Z15
+	VFMADD231PS  Z14, Z15, Z7
+	VBROADCASTSS (R11), Z15
+	VFMADD231PS  Z14, Z15, Z8
+	VBROADCASTSS (R12), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	VBROADCASTSS (R13), Z15
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS (R14), Z15
+	VFMADD231PS  Z14, Z15, Z11
+	VBROADCASTSS (R15), Z15
+	VFMADD231PS  Z14, Z15, Z12
+	VBROADCASTSS (BP), Z15
+	VFMADD231PS  Z14, Z15, Z13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x04, BP
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	ADDQ   DX, BX
+	VADDPS (BX), Z13, K1, Z13
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z14
+	VBROADCASTSS tileArgs_hi(AX), Z15
+	VMAXPS       Z0, Z14, Z0
+	VMINPS       Z0, Z15, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMINPS       Z1, Z15, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMINPS       Z2, Z15, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMINPS       Z3, Z15, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMINPS       Z4, Z15, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMINPS       Z5, Z15, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMINPS       Z6, Z15, Z6
+	VMAXPS       Z7, Z14, Z7
+	VMINPS       Z7, Z15, Z7
+	VMAXPS       Z8, Z14, Z8
+	VMINPS       Z8, Z15, Z8
+	VMAXPS       Z9, Z14, Z9
+	VMINPS       Z9, Z15, Z9
+	VMAXPS       Z10, Z14, Z10
+	VMINPS       Z10, Z15, Z10
+	VMAXPS       Z11, Z14, Z11
+	VMINPS       Z11, Z15, Z11
+	VMAXPS       Z12, Z14, Z12
+	VMINPS       Z12, Z15, Z12
+	VMAXPS       Z13, Z14, Z13
+	VMINPS       Z13, Z15, Z13
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z13, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x70, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_1x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_1x32_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX rows of the segment   CX args
+	// 	Z8 Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VPBROADCASTD (SI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z0
-	VPBROADCASTD (DI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	VPBROADCASTD (R8)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z2
-	VPBROADCASTD (R9)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	VMOVUPS      64(DX), Z8
-	VPBROADCASTD 4(SI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z4
-	VPBROADCASTD 4(DI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z5
-	VPBROADCASTD 4(R8)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z6
-	VPBROADCASTD 4(R9)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VMOVUPS      128(AX), Z8
+	VMOVUPS      192(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      256(AX), Z8
+	VMOVUPS      320(AX), Z9
+	VBROADCASTSS 8(CX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VMOVUPS      384(AX), Z8
+	VMOVUPS      448(AX), Z9
+	VBROADCASTSS 12(CX), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VPBROADCASTD (SI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z0
-	VPBROADCASTD (DI)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	VPBROADCASTD (R8)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z2
-	VPBROADCASTD (R9)(R10*1), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z2, Z2
-	VADDPS       Z7, Z3, Z3
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z2, Z0, Z0
+	VADDPS Z3, Z1, Z1
+	VADDPS Z4, Z0, Z0
+	VADDPS Z5, Z1, Z1
+	VADDPS Z6, Z0, Z0
+	VADDPS Z7, Z1, Z1
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_2x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_2x32_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Z8 Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      128(AX), Z8
+	VMOVUPS      192(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 4(DX), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	VMOVUPS      256(AX), Z8
+	VMOVUPS      320(AX), Z9
+	VBROADCASTSS 8(CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 8(DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      384(AX), Z8
+	VMOVUPS      448(AX), Z9
+	VBROADCASTSS 12(CX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 12(DX), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z4, Z0, Z0
+	VADDPS Z5, Z1, Z1
+	VADDPS Z6, Z2, Z2
+	VADDPS Z7, Z3, Z3
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z8
 	VBROADCASTSS tileArgs_hi(AX), Z9
 	VMAXPS       Z0, Z8, Z0
@@ -249,118 +3168,10 @@ next:
 	VMAXPS       Z3, Z8, Z3
 	VMINPS       Z3, Z9, Z3
 	VMOVUPS      Z0, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_2x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_2x16_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z8 weights of a step   Z9 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS Z0, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x04, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z8
-	VPBROADCASTD (SI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z0
-	VPBROADCASTD (DI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	VMOVUPS      64(DX), Z8
-	VPBROADCASTD 4(SI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z2
-	VPBROADCASTD 4(DI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	VMOVUPS      128(DX), Z8
-	VPBROADCASTD 8(SI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z4
-	VPBROADCASTD 8(DI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z5
-	VMOVUPS      192(DX), Z8
-	VPBROADCASTD 12(SI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z6
-	VPBROADCASTD 12(DI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         $0x10, R8
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x04, R9
-	JGE          steps
-
-few:
-	ADDQ $0x04, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z8
-	VPBROADCASTD (SI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z0
-	VPBROADCASTD (DI)(R8*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z2, Z0, Z0
-	VADDPS       Z3, Z1, Z1
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z0, Z0
-	VADDPS       Z7, Z1, Z1
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMOVUPS      Z0, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
@@ -371,105 +3182,657 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_1x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_1x16_AVX512(SB), NOSPLIT, $0-8
-	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z3 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z4 weights of a step   Z5 4 bytes of a row   CX out
-	// 	DX ld
+// func tileF32_3x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_3x32_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (2 sets of 3 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Z12 Z13 weights of a step   Z14 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z4
-	VPBROADCASTD (SI)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z0
-	VMOVUPS      64(DX), Z4
-	VPBROADCASTD 4(SI)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
-	VMOVUPS      128(DX), Z4
-	VPBROADCASTD 8(SI)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z2
-	VMOVUPS      192(DX), Z4
-	VPBROADCASTD 12(SI)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z3
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x04, R8
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS (BX), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS      128(AX), Z12
+	VMOVUPS      192(AX), Z13
+	VBROADCASTSS 4(CX), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 4(DX), Z14
+	VFMADD231PS  Z12, Z14, Z8
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 4(BX), Z14
+	VFMADD231PS  Z12, Z14, Z10
+	VFMADD231PS  Z13, Z14, Z11
+	VMOVUPS      256(AX), Z12
+	VMOVUPS      320(AX), Z13
+	VBROADCASTSS 8(CX), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS 8(DX), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS 8(BX), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	VMOVUPS      384(AX), Z12
+	VMOVUPS      448(AX), Z13
+	VBROADCASTSS 12(CX), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 12(DX), Z14
+	VFMADD231PS  Z12, Z14, Z8
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 12(BX), Z14
+	VFMADD231PS  Z12, Z14, Z10
+	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x04, R8
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z4
-	VPBROADCASTD (SI)(DI*1), Z5
-	VFMADD231PS  Z4, Z5, Z0
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS (DX), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS (BX), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z1, Z0, Z0
-	VADDPS       Z2, Z0, Z0
-	VADDPS       Z3, Z0, Z0
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z4
-	VBROADCASTSS tileArgs_hi(AX), Z5
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Z6, Z0, Z0
+	VADDPS Z7, Z1, Z1
+	VADDPS Z8, Z2, Z2
+	VADDPS Z9, Z3, Z3
+	VADDPS Z10, Z4, Z4
+	VADDPS Z11, Z5, Z5
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z12
+	VBROADCASTSS tileArgs_hi(AX), Z13
+	VMAXPS       Z0, Z12, Z0
+	VMINPS       Z0, Z13, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMINPS       Z1, Z13, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMINPS       Z2, Z13, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMINPS       Z3, Z13, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMINPS       Z4, Z13, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMINPS       Z5, Z13, Z5
 	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_4x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_4x32_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Z8 Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (BX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	VMOVUPS      128(AX), Z8
+	VMOVUPS      192(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 4(DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS 4(BX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 4(SI), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	VMOVUPS      256(AX), Z8
+	VMOVUPS      320(AX), Z9
+	VBROADCASTSS 8(CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 8(DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS 8(BX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 8(SI), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	VMOVUPS      384(AX), Z8
+	VMOVUPS      448(AX), Z9
+	VBROADCASTSS 12(CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 12(DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS 12(BX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 12(SI), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (DX), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (BX), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMINPS       Z2, Z9, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMINPS       Z3, Z9, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMINPS       Z4, Z9, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMINPS       Z5, Z9, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMINPS       Z6, Z9, Z6
+	VMAXPS       Z7, Z8, Z7
+	VMINPS       Z7, Z9, Z7
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_5x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_5x32_AVX512(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 5 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z9 sums   AX weights   CX DX BX SI DI rows of the segment
+	// 	CX args   Z10 Z11 weights of a step   Z12 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS (CX), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (BX), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS (DI), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	VMOVUPS      128(AX), Z10
+	VMOVUPS      192(AX), Z11
+	VBROADCASTSS 4(CX), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 4(BX), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS 4(SI), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS 4(DI), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	VMOVUPS      256(AX), Z10
+	VMOVUPS      320(AX), Z11
+	VBROADCASTSS 8(CX), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS 8(DX), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 8(BX), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS 8(SI), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS 8(DI), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	VMOVUPS      384(AX), Z10
+	VMOVUPS      448(AX), Z11
+	VBROADCASTSS 12(CX), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS 12(DX), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 12(BX), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS 12(SI), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS 12(DI), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS (CX), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (BX), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS (DI), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z10
+	VBROADCASTSS tileArgs_hi(AX), Z11
+	VMAXPS       Z0, Z10, Z0
+	VMINPS       Z0, Z11, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMINPS       Z1, Z11, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMINPS       Z2, Z11, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMINPS       Z3, Z11, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMINPS       Z4, Z11, Z4
+	VMAXPS       Z5, Z10, Z5
+	VMINPS       Z5, Z11, Z5
+	VMAXPS       Z6, Z10, Z6
+	VMINPS       Z6, Z11, Z6
+	VMAXPS       Z7, Z10, Z7
+	VMINPS       Z7, Z11, Z7
+	VMAXPS       Z8, Z10, Z8
+	VMINPS       Z8, Z11, Z8
+	VMAXPS       Z9, Z10, Z9
+	VMINPS       Z9, Z11, Z9
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
 // func tileF32_6x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_6x32_AVX512(SB), NOSPLIT, $0-8
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_6x32_AVX512(SB), NOSPLIT, $24-8
 	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z12 Z13 weights of a step
-	// 	Z14 4 bytes of a row   CX out   DX ld
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX SI DI R8 rows of the segment
+	// 	CX args   Z12 Z13 weights of a step   Z14 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
@@ -484,103 +3847,192 @@ tile:
 	VMOVUPS Z0, Z10
 	VMOVUPS Z1, Z11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VPBROADCASTD (SI)(R12*1), Z14
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VPBROADCASTD (DI)(R12*1), Z14
+	VBROADCASTSS (DX), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VPBROADCASTD (R8)(R12*1), Z14
+	VBROADCASTSS (BX), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VPBROADCASTD (R9)(R12*1), Z14
+	VBROADCASTSS (SI), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VPBROADCASTD (R10)(R12*1), Z14
+	VBROADCASTSS (DI), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VPBROADCASTD (R11)(R12*1), Z14
+	VBROADCASTSS (R8), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	VMOVUPS      128(DX), Z12
-	VMOVUPS      192(DX), Z13
-	VPBROADCASTD 4(SI)(R12*1), Z14
+	VMOVUPS      128(AX), Z12
+	VMOVUPS      192(AX), Z13
+	VBROADCASTSS 4(CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VPBROADCASTD 4(DI)(R12*1), Z14
+	VBROADCASTSS 4(DX), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VPBROADCASTD 4(R8)(R12*1), Z14
+	VBROADCASTSS 4(BX), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VPBROADCASTD 4(R9)(R12*1), Z14
+	VBROADCASTSS 4(SI), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VPBROADCASTD 4(R10)(R12*1), Z14
+	VBROADCASTSS 4(DI), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VPBROADCASTD 4(R11)(R12*1), Z14
+	VBROADCASTSS 4(R8), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R13
+	VMOVUPS      256(AX), Z12
+	VMOVUPS      320(AX), Z13
+	VBROADCASTSS 8(CX), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS 8(DX), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS 8(BX), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS 8(SI), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 8(DI), Z14
+	VFMADD231PS  Z12, Z14, Z8
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 8(R8), Z14
+	VFMADD231PS  Z12, Z14, Z10
+	VFMADD231PS  Z13, Z14, Z11
+	VMOVUPS      384(AX), Z12
+	VMOVUPS      448(AX), Z13
+	VBROADCASTSS 12(CX), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS 12(DX), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS 12(BX), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS 12(SI), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 12(DI), Z14
+	VFMADD231PS  Z12, Z14, Z8
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 12(R8), Z14
+	VFMADD231PS  Z12, Z14, Z10
+	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VPBROADCASTD (SI)(R12*1), Z14
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VPBROADCASTD (DI)(R12*1), Z14
+	VBROADCASTSS (DX), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VPBROADCASTD (R8)(R12*1), Z14
+	VBROADCASTSS (BX), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VPBROADCASTD (R9)(R12*1), Z14
+	VBROADCASTSS (SI), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VPBROADCASTD (R10)(R12*1), Z14
+	VBROADCASTSS (DI), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VPBROADCASTD (R11)(R12*1), Z14
+	VBROADCASTSS (R8), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000080, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z12
 	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMAXPS       Z0, Z12, Z0
@@ -634,21 +4086,21 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_4x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_4x32_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z8 Z9 weights of a step
-	// 	Z10 4 bytes of a row   CX out   DX ld
+// func tileF32_7x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_7x32_AVX512(SB), NOSPLIT, $24-8
+	// 14 sums (1 sets of 7 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z13 sums   AX weights   CX DX BX SI DI R8 R9 rows of the segment
+	// 	CX args   Z14 Z15 weights of a step   Z16 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
@@ -658,102 +4110,200 @@ tile:
 	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R9
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R9, CX
+	MOVQ CX, (SP)
+	MOVQ (R9), CX
+	MOVQ 8(R9), DX
+	MOVQ 16(R9), BX
+	MOVQ 24(R9), SI
+	MOVQ 32(R9), DI
+	MOVQ 40(R9), R8
+	MOVQ 48(R9), R9
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VPBROADCASTD (DI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VPBROADCASTD (R8)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VPBROADCASTD (R9)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
-	VMOVUPS      128(DX), Z8
-	VMOVUPS      192(DX), Z9
-	VPBROADCASTD 4(SI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VPBROADCASTD 4(DI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VPBROADCASTD 4(R8)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VPBROADCASTD 4(R9)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Z14
+	VMOVUPS      64(AX), Z15
+	VBROADCASTSS (CX), Z16
+	VFMADD231PS  Z14, Z16, Z0
+	VFMADD231PS  Z15, Z16, Z1
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (BX), Z16
+	VFMADD231PS  Z14, Z16, Z4
+	VFMADD231PS  Z15, Z16, Z5
+	VBROADCASTSS (SI), Z16
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (DI), Z16
+	VFMADD231PS  Z14, Z16, Z8
+	VFMADD231PS  Z15, Z16, Z9
+	VBROADCASTSS (R8), Z16
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	VBROADCASTSS (R9), Z16
+	VFMADD231PS  Z14, Z16, Z12
+	VFMADD231PS  Z15, Z16, Z13
+	VMOVUPS      128(AX), Z14
+	VMOVUPS      192(AX), Z15
+	VBROADCASTSS 4(CX), Z16
+	VFMADD231PS  Z14, Z16, Z0
+	VFMADD231PS  Z15, Z16, Z1
+	VBROADCASTSS 4(DX), Z16
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS 4(BX), Z16
+	VFMADD231PS  Z14, Z16, Z4
+	VFMADD231PS  Z15, Z16, Z5
+	VBROADCASTSS 4(SI), Z16
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS 4(DI), Z16
+	VFMADD231PS  Z14, Z16, Z8
+	VFMADD231PS  Z15, Z16, Z9
+	VBROADCASTSS 4(R8), Z16
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	VBROADCASTSS 4(R9), Z16
+	VFMADD231PS  Z14, Z16, Z12
+	VFMADD231PS  Z15, Z16, Z13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VPBROADCASTD (DI)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VPBROADCASTD (R8)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VPBROADCASTD (R9)(R10*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000080, DX
-	DECQ         R11
+	VMOVUPS      (AX), Z14
+	VMOVUPS      64(AX), Z15
+	VBROADCASTSS (CX), Z16
+	VFMADD231PS  Z14, Z16, Z0
+	VFMADD231PS  Z15, Z16, Z1
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (BX), Z16
+	VFMADD231PS  Z14, Z16, Z4
+	VFMADD231PS  Z15, Z16, Z5
+	VBROADCASTSS (SI), Z16
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (DI), Z16
+	VFMADD231PS  Z14, Z16, Z8
+	VFMADD231PS  Z15, Z16, Z9
+	VBROADCASTSS (R8), Z16
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	VBROADCASTSS (R9), Z16
+	VFMADD231PS  Z14, Z16, Z12
+	VFMADD231PS  Z15, Z16, Z13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
-	VMAXPS       Z4, Z8, Z4
-	VMINPS       Z4, Z9, Z4
-	VMAXPS       Z5, Z8, Z5
-	VMINPS       Z5, Z9, Z5
-	VMAXPS       Z6, Z8, Z6
-	VMINPS       Z6, Z9, Z6
-	VMAXPS       Z7, Z8, Z7
-	VMINPS       Z7, Z9, Z7
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z14
+	VBROADCASTSS tileArgs_hi(AX), Z15
+	VMAXPS       Z0, Z14, Z0
+	VMINPS       Z0, Z15, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMINPS       Z1, Z15, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMINPS       Z2, Z15, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMINPS       Z3, Z15, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMINPS       Z4, Z15, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMINPS       Z5, Z15, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMINPS       Z6, Z15, Z6
+	VMAXPS       Z7, Z14, Z7
+	VMINPS       Z7, Z15, Z7
+	VMAXPS       Z8, Z14, Z8
+	VMINPS       Z8, Z15, Z8
+	VMAXPS       Z9, Z14, Z9
+	VMINPS       Z9, Z15, Z9
+	VMAXPS       Z10, Z14, Z10
+	VMINPS       Z10, Z15, Z10
+	VMAXPS       Z11, Z14, Z11
+	VMINPS       Z11, Z15, Z11
+	VMAXPS       Z12, Z14, Z12
+	VMINPS       Z12, Z15, Z12
+	VMAXPS       Z13, Z14, Z13
+	VMINPS       Z13, Z15, Z13
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
@@ -766,387 +4316,518 @@ next:
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x38, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_2x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_2x32_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z8 Z9 weights of a step   Z10 4 bytes of a row
-	// 	CX out   DX ld
+// func tileF32_8x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_8x32_AVX512(SB), NOSPLIT, $24-8
+	// 16 sums (1 sets of 8 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z15 sums   AX weights   CX DX BX SI DI R8-R10 rows of the segment
+	// 	CX args   Z16 Z17 weights of a step   Z18 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
 	VMOVUPS Z0, Z2
 	VMOVUPS Z1, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R10
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R10, CX
+	MOVQ CX, (SP)
+	MOVQ (R10), CX
+	MOVQ 8(R10), DX
+	MOVQ 16(R10), BX
+	MOVQ 24(R10), SI
+	MOVQ 32(R10), DI
+	MOVQ 40(R10), R8
+	MOVQ 48(R10), R9
+	MOVQ 56(R10), R10
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VPBROADCASTD (DI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS      128(DX), Z8
-	VMOVUPS      192(DX), Z9
-	VPBROADCASTD 4(SI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VPBROADCASTD 4(DI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
+	VMOVUPS      (AX), Z16
+	VMOVUPS      64(AX), Z17
+	VBROADCASTSS (CX), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z16, Z18, Z2
+	VFMADD231PS  Z17, Z18, Z3
+	VBROADCASTSS (BX), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS (SI), Z18
+	VFMADD231PS  Z16, Z18, Z6
+	VFMADD231PS  Z17, Z18, Z7
+	VBROADCASTSS (DI), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS (R8), Z18
+	VFMADD231PS  Z16, Z18, Z10
+	VFMADD231PS  Z17, Z18, Z11
+	VBROADCASTSS (R9), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS (R10), Z18
+	VFMADD231PS  Z16, Z18, Z14
+	VFMADD231PS  Z17, Z18, Z15
+	VMOVUPS      128(AX), Z16
+	VMOVUPS      192(AX), Z17
+	VBROADCASTSS 4(CX), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS 4(DX), Z18
+	VFMADD231PS  Z16, Z18, Z2
+	VFMADD231PS  Z17, Z18, Z3
+	VBROADCASTSS 4(BX), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS 4(SI), Z18
+	VFMADD231PS  Z16, Z18, Z6
+	VFMADD231PS  Z17, Z18, Z7
+	VBROADCASTSS 4(DI), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS 4(R8), Z18
+	VFMADD231PS  Z16, Z18, Z10
+	VFMADD231PS  Z17, Z18, Z11
+	VBROADCASTSS 4(R9), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS 4(R10), Z18
+	VFMADD231PS  Z16, Z18, Z14
+	VFMADD231PS  Z17, Z18, Z15
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
 	ADDQ         $0x08, R8
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VPBROADCASTD (DI)(R8*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
+	VMOVUPS      (AX), Z16
+	VMOVUPS      64(AX), Z17
+	VBROADCASTSS (CX), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z16, Z18, Z2
+	VFMADD231PS  Z17, Z18, Z3
+	VBROADCASTSS (BX), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS (SI), Z18
+	VFMADD231PS  Z16, Z18, Z6
+	VFMADD231PS  Z17, Z18, Z7
+	VBROADCASTSS (DI), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS (R8), Z18
+	VFMADD231PS  Z16, Z18, Z10
+	VFMADD231PS  Z17, Z18, Z11
+	VBROADCASTSS (R9), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS (R10), Z18
+	VFMADD231PS  Z16, Z18, Z14
+	VFMADD231PS  Z17, Z18, Z15
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
 	ADDQ         $0x04, R8
-	ADDQ         $0x00000080, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z2, Z2
-	VADDPS       Z7, Z3, Z3
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z16
+	VBROADCASTSS tileArgs_hi(AX), Z17
+	VMAXPS       Z0, Z16, Z0
+	VMINPS       Z0, Z17, Z0
+	VMAXPS       Z1, Z16, Z1
+	VMINPS       Z1, Z17, Z1
+	VMAXPS       Z2, Z16, Z2
+	VMINPS       Z2, Z17, Z2
+	VMAXPS       Z3, Z16, Z3
+	VMINPS       Z3, Z17, Z3
+	VMAXPS       Z4, Z16, Z4
+	VMINPS       Z4, Z17, Z4
+	VMAXPS       Z5, Z16, Z5
+	VMINPS       Z5, Z17, Z5
+	VMAXPS       Z6, Z16, Z6
+	VMINPS       Z6, Z17, Z6
+	VMAXPS       Z7, Z16, Z7
+	VMINPS       Z7, Z17, Z7
+	VMAXPS       Z8, Z16, Z8
+	VMINPS       Z8, Z17, Z8
+	VMAXPS       Z9, Z16, Z9
+	VMINPS       Z9, Z17, Z9
+	VMAXPS       Z10, Z16, Z10
+	VMINPS       Z10, Z17, Z10
+	VMAXPS       Z11, Z16, Z11
+	VMINPS       Z11, Z17, Z11
+	VMAXPS       Z12, Z16, Z12
+	VMINPS       Z12, Z17, Z12
+	VMAXPS       Z13, Z16, Z13
+	VMINPS       Z13, Z17, Z13
+	VMAXPS       Z14, Z16, Z14
+	VMINPS       Z14, Z17, Z14
+	VMAXPS       Z15, Z16, Z15
+	VMINPS       Z15, Z17, Z15
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, K1, (CX)
 	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_1x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_1x32_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z8 Z9 weights of a step   Z10 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(DI*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VMOVUPS      128(DX), Z8
-	VMOVUPS      192(DX), Z9
-	VPBROADCASTD 4(SI)(DI*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VPBROADCASTD 8(SI)(DI*1), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VMOVUPS      384(DX), Z8
-	VMOVUPS      448(DX), Z9
-	VPBROADCASTD 12(SI)(DI*1), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x04, R8
-	JGE          steps
-
-few:
-	ADDQ $0x04, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(DI*1), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000080, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z2, Z0, Z0
-	VADDPS       Z3, Z1, Z1
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z0, Z0
-	VADDPS       Z7, Z1, Z1
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x40, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_6x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_6x48_AVX512(SB), NOSPLIT, $0-8
-	// 18 sums (1 sets of 6 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z17 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z18-Z20 weights of a step
-	// 	Z21 4 bytes of a row   CX out   DX ld
+// func tileF32_9x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_9x32_AVX512(SB), NOSPLIT, $24-8
+	// 18 sums (1 sets of 9 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z17 sums   AX weights   CX DX BX SI DI R8-R11 rows of the segment
+	// 	CX args   Z18 Z19 weights of a step   Z20 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
-	VMOVUPS Z2, Z8
-	VMOVUPS Z0, Z9
-	VMOVUPS Z1, Z10
-	VMOVUPS Z2, Z11
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z0, Z15
-	VMOVUPS Z1, Z16
-	VMOVUPS Z2, Z17
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R11
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R11, CX
+	MOVQ CX, (SP)
+	MOVQ (R11), CX
+	MOVQ 8(R11), DX
+	MOVQ 16(R11), BX
+	MOVQ 24(R11), SI
+	MOVQ 32(R11), DI
+	MOVQ 40(R11), R8
+	MOVQ 48(R11), R9
+	MOVQ 56(R11), R10
+	MOVQ 64(R11), R11
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z18
-	VMOVUPS      64(DX), Z19
-	VMOVUPS      128(DX), Z20
-	VPBROADCASTD (SI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z0
-	VFMADD231PS  Z19, Z21, Z1
-	VFMADD231PS  Z20, Z21, Z2
-	VPBROADCASTD (DI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z3
-	VFMADD231PS  Z19, Z21, Z4
-	VFMADD231PS  Z20, Z21, Z5
-	VPBROADCASTD (R8)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z6
-	VFMADD231PS  Z19, Z21, Z7
-	VFMADD231PS  Z20, Z21, Z8
-	VPBROADCASTD (R9)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z9
-	VFMADD231PS  Z19, Z21, Z10
-	VFMADD231PS  Z20, Z21, Z11
-	VPBROADCASTD (R10)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z12
-	VFMADD231PS  Z19, Z21, Z13
-	VFMADD231PS  Z20, Z21, Z14
-	VPBROADCASTD (R11)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z15
-	VFMADD231PS  Z19, Z21, Z16
-	VFMADD231PS  Z20, Z21, Z17
-	VMOVUPS      192(DX), Z18
-	VMOVUPS      256(DX), Z19
-	VMOVUPS      320(DX), Z20
-	VPBROADCASTD 4(SI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z0
-	VFMADD231PS  Z19, Z21, Z1
-	VFMADD231PS  Z20, Z21, Z2
-	VPBROADCASTD 4(DI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z3
-	VFMADD231PS  Z19, Z21, Z4
-	VFMADD231PS  Z20, Z21, Z5
-	VPBROADCASTD 4(R8)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z6
-	VFMADD231PS  Z19, Z21, Z7
-	VFMADD231PS  Z20, Z21, Z8
-	VPBROADCASTD 4(R9)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z9
-	VFMADD231PS  Z19, Z21, Z10
-	VFMADD231PS  Z20, Z21, Z11
-	VPBROADCASTD 4(R10)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z12
-	VFMADD231PS  Z19, Z21, Z13
-	VFMADD231PS  Z20, Z21, Z14
-	VPBROADCASTD 4(R11)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z15
-	VFMADD231PS  Z19, Z21, Z16
-	VFMADD231PS  Z20, Z21, Z17
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R13
+	VMOVUPS      (AX), Z18
+	VMOVUPS      64(AX), Z19
+	VBROADCASTSS (CX), Z20
+	VFMADD231PS  Z18, Z20, Z0
+	VFMADD231PS  Z19, Z20, Z1
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (BX), Z20
+	VFMADD231PS  Z18, Z20, Z4
+	VFMADD231PS  Z19, Z20, Z5
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (DI), Z20
+	VFMADD231PS  Z18, Z20, Z8
+	VFMADD231PS  Z19, Z20, Z9
+	VBROADCASTSS (R8), Z20
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (R9), Z20
+	VFMADD231PS  Z18, Z20, Z12
+	VFMADD231PS  Z19, Z20, Z13
+	VBROADCASTSS (R10), Z20
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	VBROADCASTSS (R11), Z20
+	VFMADD231PS  Z18, Z20, Z16
+	VFMADD231PS  Z19, Z20, Z17
+	VMOVUPS      128(AX), Z18
+	VMOVUPS      192(AX), Z19
+	VBROADCASTSS 4(CX), Z20
+	VFMADD231PS  Z18, Z20, Z0
+	VFMADD231PS  Z19, Z20, Z1
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS 4(BX), Z20
+	VFMADD231PS  Z18, Z20, Z4
+	VFMADD231PS  Z19, Z20, Z5
+	VBROADCASTSS 4(SI), Z20
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS 4(DI), Z20
+	VFMADD231PS  Z18, Z20, Z8
+	VFMADD231PS  Z19, Z20, Z9
+	VBROADCASTSS 4(R8), Z20
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS 4(R9), Z20
+	VFMADD231PS  Z18, Z20, Z12
+	VFMADD231PS  Z19, Z20, Z13
+	VBROADCASTSS 4(R10), Z20
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	VBROADCASTSS 4(R11), Z20
+	VFMADD231PS  Z18, Z20, Z16
+	VFMADD231PS  Z19, Z20, Z17
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z18
-	VMOVUPS      64(DX), Z19
-	VMOVUPS      128(DX), Z20
-	VPBROADCASTD (SI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z0
-	VFMADD231PS  Z19, Z21, Z1
-	VFMADD231PS  Z20, Z21, Z2
-	VPBROADCASTD (DI)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z3
-	VFMADD231PS  Z19, Z21, Z4
-	VFMADD231PS  Z20, Z21, Z5
-	VPBROADCASTD (R8)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z6
-	VFMADD231PS  Z19, Z21, Z7
-	VFMADD231PS  Z20, Z21, Z8
-	VPBROADCASTD (R9)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z9
-	VFMADD231PS  Z19, Z21, Z10
-	VFMADD231PS  Z20, Z21, Z11
-	VPBROADCASTD (R10)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z12
-	VFMADD231PS  Z19, Z21, Z13
-	VFMADD231PS  Z20, Z21, Z14
-	VPBROADCASTD (R11)(R12*1), Z21
-	VFMADD231PS  Z18, Z21, Z15
-	VFMADD231PS  Z19, Z21, Z16
-	VFMADD231PS  Z20, Z21, Z17
-	ADDQ         $0x04, R12
-	ADDQ         $0x000000c0, DX
-	DECQ         R13
+	VMOVUPS      (AX), Z18
+	VMOVUPS      64(AX), Z19
+	VBROADCASTSS (CX), Z20
+	VFMADD231PS  Z18, Z20, Z0
+	VFMADD231PS  Z19, Z20, Z1
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (BX), Z20
+	VFMADD231PS  Z18, Z20, Z4
+	VFMADD231PS  Z19, Z20, Z5
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (DI), Z20
+	VFMADD231PS  Z18, Z20, Z8
+	VFMADD231PS  Z19, Z20, Z9
+	VBROADCASTSS (R8), Z20
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (R9), Z20
+	VFMADD231PS  Z18, Z20, Z12
+	VFMADD231PS  Z19, Z20, Z13
+	VBROADCASTSS (R10), Z20
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	VBROADCASTSS (R11), Z20
+	VFMADD231PS  Z18, Z20, Z16
+	VFMADD231PS  Z19, Z20, Z17
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z18
 	VBROADCASTSS tileArgs_hi(AX), Z19
 	VMAXPS       Z0, Z18, Z0
@@ -1187,657 +4868,977 @@ next:
 	VMINPS       Z17, Z19, Z17
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
-	VMOVUPS      Z8, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z9, K1, (CX)
-	VMOVUPS      Z10, K2, 64(CX)
-	VMOVUPS      Z11, K3, 128(CX)
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z15, K1, (CX)
-	VMOVUPS      Z16, K2, 64(CX)
-	VMOVUPS      Z17, K3, 128(CX)
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x30, tileArgs_rows(AX)
+	ADDQ $0x48, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_4x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_4x48_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (1 sets of 4 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z12-Z14 weights of a step
-	// 	Z15 4 bytes of a row   CX out   DX ld
+// func tileF32_10x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_10x32_AVX512(SB), NOSPLIT, $24-8
+	// 20 sums (1 sets of 10 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z19 sums   AX weights   CX DX BX SI DI R8-R12 rows of the segment
+	// 	CX args   Z20 Z21 weights of a step   Z22 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
-	VMOVUPS Z2, Z8
-	VMOVUPS Z0, Z9
-	VMOVUPS Z1, Z10
-	VMOVUPS Z2, Z11
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R12
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R12, CX
+	MOVQ CX, (SP)
+	MOVQ (R12), CX
+	MOVQ 8(R12), DX
+	MOVQ 16(R12), BX
+	MOVQ 24(R12), SI
+	MOVQ 32(R12), DI
+	MOVQ 40(R12), R8
+	MOVQ 48(R12), R9
+	MOVQ 56(R12), R10
+	MOVQ 64(R12), R11
+	MOVQ 72(R12), R12
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VPBROADCASTD (DI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	VPBROADCASTD (R8)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z6
-	VFMADD231PS  Z13, Z15, Z7
-	VFMADD231PS  Z14, Z15, Z8
-	VPBROADCASTD (R9)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z9
-	VFMADD231PS  Z13, Z15, Z10
-	VFMADD231PS  Z14, Z15, Z11
-	VMOVUPS      192(DX), Z12
-	VMOVUPS      256(DX), Z13
-	VMOVUPS      320(DX), Z14
-	VPBROADCASTD 4(SI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VPBROADCASTD 4(DI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	VPBROADCASTD 4(R8)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z6
-	VFMADD231PS  Z13, Z15, Z7
-	VFMADD231PS  Z14, Z15, Z8
-	VPBROADCASTD 4(R9)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z9
-	VFMADD231PS  Z13, Z15, Z10
-	VFMADD231PS  Z14, Z15, Z11
+	VMOVUPS      (AX), Z20
+	VMOVUPS      64(AX), Z21
+	VBROADCASTSS (CX), Z22
+	VFMADD231PS  Z20, Z22, Z0
+	VFMADD231PS  Z21, Z22, Z1
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z20, Z22, Z2
+	VFMADD231PS  Z21, Z22, Z3
+	VBROADCASTSS (BX), Z22
+	VFMADD231PS  Z20, Z22, Z4
+	VFMADD231PS  Z21, Z22, Z5
+	VBROADCASTSS (SI), Z22
+	VFMADD231PS  Z20, Z22, Z6
+	VFMADD231PS  Z21, Z22, Z7
+	VBROADCASTSS (DI), Z22
+	VFMADD231PS  Z20, Z22, Z8
+	VFMADD231PS  Z21, Z22, Z9
+	VBROADCASTSS (R8), Z22
+	VFMADD231PS  Z20, Z22, Z10
+	VFMADD231PS  Z21, Z22, Z11
+	VBROADCASTSS (R9), Z22
+	VFMADD231PS  Z20, Z22, Z12
+	VFMADD231PS  Z21, Z22, Z13
+	VBROADCASTSS (R10), Z22
+	VFMADD231PS  Z20, Z22, Z14
+	VFMADD231PS  Z21, Z22, Z15
+	VBROADCASTSS (R11), Z22
+	VFMADD231PS  Z20, Z22, Z16
+	VFMADD231PS  Z21, Z22, Z17
+	VBROADCASTSS (R12), Z22
+	VFMADD231PS  Z20, Z22, Z18
+	VFMADD231PS  Z21, Z22, Z19
+	VMOVUPS      128(AX), Z20
+	VMOVUPS      192(AX), Z21
+	VBROADCASTSS 4(CX), Z22
+	VFMADD231PS  Z20, Z22, Z0
+	VFMADD231PS  Z21, Z22, Z1
+	VBROADCASTSS 4(DX), Z22
+	VFMADD231PS  Z20, Z22, Z2
+	VFMADD231PS  Z21, Z22, Z3
+	VBROADCASTSS 4(BX), Z22
+	VFMADD231PS  Z20, Z22, Z4
+	VFMADD231PS  Z21, Z22, Z5
+	VBROADCASTSS 4(SI), Z22
+	VFMADD231PS  Z20, Z22, Z6
+	VFMADD231PS  Z21, Z22, Z7
+	VBROADCASTSS 4(DI), Z22
+	VFMADD231PS  Z20, Z22, Z8
+	VFMADD231PS  Z21, Z22, Z9
+	VBROADCASTSS 4(R8), Z22
+	VFMADD231PS  Z20, Z22, Z10
+	VFMADD231PS  Z21, Z22, Z11
+	VBROADCASTSS 4(R9), Z22
+	VFMADD231PS  Z20, Z22, Z12
+	VFMADD231PS  Z21, Z22, Z13
+	VBROADCASTSS 4(R10), Z22
+	VFMADD231PS  Z20, Z22, Z14
+	VFMADD231PS  Z21, Z22, Z15
+	VBROADCASTSS 4(R11), Z22
+	VFMADD231PS  Z20, Z22, Z16
+	VFMADD231PS  Z21, Z22, Z17
+	VBROADCASTSS 4(R12), Z22
+	VFMADD231PS  Z20, Z22, Z18
+	VFMADD231PS  Z21, Z22, Z19
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
 	ADDQ         $0x08, R10
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VPBROADCASTD (DI)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	VPBROADCASTD (R8)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z6
-	VFMADD231PS  Z13, Z15, Z7
-	VFMADD231PS  Z14, Z15, Z8
-	VPBROADCASTD (R9)(R10*1), Z15
-	VFMADD231PS  Z12, Z15, Z9
-	VFMADD231PS  Z13, Z15, Z10
-	VFMADD231PS  Z14, Z15, Z11
+	VMOVUPS      (AX), Z20
+	VMOVUPS      64(AX), Z21
+	VBROADCASTSS (CX), Z22
+	VFMADD231PS  Z20, Z22, Z0
+	VFMADD231PS  Z21, Z22, Z1
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z20, Z22, Z2
+	VFMADD231PS  Z21, Z22, Z3
+	VBROADCASTSS (BX), Z22
+	VFMADD231PS  Z20, Z22, Z4
+	VFMADD231PS  Z21, Z22, Z5
+	VBROADCASTSS (SI), Z22
+	VFMADD231PS  Z20, Z22, Z6
+	VFMADD231PS  Z21, Z22, Z7
+	VBROADCASTSS (DI), Z22
+	VFMADD231PS  Z20, Z22, Z8
+	VFMADD231PS  Z21, Z22, Z9
+	VBROADCASTSS (R8), Z22
+	VFMADD231PS  Z20, Z22, Z10
+	VFMADD231PS  Z21, Z22, Z11
+	VBROADCASTSS (R9), Z22
+	VFMADD231PS  Z20, Z22, Z12
+	VFMADD231PS  Z21, Z22, Z13
+	VBROADCASTSS (R10), Z22
+	VFMADD231PS  Z20, Z22, Z14
+	VFMADD231PS  Z21, Z22, Z15
+	VBROADCASTSS (R11), Z22
+	VFMADD231PS  Z20, Z22, Z16
+	VFMADD231PS  Z21, Z22, Z17
+	VBROADCASTSS (R12), Z22
+	VFMADD231PS  Z20, Z22, Z18
+	VFMADD231PS  Z21, Z22, Z19
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
 	ADDQ         $0x04, R10
-	ADDQ         $0x000000c0, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z12
-	VBROADCASTSS tileArgs_hi(AX), Z13
-	VMAXPS       Z0, Z12, Z0
-	VMINPS       Z0, Z13, Z0
-	VMAXPS       Z1, Z12, Z1
-	VMINPS       Z1, Z13, Z1
-	VMAXPS       Z2, Z12, Z2
-	VMINPS       Z2, Z13, Z2
-	VMAXPS       Z3, Z12, Z3
-	VMINPS       Z3, Z13, Z3
-	VMAXPS       Z4, Z12, Z4
-	VMINPS       Z4, Z13, Z4
-	VMAXPS       Z5, Z12, Z5
-	VMINPS       Z5, Z13, Z5
-	VMAXPS       Z6, Z12, Z6
-	VMINPS       Z6, Z13, Z6
-	VMAXPS       Z7, Z12, Z7
-	VMINPS       Z7, Z13, Z7
-	VMAXPS       Z8, Z12, Z8
-	VMINPS       Z8, Z13, Z8
-	VMAXPS       Z9, Z12, Z9
-	VMINPS       Z9, Z13, Z9
-	VMAXPS       Z10, Z12, Z10
-	VMINPS       Z10, Z13, Z10
-	VMAXPS       Z11, Z12, Z11
-	VMINPS       Z11, Z13, Z11
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z20
+	VBROADCASTSS tileArgs_hi(AX), Z21
+	VMAXPS       Z0, Z20, Z0
+	VMINPS       Z0, Z21, Z0
+	VMAXPS       Z1, Z20, Z1
+	VMINPS       Z1, Z21, Z1
+	VMAXPS       Z2, Z20, Z2
+	VMINPS       Z2, Z21, Z2
+	VMAXPS       Z3, Z20, Z3
+	VMINPS       Z3, Z21, Z3
+	VMAXPS       Z4, Z20, Z4
+	VMINPS       Z4, Z21, Z4
+	VMAXPS       Z5, Z20, Z5
+	VMINPS       Z5, Z21, Z5
+	VMAXPS       Z6, Z20, Z6
+	VMINPS       Z6, Z21, Z6
+	VMAXPS       Z7, Z20, Z7
+	VMINPS       Z7, Z21, Z7
+	VMAXPS       Z8, Z20, Z8
+	VMINPS       Z8, Z21, Z8
+	VMAXPS       Z9, Z20, Z9
+	VMINPS       Z9, Z21, Z9
+	VMAXPS       Z10, Z20, Z10
+	VMINPS       Z10, Z21, Z10
+	VMAXPS       Z11, Z20, Z11
+	VMINPS       Z11, Z21, Z11
+	VMAXPS       Z12, Z20, Z12
+	VMINPS       Z12, Z21, Z12
+	VMAXPS       Z13, Z20, Z13
+	VMINPS       Z13, Z21, Z13
+	VMAXPS       Z14, Z20, Z14
+	VMINPS       Z14, Z21, Z14
+	VMAXPS       Z15, Z20, Z15
+	VMINPS       Z15, Z21, Z15
+	VMAXPS       Z16, Z20, Z16
+	VMINPS       Z16, Z21, Z16
+	VMAXPS       Z17, Z20, Z17
+	VMINPS       Z17, Z21, Z17
+	VMAXPS       Z18, Z20, Z18
+	VMINPS       Z18, Z21, Z18
+	VMAXPS       Z19, Z20, Z19
+	VMINPS       Z19, Z21, Z19
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
-	VMOVUPS      Z8, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z9, K1, (CX)
-	VMOVUPS      Z10, K2, 64(CX)
-	VMOVUPS      Z11, K3, 128(CX)
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x50, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_2x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_2x48_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (2 sets of 2 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z12-Z14 weights of a step   Z15 4 bytes of a row
-	// 	CX out   DX ld
+// func tileF32_11x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_11x32_AVX512(SB), NOSPLIT, $24-8
+	// 22 sums (1 sets of 11 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z21 sums   AX weights   CX DX BX SI DI R8-R13 rows of the segment
+	// 	CX args   Z22 Z23 weights of a step   Z24 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VPBROADCASTD (DI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	VMOVUPS      192(DX), Z12
-	VMOVUPS      256(DX), Z13
-	VMOVUPS      320(DX), Z14
-	VPBROADCASTD 4(SI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z6
-	VFMADD231PS  Z13, Z15, Z7
-	VFMADD231PS  Z14, Z15, Z8
-	VPBROADCASTD 4(DI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z9
-	VFMADD231PS  Z13, Z15, Z10
-	VFMADD231PS  Z14, Z15, Z11
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R9
-	JGE          steps
-
-few:
-	ADDQ $0x02, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VPBROADCASTD (DI)(R8*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	ADDQ         $0x04, R8
-	ADDQ         $0x000000c0, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z6, Z0, Z0
-	VADDPS       Z7, Z1, Z1
-	VADDPS       Z8, Z2, Z2
-	VADDPS       Z9, Z3, Z3
-	VADDPS       Z10, Z4, Z4
-	VADDPS       Z11, Z5, Z5
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z12
-	VBROADCASTSS tileArgs_hi(AX), Z13
-	VMAXPS       Z0, Z12, Z0
-	VMINPS       Z0, Z13, Z0
-	VMAXPS       Z1, Z12, Z1
-	VMINPS       Z1, Z13, Z1
-	VMAXPS       Z2, Z12, Z2
-	VMINPS       Z2, Z13, Z2
-	VMAXPS       Z3, Z12, Z3
-	VMINPS       Z3, Z13, Z3
-	VMAXPS       Z4, Z12, Z4
-	VMINPS       Z4, Z13, Z4
-	VMAXPS       Z5, Z12, Z5
-	VMINPS       Z5, Z13, Z5
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_1x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_1x48_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (4 sets of 1 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z12-Z14 weights of a step   Z15 4 bytes of a row
-	// 	CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(DI*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	VMOVUPS      192(DX), Z12
-	VMOVUPS      256(DX), Z13
-	VMOVUPS      320(DX), Z14
-	VPBROADCASTD 4(SI)(DI*1), Z15
-	VFMADD231PS  Z12, Z15, Z3
-	VFMADD231PS  Z13, Z15, Z4
-	VFMADD231PS  Z14, Z15, Z5
-	VMOVUPS      384(DX), Z12
-	VMOVUPS      448(DX), Z13
-	VMOVUPS      512(DX), Z14
-	VPBROADCASTD 8(SI)(DI*1), Z15
-	VFMADD231PS  Z12, Z15, Z6
-	VFMADD231PS  Z13, Z15, Z7
-	VFMADD231PS  Z14, Z15, Z8
-	VMOVUPS      576(DX), Z12
-	VMOVUPS      640(DX), Z13
-	VMOVUPS      704(DX), Z14
-	VPBROADCASTD 12(SI)(DI*1), Z15
-	VFMADD231PS  Z12, Z15, Z9
-	VFMADD231PS  Z13, Z15, Z10
-	VFMADD231PS  Z14, Z15, Z11
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000300, DX
-	SUBQ         $0x04, R8
-	JGE          steps
-
-few:
-	ADDQ $0x04, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(DI*1), Z15
-	VFMADD231PS  Z12, Z15, Z0
-	VFMADD231PS  Z13, Z15, Z1
-	VFMADD231PS  Z14, Z15, Z2
-	ADDQ         $0x04, DI
-	ADDQ         $0x000000c0, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z3, Z0, Z0
-	VADDPS       Z4, Z1, Z1
-	VADDPS       Z5, Z2, Z2
-	VADDPS       Z6, Z0, Z0
-	VADDPS       Z7, Z1, Z1
-	VADDPS       Z8, Z2, Z2
-	VADDPS       Z9, Z0, Z0
-	VADDPS       Z10, Z1, Z1
-	VADDPS       Z11, Z2, Z2
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z12
-	VBROADCASTSS tileArgs_hi(AX), Z13
-	VMAXPS       Z0, Z12, Z0
-	VMINPS       Z0, Z13, Z0
-	VMAXPS       Z1, Z12, Z1
-	VMINPS       Z1, Z13, Z1
-	VMAXPS       Z2, Z12, Z2
-	VMINPS       Z2, Z13, Z2
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_6x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_6x64_AVX512(SB), NOSPLIT, $0-8
-	// 24 sums (1 sets of 6 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z23 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z24-Z27 weights of a step
-	// 	Z28 4 bytes of a row   CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
 	VMOVUPS Z0, Z8
 	VMOVUPS Z1, Z9
-	VMOVUPS Z2, Z10
-	VMOVUPS Z3, Z11
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z3, Z15
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
 	VMOVUPS Z0, Z16
 	VMOVUPS Z1, Z17
-	VMOVUPS Z2, Z18
-	VMOVUPS Z3, Z19
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
 	VMOVUPS Z0, Z20
 	VMOVUPS Z1, Z21
-	VMOVUPS Z2, Z22
-	VMOVUPS Z3, Z23
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R13
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R13, CX
+	MOVQ CX, (SP)
+	MOVQ (R13), CX
+	MOVQ 8(R13), DX
+	MOVQ 16(R13), BX
+	MOVQ 24(R13), SI
+	MOVQ 32(R13), DI
+	MOVQ 40(R13), R8
+	MOVQ 48(R13), R9
+	MOVQ 56(R13), R10
+	MOVQ 64(R13), R11
+	MOVQ 72(R13), R12
+	MOVQ 80(R13), R13
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z0
-	VFMADD231PS  Z25, Z28, Z1
-	VFMADD231PS  Z26, Z28, Z2
-	VFMADD231PS  Z27, Z28, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z4
-	VFMADD231PS  Z25, Z28, Z5
-	VFMADD231PS  Z26, Z28, Z6
-	VFMADD231PS  Z27, Z28, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z8
-	VFMADD231PS  Z25, Z28, Z9
-	VFMADD231PS  Z26, Z28, Z10
-	VFMADD231PS  Z27, Z28, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z12
-	VFMADD231PS  Z25, Z28, Z13
-	VFMADD231PS  Z26, Z28, Z14
-	VFMADD231PS  Z27, Z28, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z16
-	VFMADD231PS  Z25, Z28, Z17
-	VFMADD231PS  Z26, Z28, Z18
-	VFMADD231PS  Z27, Z28, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z20
-	VFMADD231PS  Z25, Z28, Z21
-	VFMADD231PS  Z26, Z28, Z22
-	VFMADD231PS  Z27, Z28, Z23
-	VMOVUPS      256(DX), Z24
-	VMOVUPS      320(DX), Z25
-	VMOVUPS      384(DX), Z26
-	VMOVUPS      448(DX), Z27
-	VPBROADCASTD 4(SI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z0
-	VFMADD231PS  Z25, Z28, Z1
-	VFMADD231PS  Z26, Z28, Z2
-	VFMADD231PS  Z27, Z28, Z3
-	VPBROADCASTD 4(DI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z4
-	VFMADD231PS  Z25, Z28, Z5
-	VFMADD231PS  Z26, Z28, Z6
-	VFMADD231PS  Z27, Z28, Z7
-	VPBROADCASTD 4(R8)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z8
-	VFMADD231PS  Z25, Z28, Z9
-	VFMADD231PS  Z26, Z28, Z10
-	VFMADD231PS  Z27, Z28, Z11
-	VPBROADCASTD 4(R9)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z12
-	VFMADD231PS  Z25, Z28, Z13
-	VFMADD231PS  Z26, Z28, Z14
-	VFMADD231PS  Z27, Z28, Z15
-	VPBROADCASTD 4(R10)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z16
-	VFMADD231PS  Z25, Z28, Z17
-	VFMADD231PS  Z26, Z28, Z18
-	VFMADD231PS  Z27, Z28, Z19
-	VPBROADCASTD 4(R11)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z20
-	VFMADD231PS  Z25, Z28, Z21
-	VFMADD231PS  Z26, Z28, Z22
-	VFMADD231PS  Z27, Z28, Z23
+	VMOVUPS      (AX), Z22
+	VMOVUPS      64(AX), Z23
+	VBROADCASTSS (CX), Z24
+	VFMADD231PS  Z22, Z24, Z0
+	VFMADD231PS  Z23, Z24, Z1
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS (BX), Z24
+	VFMADD231PS  Z22, Z24, Z4
+	VFMADD231PS  Z23, Z24, Z5
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS (DI), Z24
+	VFMADD231PS  Z22, Z24, Z8
+	VFMADD231PS  Z23, Z24, Z9
+	VBROADCASTSS (R8), Z24
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS (R9), Z24
+	VFMADD231PS  Z22, Z24, Z12
+	VFMADD231PS  Z23, Z24, Z13
+	VBROADCASTSS (R10), Z24
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS (R11), Z24
+	VFMADD231PS  Z22, Z24, Z16
+	VFMADD231PS  Z23, Z24, Z17
+	VBROADCASTSS (R12), Z24
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	VBROADCASTSS (R13), Z24
+	VFMADD231PS  Z22, Z24, Z20
+	VFMADD231PS  Z23, Z24, Z21
+	VMOVUPS      128(AX), Z22
+	VMOVUPS      192(AX), Z23
+	VBROADCASTSS 4(CX), Z24
+	VFMADD231PS  Z22, Z24, Z0
+	VFMADD231PS  Z23, Z24, Z1
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS 4(BX), Z24
+	VFMADD231PS  Z22, Z24, Z4
+	VFMADD231PS  Z23, Z24, Z5
+	VBROADCASTSS 4(SI), Z24
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS 4(DI), Z24
+	VFMADD231PS  Z22, Z24, Z8
+	VFMADD231PS  Z23, Z24, Z9
+	VBROADCASTSS 4(R8), Z24
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS 4(R9), Z24
+	VFMADD231PS  Z22, Z24, Z12
+	VFMADD231PS  Z23, Z24, Z13
+	VBROADCASTSS 4(R10), Z24
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS 4(R11), Z24
+	VFMADD231PS  Z22, Z24, Z16
+	VFMADD231PS  Z23, Z24, Z17
+	VBROADCASTSS 4(R12), Z24
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	VBROADCASTSS 4(R13), Z24
+	VFMADD231PS  Z22, Z24, Z20
+	VFMADD231PS  Z23, Z24, Z21
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
 	ADDQ         $0x08, R12
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R13
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z0
-	VFMADD231PS  Z25, Z28, Z1
-	VFMADD231PS  Z26, Z28, Z2
-	VFMADD231PS  Z27, Z28, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z4
-	VFMADD231PS  Z25, Z28, Z5
-	VFMADD231PS  Z26, Z28, Z6
-	VFMADD231PS  Z27, Z28, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z8
-	VFMADD231PS  Z25, Z28, Z9
-	VFMADD231PS  Z26, Z28, Z10
-	VFMADD231PS  Z27, Z28, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z12
-	VFMADD231PS  Z25, Z28, Z13
-	VFMADD231PS  Z26, Z28, Z14
-	VFMADD231PS  Z27, Z28, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z16
-	VFMADD231PS  Z25, Z28, Z17
-	VFMADD231PS  Z26, Z28, Z18
-	VFMADD231PS  Z27, Z28, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
-	VFMADD231PS  Z24, Z28, Z20
-	VFMADD231PS  Z25, Z28, Z21
-	VFMADD231PS  Z26, Z28, Z22
-	VFMADD231PS  Z27, Z28, Z23
+	VMOVUPS      (AX), Z22
+	VMOVUPS      64(AX), Z23
+	VBROADCASTSS (CX), Z24
+	VFMADD231PS  Z22, Z24, Z0
+	VFMADD231PS  Z23, Z24, Z1
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS (BX), Z24
+	VFMADD231PS  Z22, Z24, Z4
+	VFMADD231PS  Z23, Z24, Z5
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS (DI), Z24
+	VFMADD231PS  Z22, Z24, Z8
+	VFMADD231PS  Z23, Z24, Z9
+	VBROADCASTSS (R8), Z24
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS (R9), Z24
+	VFMADD231PS  Z22, Z24, Z12
+	VFMADD231PS  Z23, Z24, Z13
+	VBROADCASTSS (R10), Z24
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS (R11), Z24
+	VFMADD231PS  Z22, Z24, Z16
+	VFMADD231PS  Z23, Z24, Z17
+	VBROADCASTSS (R12), Z24
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	VBROADCASTSS (R13), Z24
+	VFMADD231PS  Z22, Z24, Z20
+	VFMADD231PS  Z23, Z24, Z21
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x04, R12
-	ADDQ         $0x00000100, DX
-	DECQ         R13
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z22
+	VBROADCASTSS tileArgs_hi(AX), Z23
+	VMAXPS       Z0, Z22, Z0
+	VMINPS       Z0, Z23, Z0
+	VMAXPS       Z1, Z22, Z1
+	VMINPS       Z1, Z23, Z1
+	VMAXPS       Z2, Z22, Z2
+	VMINPS       Z2, Z23, Z2
+	VMAXPS       Z3, Z22, Z3
+	VMINPS       Z3, Z23, Z3
+	VMAXPS       Z4, Z22, Z4
+	VMINPS       Z4, Z23, Z4
+	VMAXPS       Z5, Z22, Z5
+	VMINPS       Z5, Z23, Z5
+	VMAXPS       Z6, Z22, Z6
+	VMINPS       Z6, Z23, Z6
+	VMAXPS       Z7, Z22, Z7
+	VMINPS       Z7, Z23, Z7
+	VMAXPS       Z8, Z22, Z8
+	VMINPS       Z8, Z23, Z8
+	VMAXPS       Z9, Z22, Z9
+	VMINPS       Z9, Z23, Z9
+	VMAXPS       Z10, Z22, Z10
+	VMINPS       Z10, Z23, Z10
+	VMAXPS       Z11, Z22, Z11
+	VMINPS       Z11, Z23, Z11
+	VMAXPS       Z12, Z22, Z12
+	VMINPS       Z12, Z23, Z12
+	VMAXPS       Z13, Z22, Z13
+	VMINPS       Z13, Z23, Z13
+	VMAXPS       Z14, Z22, Z14
+	VMINPS       Z14, Z23, Z14
+	VMAXPS       Z15, Z22, Z15
+	VMINPS       Z15, Z23, Z15
+	VMAXPS       Z16, Z22, Z16
+	VMINPS       Z16, Z23, Z16
+	VMAXPS       Z17, Z22, Z17
+	VMINPS       Z17, Z23, Z17
+	VMAXPS       Z18, Z22, Z18
+	VMINPS       Z18, Z23, Z18
+	VMAXPS       Z19, Z22, Z19
+	VMINPS       Z19, Z23, Z19
+	VMAXPS       Z20, Z22, Z20
+	VMINPS       Z20, Z23, Z20
+	VMAXPS       Z21, Z22, Z21
+	VMINPS       Z21, Z23, Z21
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x58, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_12x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_12x32_AVX512(SB), NOSPLIT, $24-8
+	// 24 sums (1 sets of 12 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z23 sums   AX weights   CX DX BX SI DI R8-R14 rows of the segment
+	// 	CX args   Z24 Z25 weights of a step   Z26 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R14
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R14, CX
+	MOVQ CX, (SP)
+	MOVQ (R14), CX
+	MOVQ 8(R14), DX
+	MOVQ 16(R14), BX
+	MOVQ 24(R14), SI
+	MOVQ 32(R14), DI
+	MOVQ 40(R14), R8
+	MOVQ 48(R14), R9
+	MOVQ 56(R14), R10
+	MOVQ 64(R14), R11
+	MOVQ 72(R14), R12
+	MOVQ 80(R14), R13
+	MOVQ 88(R14), R14
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z24
+	VMOVUPS      64(AX), Z25
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z24, Z26, Z0
+	VFMADD231PS  Z25, Z26, Z1
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z24, Z26, Z2
+	VFMADD231PS  Z25, Z26, Z3
+	VBROADCASTSS (BX), Z26
+	VFMADD231PS  Z24, Z26, Z4
+	VFMADD231PS  Z25, Z26, Z5
+	VBROADCASTSS (SI), Z26
+	VFMADD231PS  Z24, Z26, Z6
+	VFMADD231PS  Z25, Z26, Z7
+	VBROADCASTSS (DI), Z26
+	VFMADD231PS  Z24, Z26, Z8
+	VFMADD231PS  Z25, Z26, Z9
+	VBROADCASTSS (R8), Z26
+	VFMADD231PS  Z24, Z26, Z10
+	VFMADD231PS  Z25, Z26, Z11
+	VBROADCASTSS (R9), Z26
+	VFMADD231PS  Z24, Z26, Z12
+	VFMADD231PS  Z25, Z26, Z13
+	VBROADCASTSS (R10), Z26
+	VFMADD231PS  Z24, Z26, Z14
+	VFMADD231PS  Z25, Z26, Z15
+	VBROADCASTSS (R11), Z26
+	VFMADD231PS  Z24, Z26, Z16
+	VFMADD231PS  Z25, Z26, Z17
+	VBROADCASTSS (R12), Z26
+	VFMADD231PS  Z24, Z26, Z18
+	VFMADD231PS  Z25, Z26, Z19
+	VBROADCASTSS (R13), Z26
+	VFMADD231PS  Z24, Z26, Z20
+	VFMADD231PS  Z25, Z26, Z21
+	VBROADCASTSS (R14), Z26
+	VFMADD231PS  Z24, Z26, Z22
+	VFMADD231PS  Z25, Z26, Z23
+	VMOVUPS      128(AX), Z24
+	VMOVUPS      192(AX), Z25
+	VBROADCASTSS 4(CX), Z26
+	VFMADD231PS  Z24, Z26, Z0
+	VFMADD231PS  Z25, Z26, Z1
+	VBROADCASTSS 4(DX), Z26
+	VFMADD231PS  Z24, Z26, Z2
+	VFMADD231PS  Z25, Z26, Z3
+	VBROADCASTSS 4(BX), Z26
+	VFMADD231PS  Z24, Z26, Z4
+	VFMADD231PS  Z25, Z26, Z5
+	VBROADCASTSS 4(SI), Z26
+	VFMADD231PS  Z24, Z26, Z6
+	VFMADD231PS  Z25, Z26, Z7
+	VBROADCASTSS 4(DI), Z26
+	VFMADD231PS  Z24, Z26, Z8
+	VFMADD231PS  Z25, Z26, Z9
+	VBROADCASTSS 4(R8), Z26
+	VFMADD231PS  Z24, Z26, Z10
+	VFMADD231PS  Z25, Z26, Z11
+	VBROADCASTSS 4(R9), Z26
+	VFMADD231PS  Z24, Z26, Z12
+	VFMADD231PS  Z25, Z26, Z13
+	VBROADCASTSS 4(R10), Z26
+	VFMADD231PS  Z24, Z26, Z14
+	VFMADD231PS  Z25, Z26, Z15
+	VBROADCASTSS 4(R11), Z26
+	VFMADD231PS  Z24, Z26, Z16
+	VFMADD231PS  Z25, Z26, Z17
+	VBROADCASTSS 4(R12), Z26
+	VFMADD231PS  Z24, Z26, Z18
+	VFMADD231PS  Z25, Z26, Z19
+	VBROADCASTSS 4(R13), Z26
+	VFMADD231PS  Z24, Z26, Z20
+	VFMADD231PS  Z25, Z26, Z21
+	VBROADCASTSS 4(R14), Z26
+	VFMADD231PS  Z24, Z26, Z22
+	VFMADD231PS  Z25, Z26, Z23
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z24
+	VMOVUPS      64(AX), Z25
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z24, Z26, Z0
+	VFMADD231PS  Z25, Z26, Z1
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z24, Z26, Z2
+	VFMADD231PS  Z25, Z26, Z3
+	VBROADCASTSS (BX), Z26
+	VFMADD231PS  Z24, Z26, Z4
+	VFMADD231PS  Z25, Z26, Z5
+	VBROADCASTSS (SI), Z26
+	VFMADD231PS  Z24, Z26, Z6
+	VFMADD231PS  Z25, Z26, Z7
+	VBROADCASTSS (DI), Z26
+	VFMADD231PS  Z24, Z26, Z8
+	VFMADD231PS  Z25, Z26, Z9
+	VBROADCASTSS (R8), Z26
+	VFMADD231PS  Z24, Z26, Z10
+	VFMADD231PS  Z25, Z26, Z11
+	VBROADCASTSS (R9), Z26
+	VFMADD231PS  Z24, Z26, Z12
+	VFMADD231PS  Z25, Z26, Z13
+	VBROADCASTSS (R10), Z26
+	VFMADD231PS  Z24, Z26, Z14
+	VFMADD231PS  Z25, Z26, Z15
+	VBROADCASTSS (R11), Z26
+	VFMADD231PS  Z24, Z26, Z16
+	VFMADD231PS  Z25, Z26, Z17
+	VBROADCASTSS (R12), Z26
+	VFMADD231PS  Z24, Z26, Z18
+	VFMADD231PS  Z25, Z26, Z19
+	VBROADCASTSS (R13), Z26
+	VFMADD231PS  Z24, Z26, Z20
+	VFMADD231PS  Z25, Z26, Z21
+	VBROADCASTSS (R14), Z26
+	VFMADD231PS  Z24, Z26, Z22
+	VFMADD231PS  Z25, Z26, Z23
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z24
 	VBROADCASTSS tileArgs_hi(AX), Z25
 	VMAXPS       Z0, Z24, Z0
@@ -1890,926 +5891,945 @@ next:
 	VMINPS       Z23, Z25, Z23
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, K1, (CX)
 	VMOVUPS      Z9, K2, 64(CX)
-	VMOVUPS      Z10, K3, 128(CX)
-	VMOVUPS      Z11, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
-	VMOVUPS      Z15, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, K1, (CX)
 	VMOVUPS      Z17, K2, 64(CX)
-	VMOVUPS      Z18, K3, 128(CX)
-	VMOVUPS      Z19, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, K1, (CX)
 	VMOVUPS      Z21, K2, 64(CX)
-	VMOVUPS      Z22, K3, 128(CX)
-	VMOVUPS      Z23, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x30, tileArgs_rows(AX)
+	ADDQ $0x60, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_4x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_4x64_AVX512(SB), NOSPLIT, $0-8
-	// 16 sums (1 sets of 4 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z15 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z16-Z19 weights of a step
-	// 	Z20 4 bytes of a row   CX out   DX ld
+// func tileF32_13x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_13x32_AVX512(SB), NOSPLIT, $24-8
+	// 26 sums (1 sets of 13 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z25 sums   AX weights   CX DX BX SI DI R8-R15 rows of the segment
+	// 	CX args   Z26 Z27 weights of a step   Z28 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
 	VMOVUPS Z0, Z8
 	VMOVUPS Z1, Z9
-	VMOVUPS Z2, Z10
-	VMOVUPS Z3, Z11
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z3, Z15
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	VMOVUPS Z0, Z24
+	VMOVUPS Z1, Z25
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R15
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R15, CX
+	MOVQ CX, (SP)
+	MOVQ (R15), CX
+	MOVQ 8(R15), DX
+	MOVQ 16(R15), BX
+	MOVQ 24(R15), SI
+	MOVQ 32(R15), DI
+	MOVQ 40(R15), R8
+	MOVQ 48(R15), R9
+	MOVQ 56(R15), R10
+	MOVQ 64(R15), R11
+	MOVQ 72(R15), R12
+	MOVQ 80(R15), R13
+	MOVQ 88(R15), R14
+	MOVQ 96(R15), R15
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
-	VMOVUPS      256(DX), Z16
-	VMOVUPS      320(DX), Z17
-	VMOVUPS      384(DX), Z18
-	VMOVUPS      448(DX), Z19
-	VPBROADCASTD 4(SI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VPBROADCASTD 4(DI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VPBROADCASTD 4(R8)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VPBROADCASTD 4(R9)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
+	VMOVUPS      (AX), Z26
+	VMOVUPS      64(AX), Z27
+	VBROADCASTSS (CX), Z28
+	VFMADD231PS  Z26, Z28, Z0
+	VFMADD231PS  Z27, Z28, Z1
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS (BX), Z28
+	VFMADD231PS  Z26, Z28, Z4
+	VFMADD231PS  Z27, Z28, Z5
+	VBROADCASTSS (SI), Z28
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS (DI), Z28
+	VFMADD231PS  Z26, Z28, Z8
+	VFMADD231PS  Z27, Z28, Z9
+	VBROADCASTSS (R8), Z28
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS (R9), Z28
+	VFMADD231PS  Z26, Z28, Z12
+	VFMADD231PS  Z27, Z28, Z13
+	VBROADCASTSS (R10), Z28
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS (R11), Z28
+	VFMADD231PS  Z26, Z28, Z16
+	VFMADD231PS  Z27, Z28, Z17
+	VBROADCASTSS (R12), Z28
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS (R13), Z28
+	VFMADD231PS  Z26, Z28, Z20
+	VFMADD231PS  Z27, Z28, Z21
+	VBROADCASTSS (R14), Z28
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	VBROADCASTSS (R15), Z28
+	VFMADD231PS  Z26, Z28, Z24
+	VFMADD231PS  Z27, Z28, Z25
+	VMOVUPS      128(AX), Z26
+	VMOVUPS      192(AX), Z27
+	VBROADCASTSS 4(CX), Z28
+	VFMADD231PS  Z26, Z28, Z0
+	VFMADD231PS  Z27, Z28, Z1
+	VBROADCASTSS 4(DX), Z28
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS 4(BX), Z28
+	VFMADD231PS  Z26, Z28, Z4
+	VFMADD231PS  Z27, Z28, Z5
+	VBROADCASTSS 4(SI), Z28
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS 4(DI), Z28
+	VFMADD231PS  Z26, Z28, Z8
+	VFMADD231PS  Z27, Z28, Z9
+	VBROADCASTSS 4(R8), Z28
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS 4(R9), Z28
+	VFMADD231PS  Z26, Z28, Z12
+	VFMADD231PS  Z27, Z28, Z13
+	VBROADCASTSS 4(R10), Z28
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS 4(R11), Z28
+	VFMADD231PS  Z26, Z28, Z16
+	VFMADD231PS  Z27, Z28, Z17
+	VBROADCASTSS 4(R12), Z28
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS 4(R13), Z28
+	VFMADD231PS  Z26, Z28, Z20
+	VFMADD231PS  Z27, Z28, Z21
+	VBROADCASTSS 4(R14), Z28
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	VBROADCASTSS 4(R15), Z28
+	VFMADD231PS  Z26, Z28, Z24
+	VFMADD231PS  Z27, Z28, Z25
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
 	ADDQ         $0x08, R10
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z0
-	VFMADD231PS  Z17, Z20, Z1
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z4
-	VFMADD231PS  Z17, Z20, Z5
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z8
-	VFMADD231PS  Z17, Z20, Z9
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
-	VFMADD231PS  Z16, Z20, Z12
-	VFMADD231PS  Z17, Z20, Z13
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
+	VMOVUPS      (AX), Z26
+	VMOVUPS      64(AX), Z27
+	VBROADCASTSS (CX), Z28
+	VFMADD231PS  Z26, Z28, Z0
+	VFMADD231PS  Z27, Z28, Z1
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS (BX), Z28
+	VFMADD231PS  Z26, Z28, Z4
+	VFMADD231PS  Z27, Z28, Z5
+	VBROADCASTSS (SI), Z28
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS (DI), Z28
+	VFMADD231PS  Z26, Z28, Z8
+	VFMADD231PS  Z27, Z28, Z9
+	VBROADCASTSS (R8), Z28
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS (R9), Z28
+	VFMADD231PS  Z26, Z28, Z12
+	VFMADD231PS  Z27, Z28, Z13
+	VBROADCASTSS (R10), Z28
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS (R11), Z28
+	VFMADD231PS  Z26, Z28, Z16
+	VFMADD231PS  Z27, Z28, Z17
+	VBROADCASTSS (R12), Z28
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS (R13), Z28
+	VFMADD231PS  Z26, Z28, Z20
+	VFMADD231PS  Z27, Z28, Z21
+	VBROADCASTSS (R14), Z28
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	VBROADCASTSS (R15), Z28
+	VFMADD231PS  Z26, Z28, Z24
+	VFMADD231PS  Z27, Z28, Z25
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
 	ADDQ         $0x04, R10
-	ADDQ         $0x00000100, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z16
-	VBROADCASTSS tileArgs_hi(AX), Z17
-	VMAXPS       Z0, Z16, Z0
-	VMINPS       Z0, Z17, Z0
-	VMAXPS       Z1, Z16, Z1
-	VMINPS       Z1, Z17, Z1
-	VMAXPS       Z2, Z16, Z2
-	VMINPS       Z2, Z17, Z2
-	VMAXPS       Z3, Z16, Z3
-	VMINPS       Z3, Z17, Z3
-	VMAXPS       Z4, Z16, Z4
-	VMINPS       Z4, Z17, Z4
-	VMAXPS       Z5, Z16, Z5
-	VMINPS       Z5, Z17, Z5
-	VMAXPS       Z6, Z16, Z6
-	VMINPS       Z6, Z17, Z6
-	VMAXPS       Z7, Z16, Z7
-	VMINPS       Z7, Z17, Z7
-	VMAXPS       Z8, Z16, Z8
-	VMINPS       Z8, Z17, Z8
-	VMAXPS       Z9, Z16, Z9
-	VMINPS       Z9, Z17, Z9
-	VMAXPS       Z10, Z16, Z10
-	VMINPS       Z10, Z17, Z10
-	VMAXPS       Z11, Z16, Z11
-	VMINPS       Z11, Z17, Z11
-	VMAXPS       Z12, Z16, Z12
-	VMINPS       Z12, Z17, Z12
-	VMAXPS       Z13, Z16, Z13
-	VMINPS       Z13, Z17, Z13
-	VMAXPS       Z14, Z16, Z14
-	VMINPS       Z14, Z17, Z14
-	VMAXPS       Z15, Z16, Z15
-	VMINPS       Z15, Z17, Z15
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	VADDPS (BX), Z24, K1, Z24
+	VADDPS 64(BX), Z25, K2, Z25
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z26
+	VBROADCASTSS tileArgs_hi(AX), Z27
+	VMAXPS       Z0, Z26, Z0
+	VMINPS       Z0, Z27, Z0
+	VMAXPS       Z1, Z26, Z1
+	VMINPS       Z1, Z27, Z1
+	VMAXPS       Z2, Z26, Z2
+	VMINPS       Z2, Z27, Z2
+	VMAXPS       Z3, Z26, Z3
+	VMINPS       Z3, Z27, Z3
+	VMAXPS       Z4, Z26, Z4
+	VMINPS       Z4, Z27, Z4
+	VMAXPS       Z5, Z26, Z5
+	VMINPS       Z5, Z27, Z5
+	VMAXPS       Z6, Z26, Z6
+	VMINPS       Z6, Z27, Z6
+	VMAXPS       Z7, Z26, Z7
+	VMINPS       Z7, Z27, Z7
+	VMAXPS       Z8, Z26, Z8
+	VMINPS       Z8, Z27, Z8
+	VMAXPS       Z9, Z26, Z9
+	VMINPS       Z9, Z27, Z9
+	VMAXPS       Z10, Z26, Z10
+	VMINPS       Z10, Z27, Z10
+	VMAXPS       Z11, Z26, Z11
+	VMINPS       Z11, Z27, Z11
+	VMAXPS       Z12, Z26, Z12
+	VMINPS       Z12, Z27, Z12
+	VMAXPS       Z13, Z26, Z13
+	VMINPS       Z13, Z27, Z13
+	VMAXPS       Z14, Z26, Z14
+	VMINPS       Z14, Z27, Z14
+	VMAXPS       Z15, Z26, Z15
+	VMINPS       Z15, Z27, Z15
+	VMAXPS       Z16, Z26, Z16
+	VMINPS       Z16, Z27, Z16
+	VMAXPS       Z17, Z26, Z17
+	VMINPS       Z17, Z27, Z17
+	VMAXPS       Z18, Z26, Z18
+	VMINPS       Z18, Z27, Z18
+	VMAXPS       Z19, Z26, Z19
+	VMINPS       Z19, Z27, Z19
+	VMAXPS       Z20, Z26, Z20
+	VMINPS       Z20, Z27, Z20
+	VMAXPS       Z21, Z26, Z21
+	VMINPS       Z21, Z27, Z21
+	VMAXPS       Z22, Z26, Z22
+	VMINPS       Z22, Z27, Z22
+	VMAXPS       Z23, Z26, Z23
+	VMINPS       Z23, Z27, Z23
+	VMAXPS       Z24, Z26, Z24
+	VMINPS       Z24, Z27, Z24
+	VMAXPS       Z25, Z26, Z25
+	VMINPS       Z25, Z27, Z25
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, K1, (CX)
 	VMOVUPS      Z9, K2, 64(CX)
-	VMOVUPS      Z10, K3, 128(CX)
-	VMOVUPS      Z11, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
-	VMOVUPS      Z15, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z24, K1, (CX)
+	VMOVUPS      Z25, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x68, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_2x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_2x64_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 2 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
-	// 	CX out   DX ld
+// func tileF32_14x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileF32_14x32_AVX512(SB), NOSPLIT, $24-8
+	// 28 sums (1 sets of 14 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z27 sums   AX weights
+	// 	CX DX BX SI DI R8-R15 BP rows of the segment   CX args   Z28 Z29 weights of a step
+	// 	Z30 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	VMOVUPS Z0, Z24
+	VMOVUPS Z1, Z25
+	VMOVUPS Z0, Z26
+	VMOVUPS Z1, Z27
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BP
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BP, CX
+	MOVQ CX, (SP)
+	MOVQ (BP), CX
+	MOVQ 8(BP), DX
+	MOVQ 16(BP), BX
+	MOVQ 24(BP), SI
+	MOVQ 32(BP), DI
+	MOVQ 40(BP), R8
+	MOVQ 48(BP), R9
+	MOVQ 56(BP), R10
+	MOVQ 64(BP), R11
+	MOVQ 72(BP), R12
+	MOVQ 80(BP), R13
+	MOVQ 88(BP), R14
+	MOVQ 96(BP), R15
+	MOVQ 104(BP), BP
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VMOVUPS      384(DX), Z10
-	VMOVUPS      448(DX), Z11
-	VPBROADCASTD 4(SI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VPBROADCASTD 4(DI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS (CX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (DX), Z30
+	VFMADD231PS  Z28, Z30, Z2
+	VFMADD231PS  Z29, Z30, Z3
+	VBROADCASTSS (BX), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (SI), Z30
+	VFMADD231PS  Z28, Z30, Z6
+	VFMADD231PS  Z29, Z30, Z7
+	VBROADCASTSS (DI), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z10
+	VFMADD231PS  Z29, Z30, Z11
+	VBROADCASTSS (R9), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z14
+	VFMADD231PS  Z29, Z30, Z15
+	VBROADCASTSS (R11), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R12), Z30
+	VFMADD231PS  Z28, Z30, Z18
+	VFMADD231PS  Z29, Z30, Z19
+	VBROADCASTSS (R13), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R14), Z30
+	VFMADD231PS  Z28, Z30, Z22
+	VFMADD231PS  Z29, Z30, Z23
+	VBROADCASTSS (R15), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (BP), Z30
+	VFMADD231PS  Z28, Z30, Z26
+	VFMADD231PS  Z29, Z30, Z27
+	VMOVUPS      128(AX), Z28
+	VMOVUPS      192(AX), Z29
+	VBROADCASTSS 4(CX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS 4(DX), Z30
+	VFMADD231PS  Z28, Z30, Z2
+	VFMADD231PS  Z29, Z30, Z3
+	VBROADCASTSS 4(BX), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS 4(SI), Z30
+	VFMADD231PS  Z28, Z30, Z6
+	VFMADD231PS  Z29, Z30, Z7
+	VBROADCASTSS 4(DI), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS 4(R8), Z30
+	VFMADD231PS  Z28, Z30, Z10
+	VFMADD231PS  Z29, Z30, Z11
+	VBROADCASTSS 4(R9), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS 4(R10), Z30
+	VFMADD231PS  Z28, Z30, Z14
+	VFMADD231PS  Z29, Z30, Z15
+	VBROADCASTSS 4(R11), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS 4(R12), Z30
+	VFMADD231PS  Z28, Z30, Z18
+	VFMADD231PS  Z29, Z30, Z19
+	VBROADCASTSS 4(R13), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS 4(R14), Z30
+	VFMADD231PS  Z28, Z30, Z22
+	VFMADD231PS  Z29, Z30, Z23
+	VBROADCASTSS 4(R15), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS 4(BP), Z30
+	VFMADD231PS  Z28, Z30, Z26
+	VFMADD231PS  Z29, Z30, Z27
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
 	ADDQ         $0x08, R8
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x08, BP
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS (CX), Z30
+	VFMADD231PS  Z28, Z30, Z0
+	VFMADD231PS  Z29, Z30, Z1
+	VBROADCASTSS (DX), Z30
+	VFMADD231PS  Z28, Z30, Z2
+	VFMADD231PS  Z29, Z30, Z3
+	VBROADCASTSS (BX), Z30
+	VFMADD231PS  Z28, Z30, Z4
+	VFMADD231PS  Z29, Z30, Z5
+	VBROADCASTSS (SI), Z30
+	VFMADD231PS  Z28, Z30, Z6
+	VFMADD231PS  Z29, Z30, Z7
+	VBROADCASTSS (DI), Z30
+	VFMADD231PS  Z28, Z30, Z8
+	VFMADD231PS  Z29, Z30, Z9
+	VBROADCASTSS (R8), Z30
+	VFMADD231PS  Z28, Z30, Z10
+	VFMADD231PS  Z29, Z30, Z11
+	VBROADCASTSS (R9), Z30
+	VFMADD231PS  Z28, Z30, Z12
+	VFMADD231PS  Z29, Z30, Z13
+	VBROADCASTSS (R10), Z30
+	VFMADD231PS  Z28, Z30, Z14
+	VFMADD231PS  Z29, Z30, Z15
+	VBROADCASTSS (R11), Z30
+	VFMADD231PS  Z28, Z30, Z16
+	VFMADD231PS  Z29, Z30, Z17
+	VBROADCASTSS (R12), Z30
+	VFMADD231PS  Z28, Z30, Z18
+	VFMADD231PS  Z29, Z30, Z19
+	VBROADCASTSS (R13), Z30
+	VFMADD231PS  Z28, Z30, Z20
+	VFMADD231PS  Z29, Z30, Z21
+	VBROADCASTSS (R14), Z30
+	VFMADD231PS  Z28, Z30, Z22
+	VFMADD231PS  Z29, Z30, Z23
+	VBROADCASTSS (R15), Z30
+	VFMADD231PS  Z28, Z30, Z24
+	VFMADD231PS  Z29, Z30, Z25
+	VBROADCASTSS (BP), Z30
+	VFMADD231PS  Z28, Z30, Z26
+	VFMADD231PS  Z29, Z30, Z27
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
 	ADDQ         $0x04, R8
-	ADDQ         $0x00000100, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x04, BP
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
-	VMAXPS       Z4, Z8, Z4
-	VMINPS       Z4, Z9, Z4
-	VMAXPS       Z5, Z8, Z5
-	VMINPS       Z5, Z9, Z5
-	VMAXPS       Z6, Z8, Z6
-	VMINPS       Z6, Z9, Z6
-	VMAXPS       Z7, Z8, Z7
-	VMINPS       Z7, Z9, Z7
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	VADDPS (BX), Z24, K1, Z24
+	VADDPS 64(BX), Z25, K2, Z25
+	ADDQ   DX, BX
+	VADDPS (BX), Z26, K1, Z26
+	VADDPS 64(BX), Z27, K2, Z27
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z28
+	VBROADCASTSS tileArgs_hi(AX), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+	VMAXPS       Z12, Z28, Z12
+	VMINPS       Z12, Z29, Z12
+	VMAXPS       Z13, Z28, Z13
+	VMINPS       Z13, Z29, Z13
+	VMAXPS       Z14, Z28, Z14
+	VMINPS       Z14, Z29, Z14
+	VMAXPS       Z15, Z28, Z15
+	VMINPS       Z15, Z29, Z15
+	VMAXPS       Z16, Z28, Z16
+	VMINPS       Z16, Z29, Z16
+	VMAXPS       Z17, Z28, Z17
+	VMINPS       Z17, Z29, Z17
+	VMAXPS       Z18, Z28, Z18
+	VMINPS       Z18, Z29, Z18
+	VMAXPS       Z19, Z28, Z19
+	VMINPS       Z19, Z29, Z19
+	VMAXPS       Z20, Z28, Z20
+	VMINPS       Z20, Z29, Z20
+	VMAXPS       Z21, Z28, Z21
+	VMINPS       Z21, Z29, Z21
+	VMAXPS       Z22, Z28, Z22
+	VMINPS       Z22, Z29, Z22
+	VMAXPS       Z23, Z28, Z23
+	VMINPS       Z23, Z29, Z23
+	VMAXPS       Z24, Z28, Z24
+	VMINPS       Z24, Z29, Z24
+	VMAXPS       Z25, Z28, Z25
+	VMINPS       Z25, Z29, Z25
+	VMAXPS       Z26, Z28, Z26
+	VMINPS       Z26, Z29, Z26
+	VMAXPS       Z27, Z28, Z27
+	VMINPS       Z27, Z29, Z27
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z24, K1, (CX)
+	VMOVUPS      Z25, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z26, K1, (CX)
+	VMOVUPS      Z27, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_1x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileF32_1x64_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (2 sets of 1 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
-	// 	CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VMOVUPS      384(DX), Z10
-	VMOVUPS      448(DX), Z11
-	VPBROADCASTD 4(SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z4
-	VFMADD231PS  Z9, Z12, Z5
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R8
-	JGE          steps
-
-few:
-	ADDQ $0x02, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(DI*1), Z12
-	VFMADD231PS  Z8, Z12, Z0
-	VFMADD231PS  Z9, Z12, Z1
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000100, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z2, Z2
-	VADDPS       Z7, Z3, Z3
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_6x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_6x16_AVX512(SB), NOSPLIT, $0-8
-	// 6 sums (1 sets of 6 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z5 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z6 weights of a step   Z7 4 bytes of a row
-	// 	CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS Z0, Z1
-	VMOVUPS Z0, Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z0, Z4
-	VMOVUPS Z0, Z5
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z6
-	VPBROADCASTD (SI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z0, Z0
-	VPBROADCASTD (DI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z1, Z1
-	VPBROADCASTD (R8)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z2, Z2
-	VPBROADCASTD (R9)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z3, Z3
-	VPBROADCASTD (R10)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z4, Z4
-	VPBROADCASTD (R11)(R12*1), Z7
-	VMULPS       Z6, Z7, Z6
-	VADDPS       Z6, Z5, Z5
-	VMOVUPS      64(DX), Z6
-	VPBROADCASTD 4(SI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z0, Z0
-	VPBROADCASTD 4(DI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z1, Z1
-	VPBROADCASTD 4(R8)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z2, Z2
-	VPBROADCASTD 4(R9)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z3, Z3
-	VPBROADCASTD 4(R10)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z4, Z4
-	VPBROADCASTD 4(R11)(R12*1), Z7
-	VMULPS       Z6, Z7, Z6
-	VADDPS       Z6, Z5, Z5
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
-	JGE          steps
-
-few:
-	ADDQ $0x02, R13
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z6
-	VPBROADCASTD (SI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z0, Z0
-	VPBROADCASTD (DI)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z1, Z1
-	VPBROADCASTD (R8)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z2, Z2
-	VPBROADCASTD (R9)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z3, Z3
-	VPBROADCASTD (R10)(R12*1), Z7
-	VMULPS       Z6, Z7, Z7
-	VADDPS       Z7, Z4, Z4
-	VPBROADCASTD (R11)(R12*1), Z7
-	VMULPS       Z6, Z7, Z6
-	VADDPS       Z6, Z5, Z5
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z6
-	VBROADCASTSS tileArgs_hi(AX), Z7
-	VMAXPS       Z0, Z6, Z0
-	VMINPS       Z0, Z7, Z0
-	VMAXPS       Z1, Z6, Z1
-	VMINPS       Z1, Z7, Z1
-	VMAXPS       Z2, Z6, Z2
-	VMINPS       Z2, Z7, Z2
-	VMAXPS       Z3, Z6, Z3
-	VMINPS       Z3, Z7, Z3
-	VMAXPS       Z4, Z6, Z4
-	VMINPS       Z4, Z7, Z4
-	VMAXPS       Z5, Z6, Z5
-	VMINPS       Z5, Z7, Z5
-	VMOVUPS      Z0, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z2, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z4, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z5, K1, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x30, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_4x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_4x16_AVX512(SB), NOSPLIT, $0-8
-	// 4 sums (1 sets of 4 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z3 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z4 weights of a step   Z5 4 bytes of a row
-	// 	CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS Z0, Z1
-	VMOVUPS Z0, Z2
-	VMOVUPS Z0, Z3
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z4
-	VPBROADCASTD (SI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD (DI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z1, Z1
-	VPBROADCASTD (R8)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD (R9)(R10*1), Z5
-	VMULPS       Z4, Z5, Z4
-	VADDPS       Z4, Z3, Z3
-	VMOVUPS      64(DX), Z4
-	VPBROADCASTD 4(SI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD 4(DI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z1, Z1
-	VPBROADCASTD 4(R8)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD 4(R9)(R10*1), Z5
-	VMULPS       Z4, Z5, Z4
-	VADDPS       Z4, Z3, Z3
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
-	JGE          steps
-
-few:
-	ADDQ $0x02, R11
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z4
-	VPBROADCASTD (SI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z0, Z0
-	VPBROADCASTD (DI)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z1, Z1
-	VPBROADCASTD (R8)(R10*1), Z5
-	VMULPS       Z4, Z5, Z5
-	VADDPS       Z5, Z2, Z2
-	VPBROADCASTD (R9)(R10*1), Z5
-	VMULPS       Z4, Z5, Z4
-	VADDPS       Z4, Z3, Z3
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z4
-	VBROADCASTSS tileArgs_hi(AX), Z5
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z0, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z2, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_2x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_2x16_AVX512(SB), NOSPLIT, $0-8
-	// 2 sums (1 sets of 2 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0 Z1 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z2 weights of a step   Z3 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS Z0, Z1
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z2
-	VPBROADCASTD (SI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z3
-	VADDPS       Z3, Z0, Z0
-	VPBROADCASTD (DI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z2
-	VADDPS       Z2, Z1, Z1
-	VMOVUPS      64(DX), Z2
-	VPBROADCASTD 4(SI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z3
-	VADDPS       Z3, Z0, Z0
-	VPBROADCASTD 4(DI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z2
-	VADDPS       Z2, Z1, Z1
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R9
-	JGE          steps
-
-few:
-	ADDQ $0x02, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z2
-	VPBROADCASTD (SI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z3
-	VADDPS       Z3, Z0, Z0
-	VPBROADCASTD (DI)(R8*1), Z3
-	VMULPS       Z2, Z3, Z2
-	VADDPS       Z2, Z1, Z1
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z2
-	VBROADCASTSS tileArgs_hi(AX), Z3
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z0, K1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, K1, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
+	ADDQ $0x70, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
 // func tileExactF32_1x16_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_1x16_AVX512(SB), NOSPLIT, $0-8
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_1x16_AVX512(SB), NOSPLIT, $24-8
 	// 1 sums (1 sets of 1 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Z1 weights of a step   Z2 4 bytes of a row   CX out   DX ld
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0 sums   AX weights   CX rows of the segment   CX args
+	// 	Z1 weights of a step   Z2 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z1
-	VPBROADCASTD (SI)(DI*1), Z2
+	VMOVUPS      (AX), Z1
+	VBROADCASTSS (CX), Z2
 	VMULPS       Z1, Z2, Z1
 	VADDPS       Z1, Z0, Z0
-	VMOVUPS      64(DX), Z1
-	VPBROADCASTD 4(SI)(DI*1), Z2
+	VMOVUPS      64(AX), Z1
+	VBROADCASTSS 4(CX), Z2
 	VMULPS       Z1, Z2, Z1
 	VADDPS       Z1, Z0, Z0
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R8
+	VMOVUPS      128(AX), Z1
+	VBROADCASTSS 8(CX), Z2
+	VMULPS       Z1, Z2, Z1
+	VADDPS       Z1, Z0, Z0
+	VMOVUPS      192(AX), Z1
+	VBROADCASTSS 12(CX), Z2
+	VMULPS       Z1, Z2, Z1
+	VADDPS       Z1, Z0, Z0
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R8
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z1
-	VPBROADCASTD (SI)(DI*1), Z2
+	VMOVUPS      (AX), Z1
+	VBROADCASTSS (CX), Z2
 	VMULPS       Z1, Z2, Z1
 	VADDPS       Z1, Z0, Z0
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z1
 	VBROADCASTSS tileArgs_hi(AX), Z2
 	VMAXPS       Z0, Z1, Z0
@@ -2825,21 +6845,4127 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileExactF32_6x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_6x32_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z12 Z13 weights of a step
-	// 	Z14 4 bytes of a row   CX out   DX ld
+// func tileExactF32_2x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_2x16_AVX512(SB), NOSPLIT, $24-8
+	// 2 sums (1 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0 Z1 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Z2 weights of a step   Z3 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
 
 tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z2
+	VBROADCASTSS (CX), Z3
+	VMULPS       Z2, Z3, Z3
+	VADDPS       Z3, Z0, Z0
+	VBROADCASTSS (DX), Z3
+	VMULPS       Z2, Z3, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      64(AX), Z2
+	VBROADCASTSS 4(CX), Z3
+	VMULPS       Z2, Z3, Z3
+	VADDPS       Z3, Z0, Z0
+	VBROADCASTSS 4(DX), Z3
+	VMULPS       Z2, Z3, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      128(AX), Z2
+	VBROADCASTSS 8(CX), Z3
+	VMULPS       Z2, Z3, Z3
+	VADDPS       Z3, Z0, Z0
+	VBROADCASTSS 8(DX), Z3
+	VMULPS       Z2, Z3, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      192(AX), Z2
+	VBROADCASTSS 12(CX), Z3
+	VMULPS       Z2, Z3, Z3
+	VADDPS       Z3, Z0, Z0
+	VBROADCASTSS 12(DX), Z3
+	VMULPS       Z2, Z3, Z2
+	VADDPS       Z2, Z1, Z1
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z2
+	VBROADCASTSS (CX), Z3
+	VMULPS       Z2, Z3, Z3
+	VADDPS       Z3, Z0, Z0
+	VBROADCASTSS (DX), Z3
+	VMULPS       Z2, Z3, Z2
+	VADDPS       Z2, Z1, Z1
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z2
+	VBROADCASTSS tileArgs_hi(AX), Z3
+	VMAXPS       Z0, Z2, Z0
+	VMINPS       Z0, Z3, Z0
+	VMAXPS       Z1, Z2, Z1
+	VMINPS       Z1, Z3, Z1
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_3x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_3x16_AVX512(SB), NOSPLIT, $24-8
+	// 3 sums (1 sets of 3 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z2 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Z3 weights of a step   Z4 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z3
+	VBROADCASTSS (CX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z0, Z0
+	VBROADCASTSS (DX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z1, Z1
+	VBROADCASTSS (BX), Z4
+	VMULPS       Z3, Z4, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      64(AX), Z3
+	VBROADCASTSS 4(CX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z0, Z0
+	VBROADCASTSS 4(DX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z1, Z1
+	VBROADCASTSS 4(BX), Z4
+	VMULPS       Z3, Z4, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      128(AX), Z3
+	VBROADCASTSS 8(CX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z0, Z0
+	VBROADCASTSS 8(DX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z1, Z1
+	VBROADCASTSS 8(BX), Z4
+	VMULPS       Z3, Z4, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      192(AX), Z3
+	VBROADCASTSS 12(CX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z0, Z0
+	VBROADCASTSS 12(DX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z1, Z1
+	VBROADCASTSS 12(BX), Z4
+	VMULPS       Z3, Z4, Z3
+	VADDPS       Z3, Z2, Z2
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z3
+	VBROADCASTSS (CX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z0, Z0
+	VBROADCASTSS (DX), Z4
+	VMULPS       Z3, Z4, Z4
+	VADDPS       Z4, Z1, Z1
+	VBROADCASTSS (BX), Z4
+	VMULPS       Z3, Z4, Z3
+	VADDPS       Z3, Z2, Z2
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z3
+	VBROADCASTSS tileArgs_hi(AX), Z4
+	VMAXPS       Z0, Z3, Z0
+	VMINPS       Z0, Z4, Z0
+	VMAXPS       Z1, Z3, Z1
+	VMINPS       Z1, Z4, Z1
+	VMAXPS       Z2, Z3, Z2
+	VMINPS       Z2, Z4, Z2
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_4x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_4x16_AVX512(SB), NOSPLIT, $24-8
+	// 4 sums (1 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z3 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Z4 weights of a step   Z5 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z4
+	VBROADCASTSS (CX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z0, Z0
+	VBROADCASTSS (DX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z1, Z1
+	VBROADCASTSS (BX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z2, Z2
+	VBROADCASTSS (SI), Z5
+	VMULPS       Z4, Z5, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      64(AX), Z4
+	VBROADCASTSS 4(CX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z0, Z0
+	VBROADCASTSS 4(DX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z1, Z1
+	VBROADCASTSS 4(BX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z2, Z2
+	VBROADCASTSS 4(SI), Z5
+	VMULPS       Z4, Z5, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      128(AX), Z4
+	VBROADCASTSS 8(CX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z0, Z0
+	VBROADCASTSS 8(DX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z1, Z1
+	VBROADCASTSS 8(BX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z2, Z2
+	VBROADCASTSS 8(SI), Z5
+	VMULPS       Z4, Z5, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      192(AX), Z4
+	VBROADCASTSS 12(CX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z0, Z0
+	VBROADCASTSS 12(DX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z1, Z1
+	VBROADCASTSS 12(BX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z2, Z2
+	VBROADCASTSS 12(SI), Z5
+	VMULPS       Z4, Z5, Z4
+	VADDPS       Z4, Z3, Z3
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z4
+	VBROADCASTSS (CX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z0, Z0
+	VBROADCASTSS (DX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z1, Z1
+	VBROADCASTSS (BX), Z5
+	VMULPS       Z4, Z5, Z5
+	VADDPS       Z5, Z2, Z2
+	VBROADCASTSS (SI), Z5
+	VMULPS       Z4, Z5, Z4
+	VADDPS       Z4, Z3, Z3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z4
+	VBROADCASTSS tileArgs_hi(AX), Z5
+	VMAXPS       Z0, Z4, Z0
+	VMINPS       Z0, Z5, Z0
+	VMAXPS       Z1, Z4, Z1
+	VMINPS       Z1, Z5, Z1
+	VMAXPS       Z2, Z4, Z2
+	VMINPS       Z2, Z5, Z2
+	VMAXPS       Z3, Z4, Z3
+	VMINPS       Z3, Z5, Z3
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_5x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_5x16_AVX512(SB), NOSPLIT, $24-8
+	// 5 sums (1 sets of 5 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z4 sums   AX weights   CX DX BX SI DI rows of the segment
+	// 	CX args   Z5 weights of a step   Z6 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z5
+	VBROADCASTSS (CX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z0, Z0
+	VBROADCASTSS (DX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS (BX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z2, Z2
+	VBROADCASTSS (SI), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z3, Z3
+	VBROADCASTSS (DI), Z6
+	VMULPS       Z5, Z6, Z5
+	VADDPS       Z5, Z4, Z4
+	VMOVUPS      64(AX), Z5
+	VBROADCASTSS 4(CX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z0, Z0
+	VBROADCASTSS 4(DX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 4(BX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z2, Z2
+	VBROADCASTSS 4(SI), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z3, Z3
+	VBROADCASTSS 4(DI), Z6
+	VMULPS       Z5, Z6, Z5
+	VADDPS       Z5, Z4, Z4
+	VMOVUPS      128(AX), Z5
+	VBROADCASTSS 8(CX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z0, Z0
+	VBROADCASTSS 8(DX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 8(BX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z2, Z2
+	VBROADCASTSS 8(SI), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z3, Z3
+	VBROADCASTSS 8(DI), Z6
+	VMULPS       Z5, Z6, Z5
+	VADDPS       Z5, Z4, Z4
+	VMOVUPS      192(AX), Z5
+	VBROADCASTSS 12(CX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z0, Z0
+	VBROADCASTSS 12(DX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 12(BX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z2, Z2
+	VBROADCASTSS 12(SI), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z3, Z3
+	VBROADCASTSS 12(DI), Z6
+	VMULPS       Z5, Z6, Z5
+	VADDPS       Z5, Z4, Z4
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z5
+	VBROADCASTSS (CX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z0, Z0
+	VBROADCASTSS (DX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS (BX), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z2, Z2
+	VBROADCASTSS (SI), Z6
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z3, Z3
+	VBROADCASTSS (DI), Z6
+	VMULPS       Z5, Z6, Z5
+	VADDPS       Z5, Z4, Z4
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z5
+	VBROADCASTSS tileArgs_hi(AX), Z6
+	VMAXPS       Z0, Z5, Z0
+	VMINPS       Z0, Z6, Z0
+	VMAXPS       Z1, Z5, Z1
+	VMINPS       Z1, Z6, Z1
+	VMAXPS       Z2, Z5, Z2
+	VMINPS       Z2, Z6, Z2
+	VMAXPS       Z3, Z5, Z3
+	VMINPS       Z3, Z6, Z3
+	VMAXPS       Z4, Z5, Z4
+	VMINPS       Z4, Z6, Z4
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_6x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_6x16_AVX512(SB), NOSPLIT, $24-8
+	// 6 sums (1 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z5 sums   AX weights   CX DX BX SI DI R8 rows of the segment
+	// 	CX args   Z6 weights of a step   Z7 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z6
+	VBROADCASTSS (CX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z0, Z0
+	VBROADCASTSS (DX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z1, Z1
+	VBROADCASTSS (BX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z2, Z2
+	VBROADCASTSS (SI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z3, Z3
+	VBROADCASTSS (DI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z4, Z4
+	VBROADCASTSS (R8), Z7
+	VMULPS       Z6, Z7, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      64(AX), Z6
+	VBROADCASTSS 4(CX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z0, Z0
+	VBROADCASTSS 4(DX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z1, Z1
+	VBROADCASTSS 4(BX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z2, Z2
+	VBROADCASTSS 4(SI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z3, Z3
+	VBROADCASTSS 4(DI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z4, Z4
+	VBROADCASTSS 4(R8), Z7
+	VMULPS       Z6, Z7, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      128(AX), Z6
+	VBROADCASTSS 8(CX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z0, Z0
+	VBROADCASTSS 8(DX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z1, Z1
+	VBROADCASTSS 8(BX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z2, Z2
+	VBROADCASTSS 8(SI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z3, Z3
+	VBROADCASTSS 8(DI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z4, Z4
+	VBROADCASTSS 8(R8), Z7
+	VMULPS       Z6, Z7, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      192(AX), Z6
+	VBROADCASTSS 12(CX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z0, Z0
+	VBROADCASTSS 12(DX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z1, Z1
+	VBROADCASTSS 12(BX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z2, Z2
+	VBROADCASTSS 12(SI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z3, Z3
+	VBROADCASTSS 12(DI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z4, Z4
+	VBROADCASTSS 12(R8), Z7
+	VMULPS       Z6, Z7, Z6
+	VADDPS       Z6, Z5, Z5
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z6
+	VBROADCASTSS (CX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z0, Z0
+	VBROADCASTSS (DX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z1, Z1
+	VBROADCASTSS (BX), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z2, Z2
+	VBROADCASTSS (SI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z3, Z3
+	VBROADCASTSS (DI), Z7
+	VMULPS       Z6, Z7, Z7
+	VADDPS       Z7, Z4, Z4
+	VBROADCASTSS (R8), Z7
+	VMULPS       Z6, Z7, Z6
+	VADDPS       Z6, Z5, Z5
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z6
+	VBROADCASTSS tileArgs_hi(AX), Z7
+	VMAXPS       Z0, Z6, Z0
+	VMINPS       Z0, Z7, Z0
+	VMAXPS       Z1, Z6, Z1
+	VMINPS       Z1, Z7, Z1
+	VMAXPS       Z2, Z6, Z2
+	VMINPS       Z2, Z7, Z2
+	VMAXPS       Z3, Z6, Z3
+	VMINPS       Z3, Z7, Z3
+	VMAXPS       Z4, Z6, Z4
+	VMINPS       Z4, Z7, Z4
+	VMAXPS       Z5, Z6, Z5
+	VMINPS       Z5, Z7, Z5
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x30, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_7x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_7x16_AVX512(SB), NOSPLIT, $24-8
+	// 7 sums (1 sets of 7 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z6 sums   AX weights   CX DX BX SI DI R8 R9 rows of the segment
+	// 	CX args   Z7 weights of a step   Z8 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R9
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R9, CX
+	MOVQ CX, (SP)
+	MOVQ (R9), CX
+	MOVQ 8(R9), DX
+	MOVQ 16(R9), BX
+	MOVQ 24(R9), SI
+	MOVQ 32(R9), DI
+	MOVQ 40(R9), R8
+	MOVQ 48(R9), R9
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z7
+	VBROADCASTSS (CX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z0, Z0
+	VBROADCASTSS (DX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS (BX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z2, Z2
+	VBROADCASTSS (SI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS (DI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z4, Z4
+	VBROADCASTSS (R8), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z5, Z5
+	VBROADCASTSS (R9), Z8
+	VMULPS       Z7, Z8, Z7
+	VADDPS       Z7, Z6, Z6
+	VMOVUPS      64(AX), Z7
+	VBROADCASTSS 4(CX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z0, Z0
+	VBROADCASTSS 4(DX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS 4(BX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z2, Z2
+	VBROADCASTSS 4(SI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS 4(DI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z4, Z4
+	VBROADCASTSS 4(R8), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z5, Z5
+	VBROADCASTSS 4(R9), Z8
+	VMULPS       Z7, Z8, Z7
+	VADDPS       Z7, Z6, Z6
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z7
+	VBROADCASTSS (CX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z0, Z0
+	VBROADCASTSS (DX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS (BX), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z2, Z2
+	VBROADCASTSS (SI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS (DI), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z4, Z4
+	VBROADCASTSS (R8), Z8
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z5, Z5
+	VBROADCASTSS (R9), Z8
+	VMULPS       Z7, Z8, Z7
+	VADDPS       Z7, Z6, Z6
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z7
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMAXPS       Z0, Z7, Z0
+	VMINPS       Z0, Z8, Z0
+	VMAXPS       Z1, Z7, Z1
+	VMINPS       Z1, Z8, Z1
+	VMAXPS       Z2, Z7, Z2
+	VMINPS       Z2, Z8, Z2
+	VMAXPS       Z3, Z7, Z3
+	VMINPS       Z3, Z8, Z3
+	VMAXPS       Z4, Z7, Z4
+	VMINPS       Z4, Z8, Z4
+	VMAXPS       Z5, Z7, Z5
+	VMINPS       Z5, Z8, Z5
+	VMAXPS       Z6, Z7, Z6
+	VMINPS       Z6, Z8, Z6
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x38, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_8x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_8x16_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 8 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX BX SI DI R8-R10 rows of the segment
+	// 	CX args   Z8 weights of a step   Z9 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R10
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R10, CX
+	MOVQ CX, (SP)
+	MOVQ (R10), CX
+	MOVQ 8(R10), DX
+	MOVQ 16(R10), BX
+	MOVQ 24(R10), SI
+	MOVQ 32(R10), DI
+	MOVQ 40(R10), R8
+	MOVQ 48(R10), R9
+	MOVQ 56(R10), R10
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VBROADCASTSS (DX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VBROADCASTSS (BX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z2, Z2
+	VBROADCASTSS (SI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z3, Z3
+	VBROADCASTSS (DI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z4, Z4
+	VBROADCASTSS (R8), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VBROADCASTSS (R9), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z6, Z6
+	VBROADCASTSS (R10), Z9
+	VMULPS       Z8, Z9, Z8
+	VADDPS       Z8, Z7, Z7
+	VMOVUPS      64(AX), Z8
+	VBROADCASTSS 4(CX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VBROADCASTSS 4(DX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VBROADCASTSS 4(BX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z2, Z2
+	VBROADCASTSS 4(SI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z3, Z3
+	VBROADCASTSS 4(DI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z4, Z4
+	VBROADCASTSS 4(R8), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VBROADCASTSS 4(R9), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z6, Z6
+	VBROADCASTSS 4(R10), Z9
+	VMULPS       Z8, Z9, Z8
+	VADDPS       Z8, Z7, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VBROADCASTSS (CX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z0, Z0
+	VBROADCASTSS (DX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z1, Z1
+	VBROADCASTSS (BX), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z2, Z2
+	VBROADCASTSS (SI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z3, Z3
+	VBROADCASTSS (DI), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z4, Z4
+	VBROADCASTSS (R8), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z5, Z5
+	VBROADCASTSS (R9), Z9
+	VMULPS       Z8, Z9, Z9
+	VADDPS       Z9, Z6, Z6
+	VBROADCASTSS (R10), Z9
+	VMULPS       Z8, Z9, Z8
+	VADDPS       Z8, Z7, Z7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMINPS       Z2, Z9, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMINPS       Z3, Z9, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMINPS       Z4, Z9, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMINPS       Z5, Z9, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMINPS       Z6, Z9, Z6
+	VMAXPS       Z7, Z8, Z7
+	VMINPS       Z7, Z9, Z7
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x40, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_9x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_9x16_AVX512(SB), NOSPLIT, $24-8
+	// 9 sums (1 sets of 9 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z8 sums   AX weights   CX DX BX SI DI R8-R11 rows of the segment
+	// 	CX args   Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R11
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R11, CX
+	MOVQ CX, (SP)
+	MOVQ (R11), CX
+	MOVQ 8(R11), DX
+	MOVQ 16(R11), BX
+	MOVQ 24(R11), SI
+	MOVQ 32(R11), DI
+	MOVQ 40(R11), R8
+	MOVQ 48(R11), R9
+	MOVQ 56(R11), R10
+	MOVQ 64(R11), R11
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z9
+	VBROADCASTSS (CX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z0, Z0
+	VBROADCASTSS (DX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS (BX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z2, Z2
+	VBROADCASTSS (SI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS (DI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z4, Z4
+	VBROADCASTSS (R8), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS (R9), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z6, Z6
+	VBROADCASTSS (R10), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z7, Z7
+	VBROADCASTSS (R11), Z10
+	VMULPS       Z9, Z10, Z9
+	VADDPS       Z9, Z8, Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z0, Z0
+	VBROADCASTSS 4(DX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS 4(BX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z2, Z2
+	VBROADCASTSS 4(SI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS 4(DI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z4, Z4
+	VBROADCASTSS 4(R8), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS 4(R9), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z6, Z6
+	VBROADCASTSS 4(R10), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z7, Z7
+	VBROADCASTSS 4(R11), Z10
+	VMULPS       Z9, Z10, Z9
+	VADDPS       Z9, Z8, Z8
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z9
+	VBROADCASTSS (CX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z0, Z0
+	VBROADCASTSS (DX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS (BX), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z2, Z2
+	VBROADCASTSS (SI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS (DI), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z4, Z4
+	VBROADCASTSS (R8), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS (R9), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z6, Z6
+	VBROADCASTSS (R10), Z10
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z7, Z7
+	VBROADCASTSS (R11), Z10
+	VMULPS       Z9, Z10, Z9
+	VADDPS       Z9, Z8, Z8
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z9
+	VBROADCASTSS tileArgs_hi(AX), Z10
+	VMAXPS       Z0, Z9, Z0
+	VMINPS       Z0, Z10, Z0
+	VMAXPS       Z1, Z9, Z1
+	VMINPS       Z1, Z10, Z1
+	VMAXPS       Z2, Z9, Z2
+	VMINPS       Z2, Z10, Z2
+	VMAXPS       Z3, Z9, Z3
+	VMINPS       Z3, Z10, Z3
+	VMAXPS       Z4, Z9, Z4
+	VMINPS       Z4, Z10, Z4
+	VMAXPS       Z5, Z9, Z5
+	VMINPS       Z5, Z10, Z5
+	VMAXPS       Z6, Z9, Z6
+	VMINPS       Z6, Z10, Z6
+	VMAXPS       Z7, Z9, Z7
+	VMINPS       Z7, Z10, Z7
+	VMAXPS       Z8, Z9, Z8
+	VMINPS       Z8, Z10, Z8
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x48, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_10x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_10x16_AVX512(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 10 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z9 sums   AX weights   CX DX BX SI DI R8-R12 rows of the segment
+	// 	CX args   Z10 weights of a step   Z11 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R12
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R12, CX
+	MOVQ CX, (SP)
+	MOVQ (R12), CX
+	MOVQ 8(R12), DX
+	MOVQ 16(R12), BX
+	MOVQ 24(R12), SI
+	MOVQ 32(R12), DI
+	MOVQ 40(R12), R8
+	MOVQ 48(R12), R9
+	MOVQ 56(R12), R10
+	MOVQ 64(R12), R11
+	MOVQ 72(R12), R12
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z0, Z0
+	VBROADCASTSS (DX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z1, Z1
+	VBROADCASTSS (BX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z2, Z2
+	VBROADCASTSS (SI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z3, Z3
+	VBROADCASTSS (DI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z4, Z4
+	VBROADCASTSS (R8), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z5, Z5
+	VBROADCASTSS (R9), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z6, Z6
+	VBROADCASTSS (R10), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z7, Z7
+	VBROADCASTSS (R11), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z8, Z8
+	VBROADCASTSS (R12), Z11
+	VMULPS       Z10, Z11, Z10
+	VADDPS       Z10, Z9, Z9
+	VMOVUPS      64(AX), Z10
+	VBROADCASTSS 4(CX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z0, Z0
+	VBROADCASTSS 4(DX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z1, Z1
+	VBROADCASTSS 4(BX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z2, Z2
+	VBROADCASTSS 4(SI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z3, Z3
+	VBROADCASTSS 4(DI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z4, Z4
+	VBROADCASTSS 4(R8), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z5, Z5
+	VBROADCASTSS 4(R9), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z6, Z6
+	VBROADCASTSS 4(R10), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z7, Z7
+	VBROADCASTSS 4(R11), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z8, Z8
+	VBROADCASTSS 4(R12), Z11
+	VMULPS       Z10, Z11, Z10
+	VADDPS       Z10, Z9, Z9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z10
+	VBROADCASTSS (CX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z0, Z0
+	VBROADCASTSS (DX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z1, Z1
+	VBROADCASTSS (BX), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z2, Z2
+	VBROADCASTSS (SI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z3, Z3
+	VBROADCASTSS (DI), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z4, Z4
+	VBROADCASTSS (R8), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z5, Z5
+	VBROADCASTSS (R9), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z6, Z6
+	VBROADCASTSS (R10), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z7, Z7
+	VBROADCASTSS (R11), Z11
+	VMULPS       Z10, Z11, Z11
+	VADDPS       Z11, Z8, Z8
+	VBROADCASTSS (R12), Z11
+	VMULPS       Z10, Z11, Z10
+	VADDPS       Z10, Z9, Z9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z10
+	VBROADCASTSS tileArgs_hi(AX), Z11
+	VMAXPS       Z0, Z10, Z0
+	VMINPS       Z0, Z11, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMINPS       Z1, Z11, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMINPS       Z2, Z11, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMINPS       Z3, Z11, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMINPS       Z4, Z11, Z4
+	VMAXPS       Z5, Z10, Z5
+	VMINPS       Z5, Z11, Z5
+	VMAXPS       Z6, Z10, Z6
+	VMINPS       Z6, Z11, Z6
+	VMAXPS       Z7, Z10, Z7
+	VMINPS       Z7, Z11, Z7
+	VMAXPS       Z8, Z10, Z8
+	VMINPS       Z8, Z11, Z8
+	VMAXPS       Z9, Z10, Z9
+	VMINPS       Z9, Z11, Z9
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x50, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_11x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_11x16_AVX512(SB), NOSPLIT, $24-8
+	// 11 sums (1 sets of 11 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z10 sums   AX weights   CX DX BX SI DI R8-R13 rows of the segment
+	// 	CX args   Z11 weights of a step   Z12 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R13
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R13, CX
+	MOVQ CX, (SP)
+	MOVQ (R13), CX
+	MOVQ 8(R13), DX
+	MOVQ 16(R13), BX
+	MOVQ 24(R13), SI
+	MOVQ 32(R13), DI
+	MOVQ 40(R13), R8
+	MOVQ 48(R13), R9
+	MOVQ 56(R13), R10
+	MOVQ 64(R13), R11
+	MOVQ 72(R13), R12
+	MOVQ 80(R13), R13
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z11
+	VBROADCASTSS (CX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z0, Z0
+	VBROADCASTSS (DX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS (BX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z2, Z2
+	VBROADCASTSS (SI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS (DI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (R8), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS (R9), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z6, Z6
+	VBROADCASTSS (R10), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS (R11), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z8, Z8
+	VBROADCASTSS (R12), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z9, Z9
+	VBROADCASTSS (R13), Z12
+	VMULPS       Z11, Z12, Z11
+	VADDPS       Z11, Z10, Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS 4(CX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z0, Z0
+	VBROADCASTSS 4(DX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS 4(BX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z2, Z2
+	VBROADCASTSS 4(SI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS 4(DI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS 4(R8), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS 4(R9), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z6, Z6
+	VBROADCASTSS 4(R10), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS 4(R11), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z8, Z8
+	VBROADCASTSS 4(R12), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z9, Z9
+	VBROADCASTSS 4(R13), Z12
+	VMULPS       Z11, Z12, Z11
+	VADDPS       Z11, Z10, Z10
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z11
+	VBROADCASTSS (CX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z0, Z0
+	VBROADCASTSS (DX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS (BX), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z2, Z2
+	VBROADCASTSS (SI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS (DI), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z4, Z4
+	VBROADCASTSS (R8), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS (R9), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z6, Z6
+	VBROADCASTSS (R10), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS (R11), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z8, Z8
+	VBROADCASTSS (R12), Z12
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z9, Z9
+	VBROADCASTSS (R13), Z12
+	VMULPS       Z11, Z12, Z11
+	VADDPS       Z11, Z10, Z10
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z11
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMAXPS       Z0, Z11, Z0
+	VMINPS       Z0, Z12, Z0
+	VMAXPS       Z1, Z11, Z1
+	VMINPS       Z1, Z12, Z1
+	VMAXPS       Z2, Z11, Z2
+	VMINPS       Z2, Z12, Z2
+	VMAXPS       Z3, Z11, Z3
+	VMINPS       Z3, Z12, Z3
+	VMAXPS       Z4, Z11, Z4
+	VMINPS       Z4, Z12, Z4
+	VMAXPS       Z5, Z11, Z5
+	VMINPS       Z5, Z12, Z5
+	VMAXPS       Z6, Z11, Z6
+	VMINPS       Z6, Z12, Z6
+	VMAXPS       Z7, Z11, Z7
+	VMINPS       Z7, Z12, Z7
+	VMAXPS       Z8, Z11, Z8
+	VMINPS       Z8, Z12, Z8
+	VMAXPS       Z9, Z11, Z9
+	VMINPS       Z9, Z12, Z9
+	VMAXPS       Z10, Z11, Z10
+	VMINPS       Z10, Z12, Z10
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x58, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_12x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_12x16_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (1 sets of 12 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX SI DI R8-R14 rows of the segment
+	// 	CX args   Z12 weights of a step   Z13 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R14
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R14, CX
+	MOVQ CX, (SP)
+	MOVQ (R14), CX
+	MOVQ 8(R14), DX
+	MOVQ 16(R14), BX
+	MOVQ 24(R14), SI
+	MOVQ 32(R14), DI
+	MOVQ 40(R14), R8
+	MOVQ 48(R14), R9
+	MOVQ 56(R14), R10
+	MOVQ 64(R14), R11
+	MOVQ 72(R14), R12
+	MOVQ 80(R14), R13
+	MOVQ 88(R14), R14
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z0, Z0
+	VBROADCASTSS (DX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z1, Z1
+	VBROADCASTSS (BX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z2, Z2
+	VBROADCASTSS (SI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z3, Z3
+	VBROADCASTSS (DI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z4, Z4
+	VBROADCASTSS (R8), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z5, Z5
+	VBROADCASTSS (R9), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z6, Z6
+	VBROADCASTSS (R10), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z7, Z7
+	VBROADCASTSS (R11), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z8, Z8
+	VBROADCASTSS (R12), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VBROADCASTSS (R13), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VBROADCASTSS (R14), Z13
+	VMULPS       Z12, Z13, Z12
+	VADDPS       Z12, Z11, Z11
+	VMOVUPS      64(AX), Z12
+	VBROADCASTSS 4(CX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z0, Z0
+	VBROADCASTSS 4(DX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z1, Z1
+	VBROADCASTSS 4(BX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z2, Z2
+	VBROADCASTSS 4(SI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z3, Z3
+	VBROADCASTSS 4(DI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z4, Z4
+	VBROADCASTSS 4(R8), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z5, Z5
+	VBROADCASTSS 4(R9), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z6, Z6
+	VBROADCASTSS 4(R10), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z7, Z7
+	VBROADCASTSS 4(R11), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z8, Z8
+	VBROADCASTSS 4(R12), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VBROADCASTSS 4(R13), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VBROADCASTSS 4(R14), Z13
+	VMULPS       Z12, Z13, Z12
+	VADDPS       Z12, Z11, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z12
+	VBROADCASTSS (CX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z0, Z0
+	VBROADCASTSS (DX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z1, Z1
+	VBROADCASTSS (BX), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z2, Z2
+	VBROADCASTSS (SI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z3, Z3
+	VBROADCASTSS (DI), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z4, Z4
+	VBROADCASTSS (R8), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z5, Z5
+	VBROADCASTSS (R9), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z6, Z6
+	VBROADCASTSS (R10), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z7, Z7
+	VBROADCASTSS (R11), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z8, Z8
+	VBROADCASTSS (R12), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z9, Z9
+	VBROADCASTSS (R13), Z13
+	VMULPS       Z12, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VBROADCASTSS (R14), Z13
+	VMULPS       Z12, Z13, Z12
+	VADDPS       Z12, Z11, Z11
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z12
+	VBROADCASTSS tileArgs_hi(AX), Z13
+	VMAXPS       Z0, Z12, Z0
+	VMINPS       Z0, Z13, Z0
+	VMAXPS       Z1, Z12, Z1
+	VMINPS       Z1, Z13, Z1
+	VMAXPS       Z2, Z12, Z2
+	VMINPS       Z2, Z13, Z2
+	VMAXPS       Z3, Z12, Z3
+	VMINPS       Z3, Z13, Z3
+	VMAXPS       Z4, Z12, Z4
+	VMINPS       Z4, Z13, Z4
+	VMAXPS       Z5, Z12, Z5
+	VMINPS       Z5, Z13, Z5
+	VMAXPS       Z6, Z12, Z6
+	VMINPS       Z6, Z13, Z6
+	VMAXPS       Z7, Z12, Z7
+	VMINPS       Z7, Z13, Z7
+	VMAXPS       Z8, Z12, Z8
+	VMINPS       Z8, Z13, Z8
+	VMAXPS       Z9, Z12, Z9
+	VMINPS       Z9, Z13, Z9
+	VMAXPS       Z10, Z12, Z10
+	VMINPS       Z10, Z13, Z10
+	VMAXPS       Z11, Z12, Z11
+	VMINPS       Z11, Z13, Z11
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x60, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_13x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_13x16_AVX512(SB), NOSPLIT, $24-8
+	// 13 sums (1 sets of 13 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z12 sums   AX weights   CX DX BX SI DI R8-R15 rows of the segment
+	// 	CX args   Z13 weights of a step   Z14 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	VMOVUPS Z0, Z12
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R15
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R15, CX
+	MOVQ CX, (SP)
+	MOVQ (R15), CX
+	MOVQ 8(R15), DX
+	MOVQ 16(R15), BX
+	MOVQ 24(R15), SI
+	MOVQ 32(R15), DI
+	MOVQ 40(R15), R8
+	MOVQ 48(R15), R9
+	MOVQ 56(R15), R10
+	MOVQ 64(R15), R11
+	MOVQ 72(R15), R12
+	MOVQ 80(R15), R13
+	MOVQ 88(R15), R14
+	MOVQ 96(R15), R15
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z13
+	VBROADCASTSS (CX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z0, Z0
+	VBROADCASTSS (DX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z1, Z1
+	VBROADCASTSS (BX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z2, Z2
+	VBROADCASTSS (SI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z3, Z3
+	VBROADCASTSS (DI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z4, Z4
+	VBROADCASTSS (R8), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z5, Z5
+	VBROADCASTSS (R9), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z6, Z6
+	VBROADCASTSS (R10), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z7, Z7
+	VBROADCASTSS (R11), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z8, Z8
+	VBROADCASTSS (R12), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z9, Z9
+	VBROADCASTSS (R13), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z10, Z10
+	VBROADCASTSS (R14), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z11, Z11
+	VBROADCASTSS (R15), Z14
+	VMULPS       Z13, Z14, Z13
+	VADDPS       Z13, Z12, Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS 4(CX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z0, Z0
+	VBROADCASTSS 4(DX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z1, Z1
+	VBROADCASTSS 4(BX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z2, Z2
+	VBROADCASTSS 4(SI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z3, Z3
+	VBROADCASTSS 4(DI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z4, Z4
+	VBROADCASTSS 4(R8), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z5, Z5
+	VBROADCASTSS 4(R9), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z6, Z6
+	VBROADCASTSS 4(R10), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z7, Z7
+	VBROADCASTSS 4(R11), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z8, Z8
+	VBROADCASTSS 4(R12), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z9, Z9
+	VBROADCASTSS 4(R13), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z10, Z10
+	VBROADCASTSS 4(R14), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z11, Z11
+	VBROADCASTSS 4(R15), Z14
+	VMULPS       Z13, Z14, Z13
+	VADDPS       Z13, Z12, Z12
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z13
+	VBROADCASTSS (CX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z0, Z0
+	VBROADCASTSS (DX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z1, Z1
+	VBROADCASTSS (BX), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z2, Z2
+	VBROADCASTSS (SI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z3, Z3
+	VBROADCASTSS (DI), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z4, Z4
+	VBROADCASTSS (R8), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z5, Z5
+	VBROADCASTSS (R9), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z6, Z6
+	VBROADCASTSS (R10), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z7, Z7
+	VBROADCASTSS (R11), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z8, Z8
+	VBROADCASTSS (R12), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z9, Z9
+	VBROADCASTSS (R13), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z10, Z10
+	VBROADCASTSS (R14), Z14
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z11, Z11
+	VBROADCASTSS (R15), Z14
+	VMULPS       Z13, Z14, Z13
+	VADDPS       Z13, Z12, Z12
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z13
+	VBROADCASTSS tileArgs_hi(AX), Z14
+	VMAXPS       Z0, Z13, Z0
+	VMINPS       Z0, Z14, Z0
+	VMAXPS       Z1, Z13, Z1
+	VMINPS       Z1, Z14, Z1
+	VMAXPS       Z2, Z13, Z2
+	VMINPS       Z2, Z14, Z2
+	VMAXPS       Z3, Z13, Z3
+	VMINPS       Z3, Z14, Z3
+	VMAXPS       Z4, Z13, Z4
+	VMINPS       Z4, Z14, Z4
+	VMAXPS       Z5, Z13, Z5
+	VMINPS       Z5, Z14, Z5
+	VMAXPS       Z6, Z13, Z6
+	VMINPS       Z6, Z14, Z6
+	VMAXPS       Z7, Z13, Z7
+	VMINPS       Z7, Z14, Z7
+	VMAXPS       Z8, Z13, Z8
+	VMINPS       Z8, Z14, Z8
+	VMAXPS       Z9, Z13, Z9
+	VMINPS       Z9, Z14, Z9
+	VMAXPS       Z10, Z13, Z10
+	VMINPS       Z10, Z14, Z10
+	VMAXPS       Z11, Z13, Z11
+	VMINPS       Z11, Z14, Z11
+	VMAXPS       Z12, Z13, Z12
+	VMINPS       Z12, Z14, Z12
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x68, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_14x16_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_14x16_AVX512(SB), NOSPLIT, $24-8
+	// 14 sums (1 sets of 14 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z13 sums   AX weights
+	// 	CX DX BX SI DI R8-R15 BP rows of the segment   CX args   Z14 weights of a step
+	// 	Z15 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z0, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z0, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z0, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z0, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z0, Z13
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BP
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BP, CX
+	MOVQ CX, (SP)
+	MOVQ (BP), CX
+	MOVQ 8(BP), DX
+	MOVQ 16(BP), BX
+	MOVQ 24(BP), SI
+	MOVQ 32(BP), DI
+	MOVQ 40(BP), R8
+	MOVQ 48(BP), R9
+	MOVQ 56(BP), R10
+	MOVQ 64(BP), R11
+	MOVQ 72(BP), R12
+	MOVQ 80(BP), R13
+	MOVQ 88(BP), R14
+	MOVQ 96(BP), R15
+	MOVQ 104(BP), BP
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z0, Z0
+	VBROADCASTSS (DX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z1, Z1
+	VBROADCASTSS (BX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z2, Z2
+	VBROADCASTSS (SI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z3, Z3
+	VBROADCASTSS (DI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z4, Z4
+	VBROADCASTSS (R8), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z5, Z5
+	VBROADCASTSS (R9), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z6, Z6
+	VBROADCASTSS (R10), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (R11), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z8, Z8
+	VBROADCASTSS (R12), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z9, Z9
+	VBROADCASTSS (R13), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z10, Z10
+	VBROADCASTSS (R14), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z11, Z11
+	VBROADCASTSS (R15), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z12, Z12
+	VBROADCASTSS (BP), Z15
+	VMULPS       Z14, Z15, Z14
+	VADDPS       Z14, Z13, Z13
+	VMOVUPS      64(AX), Z14
+	VBROADCASTSS 4(CX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z0, Z0
+	VBROADCASTSS 4(DX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z1, Z1
+	VBROADCASTSS 4(BX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z2, Z2
+	VBROADCASTSS 4(SI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z3, Z3
+	VBROADCASTSS 4(DI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z4, Z4
+	VBROADCASTSS 4(R8), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z5, Z5
+	VBROADCASTSS 4(R9), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z6, Z6
+	VBROADCASTSS 4(R10), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS 4(R11), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z8, Z8
+	VBROADCASTSS 4(R12), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z9, Z9
+	VBROADCASTSS 4(R13), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z10, Z10
+	VBROADCASTSS 4(R14), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z11, Z11
+	VBROADCASTSS 4(R15), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z12, Z12
+	VBROADCASTSS 4(BP), Z15
+	VMULPS       Z14, Z15, Z14
+	VADDPS       Z14, Z13, Z13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x08, BP
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z14
+	VBROADCASTSS (CX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z0, Z0
+	VBROADCASTSS (DX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z1, Z1
+	VBROADCASTSS (BX), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z2, Z2
+	VBROADCASTSS (SI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z3, Z3
+	VBROADCASTSS (DI), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z4, Z4
+	VBROADCASTSS (R8), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z5, Z5
+	VBROADCASTSS (R9), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z6, Z6
+	VBROADCASTSS (R10), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z7, Z7
+	VBROADCASTSS (R11), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z8, Z8
+	VBROADCASTSS (R12), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z9, Z9
+	VBROADCASTSS (R13), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z10, Z10
+	VBROADCASTSS (R14), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z11, Z11
+	VBROADCASTSS (R15), Z15
+	VMULPS       Z14, Z15, Z15
+	VADDPS       Z15, Z12, Z12
+	VBROADCASTSS (BP), Z15
+	VMULPS       Z14, Z15, Z14
+	VADDPS       Z14, Z13, Z13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x04, BP
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	ADDQ   DX, BX
+	VADDPS (BX), Z1, K1, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	ADDQ   DX, BX
+	VADDPS (BX), Z3, K1, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	ADDQ   DX, BX
+	VADDPS (BX), Z5, K1, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	ADDQ   DX, BX
+	VADDPS (BX), Z7, K1, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	ADDQ   DX, BX
+	VADDPS (BX), Z9, K1, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	ADDQ   DX, BX
+	VADDPS (BX), Z11, K1, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	ADDQ   DX, BX
+	VADDPS (BX), Z13, K1, Z13
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z14
+	VBROADCASTSS tileArgs_hi(AX), Z15
+	VMAXPS       Z0, Z14, Z0
+	VMINPS       Z0, Z15, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMINPS       Z1, Z15, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMINPS       Z2, Z15, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMINPS       Z3, Z15, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMINPS       Z4, Z15, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMINPS       Z5, Z15, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMINPS       Z6, Z15, Z6
+	VMAXPS       Z7, Z14, Z7
+	VMINPS       Z7, Z15, Z7
+	VMAXPS       Z8, Z14, Z8
+	VMINPS       Z8, Z15, Z8
+	VMAXPS       Z9, Z14, Z9
+	VMINPS       Z9, Z15, Z9
+	VMAXPS       Z10, Z14, Z10
+	VMINPS       Z10, Z15, Z10
+	VMAXPS       Z11, Z14, Z11
+	VMINPS       Z11, Z15, Z11
+	VMAXPS       Z12, Z14, Z12
+	VMINPS       Z12, Z15, Z12
+	VMAXPS       Z13, Z14, Z13
+	VMINPS       Z13, Z15, Z13
+	VMOVUPS      Z0, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z1, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z5, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z7, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z9, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z11, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z13, K1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x70, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_1x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_1x32_AVX512(SB), NOSPLIT, $24-8
+	// 2 sums (1 sets of 1 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0 Z1 sums   AX weights   CX rows of the segment   CX args
+	// 	Z2 Z3 weights of a step   Z4 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z2
+	VMOVUPS      64(AX), Z3
+	VBROADCASTSS (CX), Z4
+	VMULPS       Z2, Z4, Z2
+	VADDPS       Z2, Z0, Z0
+	VMULPS       Z3, Z4, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      128(AX), Z2
+	VMOVUPS      192(AX), Z3
+	VBROADCASTSS 4(CX), Z4
+	VMULPS       Z2, Z4, Z2
+	VADDPS       Z2, Z0, Z0
+	VMULPS       Z3, Z4, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      256(AX), Z2
+	VMOVUPS      320(AX), Z3
+	VBROADCASTSS 8(CX), Z4
+	VMULPS       Z2, Z4, Z2
+	VADDPS       Z2, Z0, Z0
+	VMULPS       Z3, Z4, Z2
+	VADDPS       Z2, Z1, Z1
+	VMOVUPS      384(AX), Z2
+	VMOVUPS      448(AX), Z3
+	VBROADCASTSS 12(CX), Z4
+	VMULPS       Z2, Z4, Z2
+	VADDPS       Z2, Z0, Z0
+	VMULPS       Z3, Z4, Z2
+	VADDPS       Z2, Z1, Z1
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z2
+	VMOVUPS      64(AX), Z3
+	VBROADCASTSS (CX), Z4
+	VMULPS       Z2, Z4, Z2
+	VADDPS       Z2, Z0, Z0
+	VMULPS       Z3, Z4, Z2
+	VADDPS       Z2, Z1, Z1
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z2
+	VBROADCASTSS tileArgs_hi(AX), Z3
+	VMAXPS       Z0, Z2, Z0
+	VMINPS       Z0, Z3, Z0
+	VMAXPS       Z1, Z2, Z1
+	VMINPS       Z1, Z3, Z1
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_2x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_2x32_AVX512(SB), NOSPLIT, $24-8
+	// 4 sums (1 sets of 2 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z3 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Z4 Z5 weights of a step   Z6 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z4
+	VMOVUPS      64(AX), Z5
+	VBROADCASTSS (CX), Z6
+	VMULPS       Z4, Z6, Z7
+	VADDPS       Z7, Z0, Z0
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS (DX), Z6
+	VMULPS       Z4, Z6, Z4
+	VADDPS       Z4, Z2, Z2
+	VMULPS       Z5, Z6, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      128(AX), Z4
+	VMOVUPS      192(AX), Z5
+	VBROADCASTSS 4(CX), Z6
+	VMULPS       Z4, Z6, Z7
+	VADDPS       Z7, Z0, Z0
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 4(DX), Z6
+	VMULPS       Z4, Z6, Z4
+	VADDPS       Z4, Z2, Z2
+	VMULPS       Z5, Z6, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      256(AX), Z4
+	VMOVUPS      320(AX), Z5
+	VBROADCASTSS 8(CX), Z6
+	VMULPS       Z4, Z6, Z7
+	VADDPS       Z7, Z0, Z0
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 8(DX), Z6
+	VMULPS       Z4, Z6, Z4
+	VADDPS       Z4, Z2, Z2
+	VMULPS       Z5, Z6, Z4
+	VADDPS       Z4, Z3, Z3
+	VMOVUPS      384(AX), Z4
+	VMOVUPS      448(AX), Z5
+	VBROADCASTSS 12(CX), Z6
+	VMULPS       Z4, Z6, Z7
+	VADDPS       Z7, Z0, Z0
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS 12(DX), Z6
+	VMULPS       Z4, Z6, Z4
+	VADDPS       Z4, Z2, Z2
+	VMULPS       Z5, Z6, Z4
+	VADDPS       Z4, Z3, Z3
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z4
+	VMOVUPS      64(AX), Z5
+	VBROADCASTSS (CX), Z6
+	VMULPS       Z4, Z6, Z7
+	VADDPS       Z7, Z0, Z0
+	VMULPS       Z5, Z6, Z6
+	VADDPS       Z6, Z1, Z1
+	VBROADCASTSS (DX), Z6
+	VMULPS       Z4, Z6, Z4
+	VADDPS       Z4, Z2, Z2
+	VMULPS       Z5, Z6, Z4
+	VADDPS       Z4, Z3, Z3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z4
+	VBROADCASTSS tileArgs_hi(AX), Z5
+	VMAXPS       Z0, Z4, Z0
+	VMINPS       Z0, Z5, Z0
+	VMAXPS       Z1, Z4, Z1
+	VMINPS       Z1, Z5, Z1
+	VMAXPS       Z2, Z4, Z2
+	VMINPS       Z2, Z5, Z2
+	VMAXPS       Z3, Z4, Z3
+	VMINPS       Z3, Z5, Z3
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_3x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_3x32_AVX512(SB), NOSPLIT, $24-8
+	// 6 sums (1 sets of 3 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z5 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Z6 Z7 weights of a step   Z8 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z6
+	VMOVUPS      64(AX), Z7
+	VBROADCASTSS (CX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z0, Z0
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS (DX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z2, Z2
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS (BX), Z8
+	VMULPS       Z6, Z8, Z6
+	VADDPS       Z6, Z4, Z4
+	VMULPS       Z7, Z8, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      128(AX), Z6
+	VMOVUPS      192(AX), Z7
+	VBROADCASTSS 4(CX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z0, Z0
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS 4(DX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z2, Z2
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS 4(BX), Z8
+	VMULPS       Z6, Z8, Z6
+	VADDPS       Z6, Z4, Z4
+	VMULPS       Z7, Z8, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      256(AX), Z6
+	VMOVUPS      320(AX), Z7
+	VBROADCASTSS 8(CX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z0, Z0
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS 8(DX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z2, Z2
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS 8(BX), Z8
+	VMULPS       Z6, Z8, Z6
+	VADDPS       Z6, Z4, Z4
+	VMULPS       Z7, Z8, Z6
+	VADDPS       Z6, Z5, Z5
+	VMOVUPS      384(AX), Z6
+	VMOVUPS      448(AX), Z7
+	VBROADCASTSS 12(CX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z0, Z0
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS 12(DX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z2, Z2
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS 12(BX), Z8
+	VMULPS       Z6, Z8, Z6
+	VADDPS       Z6, Z4, Z4
+	VMULPS       Z7, Z8, Z6
+	VADDPS       Z6, Z5, Z5
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z6
+	VMOVUPS      64(AX), Z7
+	VBROADCASTSS (CX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z0, Z0
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z1, Z1
+	VBROADCASTSS (DX), Z8
+	VMULPS       Z6, Z8, Z9
+	VADDPS       Z9, Z2, Z2
+	VMULPS       Z7, Z8, Z8
+	VADDPS       Z8, Z3, Z3
+	VBROADCASTSS (BX), Z8
+	VMULPS       Z6, Z8, Z6
+	VADDPS       Z6, Z4, Z4
+	VMULPS       Z7, Z8, Z6
+	VADDPS       Z6, Z5, Z5
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z6
+	VBROADCASTSS tileArgs_hi(AX), Z7
+	VMAXPS       Z0, Z6, Z0
+	VMINPS       Z0, Z7, Z0
+	VMAXPS       Z1, Z6, Z1
+	VMINPS       Z1, Z7, Z1
+	VMAXPS       Z2, Z6, Z2
+	VMINPS       Z2, Z7, Z2
+	VMAXPS       Z3, Z6, Z3
+	VMINPS       Z3, Z7, Z3
+	VMAXPS       Z4, Z6, Z4
+	VMINPS       Z4, Z7, Z4
+	VMAXPS       Z5, Z6, Z5
+	VMINPS       Z5, Z7, Z5
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_4x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_4x32_AVX512(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Z8 Z9 weights of a step   Z10 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z0, Z0
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS (DX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z2, Z2
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS (BX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z4, Z4
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS (SI), Z10
+	VMULPS       Z8, Z10, Z8
+	VADDPS       Z8, Z6, Z6
+	VMULPS       Z9, Z10, Z8
+	VADDPS       Z8, Z7, Z7
+	VMOVUPS      128(AX), Z8
+	VMOVUPS      192(AX), Z9
+	VBROADCASTSS 4(CX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z0, Z0
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS 4(DX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z2, Z2
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS 4(BX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z4, Z4
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS 4(SI), Z10
+	VMULPS       Z8, Z10, Z8
+	VADDPS       Z8, Z6, Z6
+	VMULPS       Z9, Z10, Z8
+	VADDPS       Z8, Z7, Z7
+	VMOVUPS      256(AX), Z8
+	VMOVUPS      320(AX), Z9
+	VBROADCASTSS 8(CX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z0, Z0
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS 8(DX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z2, Z2
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS 8(BX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z4, Z4
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS 8(SI), Z10
+	VMULPS       Z8, Z10, Z8
+	VADDPS       Z8, Z6, Z6
+	VMULPS       Z9, Z10, Z8
+	VADDPS       Z8, Z7, Z7
+	VMOVUPS      384(AX), Z8
+	VMOVUPS      448(AX), Z9
+	VBROADCASTSS 12(CX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z0, Z0
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS 12(DX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z2, Z2
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS 12(BX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z4, Z4
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS 12(SI), Z10
+	VMULPS       Z8, Z10, Z8
+	VADDPS       Z8, Z6, Z6
+	VMULPS       Z9, Z10, Z8
+	VADDPS       Z8, Z7, Z7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z8
+	VMOVUPS      64(AX), Z9
+	VBROADCASTSS (CX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z0, Z0
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z1, Z1
+	VBROADCASTSS (DX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z2, Z2
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z3, Z3
+	VBROADCASTSS (BX), Z10
+	VMULPS       Z8, Z10, Z11
+	VADDPS       Z11, Z4, Z4
+	VMULPS       Z9, Z10, Z10
+	VADDPS       Z10, Z5, Z5
+	VBROADCASTSS (SI), Z10
+	VMULPS       Z8, Z10, Z8
+	VADDPS       Z8, Z6, Z6
+	VMULPS       Z9, Z10, Z8
+	VADDPS       Z8, Z7, Z7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z8
+	VBROADCASTSS tileArgs_hi(AX), Z9
+	VMAXPS       Z0, Z8, Z0
+	VMINPS       Z0, Z9, Z0
+	VMAXPS       Z1, Z8, Z1
+	VMINPS       Z1, Z9, Z1
+	VMAXPS       Z2, Z8, Z2
+	VMINPS       Z2, Z9, Z2
+	VMAXPS       Z3, Z8, Z3
+	VMINPS       Z3, Z9, Z3
+	VMAXPS       Z4, Z8, Z4
+	VMINPS       Z4, Z9, Z4
+	VMAXPS       Z5, Z8, Z5
+	VMINPS       Z5, Z9, Z5
+	VMAXPS       Z6, Z8, Z6
+	VMINPS       Z6, Z9, Z6
+	VMAXPS       Z7, Z8, Z7
+	VMINPS       Z7, Z9, Z7
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_5x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_5x32_AVX512(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 5 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z9 sums   AX weights   CX DX BX SI DI rows of the segment
+	// 	CX args   Z10 Z11 weights of a step   Z12 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS (CX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z0, Z0
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS (DX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z2, Z2
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS (BX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z4, Z4
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS (SI), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z6, Z6
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS (DI), Z12
+	VMULPS       Z10, Z12, Z10
+	VADDPS       Z10, Z8, Z8
+	VMULPS       Z11, Z12, Z10
+	VADDPS       Z10, Z9, Z9
+	VMOVUPS      128(AX), Z10
+	VMOVUPS      192(AX), Z11
+	VBROADCASTSS 4(CX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z0, Z0
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS 4(DX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z2, Z2
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS 4(BX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z4, Z4
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS 4(SI), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z6, Z6
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS 4(DI), Z12
+	VMULPS       Z10, Z12, Z10
+	VADDPS       Z10, Z8, Z8
+	VMULPS       Z11, Z12, Z10
+	VADDPS       Z10, Z9, Z9
+	VMOVUPS      256(AX), Z10
+	VMOVUPS      320(AX), Z11
+	VBROADCASTSS 8(CX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z0, Z0
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS 8(DX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z2, Z2
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS 8(BX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z4, Z4
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS 8(SI), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z6, Z6
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS 8(DI), Z12
+	VMULPS       Z10, Z12, Z10
+	VADDPS       Z10, Z8, Z8
+	VMULPS       Z11, Z12, Z10
+	VADDPS       Z10, Z9, Z9
+	VMOVUPS      384(AX), Z10
+	VMOVUPS      448(AX), Z11
+	VBROADCASTSS 12(CX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z0, Z0
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS 12(DX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z2, Z2
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS 12(BX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z4, Z4
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS 12(SI), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z6, Z6
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS 12(DI), Z12
+	VMULPS       Z10, Z12, Z10
+	VADDPS       Z10, Z8, Z8
+	VMULPS       Z11, Z12, Z10
+	VADDPS       Z10, Z9, Z9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z10
+	VMOVUPS      64(AX), Z11
+	VBROADCASTSS (CX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z0, Z0
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z1, Z1
+	VBROADCASTSS (DX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z2, Z2
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z3, Z3
+	VBROADCASTSS (BX), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z4, Z4
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z5, Z5
+	VBROADCASTSS (SI), Z12
+	VMULPS       Z10, Z12, Z13
+	VADDPS       Z13, Z6, Z6
+	VMULPS       Z11, Z12, Z12
+	VADDPS       Z12, Z7, Z7
+	VBROADCASTSS (DI), Z12
+	VMULPS       Z10, Z12, Z10
+	VADDPS       Z10, Z8, Z8
+	VMULPS       Z11, Z12, Z10
+	VADDPS       Z10, Z9, Z9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z10
+	VBROADCASTSS tileArgs_hi(AX), Z11
+	VMAXPS       Z0, Z10, Z0
+	VMINPS       Z0, Z11, Z0
+	VMAXPS       Z1, Z10, Z1
+	VMINPS       Z1, Z11, Z1
+	VMAXPS       Z2, Z10, Z2
+	VMINPS       Z2, Z11, Z2
+	VMAXPS       Z3, Z10, Z3
+	VMINPS       Z3, Z11, Z3
+	VMAXPS       Z4, Z10, Z4
+	VMINPS       Z4, Z11, Z4
+	VMAXPS       Z5, Z10, Z5
+	VMINPS       Z5, Z11, Z5
+	VMAXPS       Z6, Z10, Z6
+	VMINPS       Z6, Z11, Z6
+	VMAXPS       Z7, Z10, Z7
+	VMINPS       Z7, Z11, Z7
+	VMAXPS       Z8, Z10, Z8
+	VMINPS       Z8, Z11, Z8
+	VMAXPS       Z9, Z10, Z9
+	VMINPS       Z9, Z11, Z9
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_6x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_6x32_AVX512(SB), NOSPLIT, $24-8
+	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z11 sums   AX weights   CX DX BX SI DI R8 rows of the segment
+	// 	CX args   Z12 Z13 weights of a step   Z14 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
@@ -2854,139 +10980,252 @@ tile:
 	VMOVUPS Z0, Z10
 	VMOVUPS Z1, Z11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VPBROADCASTD (SI)(R12*1), Z14
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z0, Z0
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z1, Z1
-	VPBROADCASTD (DI)(R12*1), Z14
+	VBROADCASTSS (DX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z2, Z2
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z3, Z3
-	VPBROADCASTD (R8)(R12*1), Z14
+	VBROADCASTSS (BX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z4, Z4
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z5, Z5
-	VPBROADCASTD (R9)(R12*1), Z14
+	VBROADCASTSS (SI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z6, Z6
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z7, Z7
-	VPBROADCASTD (R10)(R12*1), Z14
+	VBROADCASTSS (DI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z8, Z8
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z9, Z9
-	VPBROADCASTD (R11)(R12*1), Z14
+	VBROADCASTSS (R8), Z14
 	VMULPS       Z12, Z14, Z12
 	VADDPS       Z12, Z10, Z10
 	VMULPS       Z13, Z14, Z12
 	VADDPS       Z12, Z11, Z11
-	VMOVUPS      128(DX), Z12
-	VMOVUPS      192(DX), Z13
-	VPBROADCASTD 4(SI)(R12*1), Z14
+	VMOVUPS      128(AX), Z12
+	VMOVUPS      192(AX), Z13
+	VBROADCASTSS 4(CX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z0, Z0
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z1, Z1
-	VPBROADCASTD 4(DI)(R12*1), Z14
+	VBROADCASTSS 4(DX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z2, Z2
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z3, Z3
-	VPBROADCASTD 4(R8)(R12*1), Z14
+	VBROADCASTSS 4(BX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z4, Z4
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z5, Z5
-	VPBROADCASTD 4(R9)(R12*1), Z14
+	VBROADCASTSS 4(SI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z6, Z6
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z7, Z7
-	VPBROADCASTD 4(R10)(R12*1), Z14
+	VBROADCASTSS 4(DI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z8, Z8
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z9, Z9
-	VPBROADCASTD 4(R11)(R12*1), Z14
+	VBROADCASTSS 4(R8), Z14
 	VMULPS       Z12, Z14, Z12
 	VADDPS       Z12, Z10, Z10
 	VMULPS       Z13, Z14, Z12
 	VADDPS       Z12, Z11, Z11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R13
+	VMOVUPS      256(AX), Z12
+	VMOVUPS      320(AX), Z13
+	VBROADCASTSS 8(CX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z0, Z0
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z1, Z1
+	VBROADCASTSS 8(DX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z2, Z2
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z3, Z3
+	VBROADCASTSS 8(BX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z4, Z4
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z5, Z5
+	VBROADCASTSS 8(SI), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z6, Z6
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z7, Z7
+	VBROADCASTSS 8(DI), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z8, Z8
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z9, Z9
+	VBROADCASTSS 8(R8), Z14
+	VMULPS       Z12, Z14, Z12
+	VADDPS       Z12, Z10, Z10
+	VMULPS       Z13, Z14, Z12
+	VADDPS       Z12, Z11, Z11
+	VMOVUPS      384(AX), Z12
+	VMOVUPS      448(AX), Z13
+	VBROADCASTSS 12(CX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z0, Z0
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z1, Z1
+	VBROADCASTSS 12(DX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z2, Z2
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z3, Z3
+	VBROADCASTSS 12(BX), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z4, Z4
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z5, Z5
+	VBROADCASTSS 12(SI), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z6, Z6
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z7, Z7
+	VBROADCASTSS 12(DI), Z14
+	VMULPS       Z12, Z14, Z15
+	VADDPS       Z15, Z8, Z8
+	VMULPS       Z13, Z14, Z14
+	VADDPS       Z14, Z9, Z9
+	VBROADCASTSS 12(R8), Z14
+	VMULPS       Z12, Z14, Z12
+	VADDPS       Z12, Z10, Z10
+	VMULPS       Z13, Z14, Z12
+	VADDPS       Z12, Z11, Z11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT0   4352(AX)
+	PREFETCHT0   4416(AX)
+	PREFETCHT0   4480(AX)
+	PREFETCHT0   4544(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, BX
+	ADDQ         $0x10, SI
+	ADDQ         $0x10, DI
+	ADDQ         $0x10, R8
+	ADDQ         $0x00000200, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VPBROADCASTD (SI)(R12*1), Z14
+	VMOVUPS      (AX), Z12
+	VMOVUPS      64(AX), Z13
+	VBROADCASTSS (CX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z0, Z0
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z1, Z1
-	VPBROADCASTD (DI)(R12*1), Z14
+	VBROADCASTSS (DX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z2, Z2
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z3, Z3
-	VPBROADCASTD (R8)(R12*1), Z14
+	VBROADCASTSS (BX), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z4, Z4
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z5, Z5
-	VPBROADCASTD (R9)(R12*1), Z14
+	VBROADCASTSS (SI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z6, Z6
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z7, Z7
-	VPBROADCASTD (R10)(R12*1), Z14
+	VBROADCASTSS (DI), Z14
 	VMULPS       Z12, Z14, Z15
 	VADDPS       Z15, Z8, Z8
 	VMULPS       Z13, Z14, Z14
 	VADDPS       Z14, Z9, Z9
-	VPBROADCASTD (R11)(R12*1), Z14
+	VBROADCASTSS (R8), Z14
 	VMULPS       Z12, Z14, Z12
 	VADDPS       Z12, Z10, Z10
 	VMULPS       Z13, Z14, Z12
 	VADDPS       Z12, Z11, Z11
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000080, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z12
 	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMAXPS       Z0, Z12, Z0
@@ -3040,21 +11279,21 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileExactF32_4x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_4x32_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z8 Z9 weights of a step
-	// 	Z10 4 bytes of a row   CX out   DX ld
+// func tileExactF32_7x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_7x32_AVX512(SB), NOSPLIT, $24-8
+	// 14 sums (1 sets of 7 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z13 sums   AX weights   CX DX BX SI DI R8 R9 rows of the segment
+	// 	CX args   Z14 Z15 weights of a step   Z16 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
@@ -3064,126 +11303,242 @@ tile:
 	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R9
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R9, CX
+	MOVQ CX, (SP)
+	MOVQ (R9), CX
+	MOVQ 8(R9), DX
+	MOVQ 16(R9), BX
+	MOVQ 24(R9), SI
+	MOVQ 32(R9), DI
+	MOVQ 40(R9), R8
+	MOVQ 48(R9), R9
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z0, Z0
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z1, Z1
-	VPBROADCASTD (DI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z2, Z2
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z3, Z3
-	VPBROADCASTD (R8)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z4, Z4
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z5, Z5
-	VPBROADCASTD (R9)(R10*1), Z10
-	VMULPS       Z8, Z10, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z9, Z10, Z8
-	VADDPS       Z8, Z7, Z7
-	VMOVUPS      128(DX), Z8
-	VMOVUPS      192(DX), Z9
-	VPBROADCASTD 4(SI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z0, Z0
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z1, Z1
-	VPBROADCASTD 4(DI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z2, Z2
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z3, Z3
-	VPBROADCASTD 4(R8)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z4, Z4
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z5, Z5
-	VPBROADCASTD 4(R9)(R10*1), Z10
-	VMULPS       Z8, Z10, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z9, Z10, Z8
-	VADDPS       Z8, Z7, Z7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Z14
+	VMOVUPS      64(AX), Z15
+	VBROADCASTSS (CX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z0, Z0
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z1, Z1
+	VBROADCASTSS (DX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z2, Z2
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z3, Z3
+	VBROADCASTSS (BX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z4, Z4
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z5, Z5
+	VBROADCASTSS (SI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z6, Z6
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z7, Z7
+	VBROADCASTSS (DI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z8, Z8
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z9, Z9
+	VBROADCASTSS (R8), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z10, Z10
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z11, Z11
+	VBROADCASTSS (R9), Z16
+	VMULPS       Z14, Z16, Z14
+	VADDPS       Z14, Z12, Z12
+	VMULPS       Z15, Z16, Z14
+	VADDPS       Z14, Z13, Z13
+	VMOVUPS      128(AX), Z14
+	VMOVUPS      192(AX), Z15
+	VBROADCASTSS 4(CX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z0, Z0
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z1, Z1
+	VBROADCASTSS 4(DX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z2, Z2
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z3, Z3
+	VBROADCASTSS 4(BX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z4, Z4
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z5, Z5
+	VBROADCASTSS 4(SI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z6, Z6
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z7, Z7
+	VBROADCASTSS 4(DI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z8, Z8
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z9, Z9
+	VBROADCASTSS 4(R8), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z10, Z10
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z11, Z11
+	VBROADCASTSS 4(R9), Z16
+	VMULPS       Z14, Z16, Z14
+	VADDPS       Z14, Z12, Z12
+	VMULPS       Z15, Z16, Z14
+	VADDPS       Z14, Z13, Z13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VPBROADCASTD (SI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z0, Z0
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z1, Z1
-	VPBROADCASTD (DI)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z2, Z2
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z3, Z3
-	VPBROADCASTD (R8)(R10*1), Z10
-	VMULPS       Z8, Z10, Z11
-	VADDPS       Z11, Z4, Z4
-	VMULPS       Z9, Z10, Z10
-	VADDPS       Z10, Z5, Z5
-	VPBROADCASTD (R9)(R10*1), Z10
-	VMULPS       Z8, Z10, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z9, Z10, Z8
-	VADDPS       Z8, Z7, Z7
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000080, DX
-	DECQ         R11
+	VMOVUPS      (AX), Z14
+	VMOVUPS      64(AX), Z15
+	VBROADCASTSS (CX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z0, Z0
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z1, Z1
+	VBROADCASTSS (DX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z2, Z2
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z3, Z3
+	VBROADCASTSS (BX), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z4, Z4
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z5, Z5
+	VBROADCASTSS (SI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z6, Z6
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z7, Z7
+	VBROADCASTSS (DI), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z8, Z8
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z9, Z9
+	VBROADCASTSS (R8), Z16
+	VMULPS       Z14, Z16, Z17
+	VADDPS       Z17, Z10, Z10
+	VMULPS       Z15, Z16, Z16
+	VADDPS       Z16, Z11, Z11
+	VBROADCASTSS (R9), Z16
+	VMULPS       Z14, Z16, Z14
+	VADDPS       Z14, Z12, Z12
+	VMULPS       Z15, Z16, Z14
+	VADDPS       Z14, Z13, Z13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
-	VMAXPS       Z4, Z8, Z4
-	VMINPS       Z4, Z9, Z4
-	VMAXPS       Z5, Z8, Z5
-	VMINPS       Z5, Z9, Z5
-	VMAXPS       Z6, Z8, Z6
-	VMINPS       Z6, Z9, Z6
-	VMAXPS       Z7, Z8, Z7
-	VMINPS       Z7, Z9, Z7
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z14
+	VBROADCASTSS tileArgs_hi(AX), Z15
+	VMAXPS       Z0, Z14, Z0
+	VMINPS       Z0, Z15, Z0
+	VMAXPS       Z1, Z14, Z1
+	VMINPS       Z1, Z15, Z1
+	VMAXPS       Z2, Z14, Z2
+	VMINPS       Z2, Z15, Z2
+	VMAXPS       Z3, Z14, Z3
+	VMINPS       Z3, Z15, Z3
+	VMAXPS       Z4, Z14, Z4
+	VMINPS       Z4, Z15, Z4
+	VMAXPS       Z5, Z14, Z5
+	VMINPS       Z5, Z15, Z5
+	VMAXPS       Z6, Z14, Z6
+	VMINPS       Z6, Z15, Z6
+	VMAXPS       Z7, Z14, Z7
+	VMINPS       Z7, Z15, Z7
+	VMAXPS       Z8, Z14, Z8
+	VMINPS       Z8, Z15, Z8
+	VMAXPS       Z9, Z14, Z9
+	VMINPS       Z9, Z15, Z9
+	VMAXPS       Z10, Z14, Z10
+	VMINPS       Z10, Z15, Z10
+	VMAXPS       Z11, Z14, Z11
+	VMINPS       Z11, Z15, Z11
+	VMAXPS       Z12, Z14, Z12
+	VMINPS       Z12, Z15, Z12
+	VMAXPS       Z13, Z14, Z13
+	VMINPS       Z13, Z15, Z13
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
@@ -3196,429 +11551,620 @@ next:
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x38, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_2x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_2x32_AVX512(SB), NOSPLIT, $0-8
-	// 4 sums (1 sets of 2 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z3 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z4 Z5 weights of a step   Z6 4 bytes of a row
-	// 	CX out   DX ld
+// func tileExactF32_8x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_8x32_AVX512(SB), NOSPLIT, $24-8
+	// 16 sums (1 sets of 8 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z15 sums   AX weights   CX DX BX SI DI R8-R10 rows of the segment
+	// 	CX args   Z16 Z17 weights of a step   Z18 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
 	VMOVUPS Z0, Z2
 	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R10
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R10, CX
+	MOVQ CX, (SP)
+	MOVQ (R10), CX
+	MOVQ 8(R10), DX
+	MOVQ 16(R10), BX
+	MOVQ 24(R10), SI
+	MOVQ 32(R10), DI
+	MOVQ 40(R10), R8
+	MOVQ 48(R10), R9
+	MOVQ 56(R10), R10
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z4
-	VMOVUPS      64(DX), Z5
-	VPBROADCASTD (SI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z7
-	VADDPS       Z7, Z0, Z0
-	VMULPS       Z5, Z6, Z6
-	VADDPS       Z6, Z1, Z1
-	VPBROADCASTD (DI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z5, Z6, Z4
-	VADDPS       Z4, Z3, Z3
-	VMOVUPS      128(DX), Z4
-	VMOVUPS      192(DX), Z5
-	VPBROADCASTD 4(SI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z7
-	VADDPS       Z7, Z0, Z0
-	VMULPS       Z5, Z6, Z6
-	VADDPS       Z6, Z1, Z1
-	VPBROADCASTD 4(DI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z5, Z6, Z4
-	VADDPS       Z4, Z3, Z3
+	VMOVUPS      (AX), Z16
+	VMOVUPS      64(AX), Z17
+	VBROADCASTSS (CX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z0, Z0
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z1, Z1
+	VBROADCASTSS (DX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z2, Z2
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z3, Z3
+	VBROADCASTSS (BX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z4, Z4
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z5, Z5
+	VBROADCASTSS (SI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z6, Z6
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z7, Z7
+	VBROADCASTSS (DI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z8, Z8
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z9, Z9
+	VBROADCASTSS (R8), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z10, Z10
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z11, Z11
+	VBROADCASTSS (R9), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z12, Z12
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z13, Z13
+	VBROADCASTSS (R10), Z18
+	VMULPS       Z16, Z18, Z16
+	VADDPS       Z16, Z14, Z14
+	VMULPS       Z17, Z18, Z16
+	VADDPS       Z16, Z15, Z15
+	VMOVUPS      128(AX), Z16
+	VMOVUPS      192(AX), Z17
+	VBROADCASTSS 4(CX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z0, Z0
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z1, Z1
+	VBROADCASTSS 4(DX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z2, Z2
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z3, Z3
+	VBROADCASTSS 4(BX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z4, Z4
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z5, Z5
+	VBROADCASTSS 4(SI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z6, Z6
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z7, Z7
+	VBROADCASTSS 4(DI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z8, Z8
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z9, Z9
+	VBROADCASTSS 4(R8), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z10, Z10
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z11, Z11
+	VBROADCASTSS 4(R9), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z12, Z12
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z13, Z13
+	VBROADCASTSS 4(R10), Z18
+	VMULPS       Z16, Z18, Z16
+	VADDPS       Z16, Z14, Z14
+	VMULPS       Z17, Z18, Z16
+	VADDPS       Z16, Z15, Z15
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
 	ADDQ         $0x08, R8
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z4
-	VMOVUPS      64(DX), Z5
-	VPBROADCASTD (SI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z7
-	VADDPS       Z7, Z0, Z0
-	VMULPS       Z5, Z6, Z6
-	VADDPS       Z6, Z1, Z1
-	VPBROADCASTD (DI)(R8*1), Z6
-	VMULPS       Z4, Z6, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z5, Z6, Z4
-	VADDPS       Z4, Z3, Z3
+	VMOVUPS      (AX), Z16
+	VMOVUPS      64(AX), Z17
+	VBROADCASTSS (CX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z0, Z0
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z1, Z1
+	VBROADCASTSS (DX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z2, Z2
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z3, Z3
+	VBROADCASTSS (BX), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z4, Z4
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z5, Z5
+	VBROADCASTSS (SI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z6, Z6
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z7, Z7
+	VBROADCASTSS (DI), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z8, Z8
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z9, Z9
+	VBROADCASTSS (R8), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z10, Z10
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z11, Z11
+	VBROADCASTSS (R9), Z18
+	VMULPS       Z16, Z18, Z19
+	VADDPS       Z19, Z12, Z12
+	VMULPS       Z17, Z18, Z18
+	VADDPS       Z18, Z13, Z13
+	VBROADCASTSS (R10), Z18
+	VMULPS       Z16, Z18, Z16
+	VADDPS       Z16, Z14, Z14
+	VMULPS       Z17, Z18, Z16
+	VADDPS       Z16, Z15, Z15
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
 	ADDQ         $0x04, R8
-	ADDQ         $0x00000080, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z4
-	VBROADCASTSS tileArgs_hi(AX), Z5
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z16
+	VBROADCASTSS tileArgs_hi(AX), Z17
+	VMAXPS       Z0, Z16, Z0
+	VMINPS       Z0, Z17, Z0
+	VMAXPS       Z1, Z16, Z1
+	VMINPS       Z1, Z17, Z1
+	VMAXPS       Z2, Z16, Z2
+	VMINPS       Z2, Z17, Z2
+	VMAXPS       Z3, Z16, Z3
+	VMINPS       Z3, Z17, Z3
+	VMAXPS       Z4, Z16, Z4
+	VMINPS       Z4, Z17, Z4
+	VMAXPS       Z5, Z16, Z5
+	VMINPS       Z5, Z17, Z5
+	VMAXPS       Z6, Z16, Z6
+	VMINPS       Z6, Z17, Z6
+	VMAXPS       Z7, Z16, Z7
+	VMINPS       Z7, Z17, Z7
+	VMAXPS       Z8, Z16, Z8
+	VMINPS       Z8, Z17, Z8
+	VMAXPS       Z9, Z16, Z9
+	VMINPS       Z9, Z17, Z9
+	VMAXPS       Z10, Z16, Z10
+	VMINPS       Z10, Z17, Z10
+	VMAXPS       Z11, Z16, Z11
+	VMINPS       Z11, Z17, Z11
+	VMAXPS       Z12, Z16, Z12
+	VMINPS       Z12, Z17, Z12
+	VMAXPS       Z13, Z16, Z13
+	VMINPS       Z13, Z17, Z13
+	VMAXPS       Z14, Z16, Z14
+	VMINPS       Z14, Z17, Z14
+	VMAXPS       Z15, Z16, Z15
+	VMINPS       Z15, Z17, Z15
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, K1, (CX)
 	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_1x32_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_1x32_AVX512(SB), NOSPLIT, $0-8
-	// 2 sums (1 sets of 1 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0 Z1 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z2 Z3 weights of a step   Z4 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      64(DX), Z3
-	VPBROADCASTD (SI)(DI*1), Z4
-	VMULPS       Z2, Z4, Z2
-	VADDPS       Z2, Z0, Z0
-	VMULPS       Z3, Z4, Z2
-	VADDPS       Z2, Z1, Z1
-	VMOVUPS      128(DX), Z2
-	VMOVUPS      192(DX), Z3
-	VPBROADCASTD 4(SI)(DI*1), Z4
-	VMULPS       Z2, Z4, Z2
-	VADDPS       Z2, Z0, Z0
-	VMULPS       Z3, Z4, Z2
-	VADDPS       Z2, Z1, Z1
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x02, R8
-	JGE          steps
-
-few:
-	ADDQ $0x02, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      64(DX), Z3
-	VPBROADCASTD (SI)(DI*1), Z4
-	VMULPS       Z2, Z4, Z2
-	VADDPS       Z2, Z0, Z0
-	VMULPS       Z3, Z4, Z2
-	VADDPS       Z2, Z1, Z1
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000080, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z2
-	VBROADCASTSS tileArgs_hi(AX), Z3
-	VMAXPS       Z0, Z2, Z0
-	VMINPS       Z0, Z3, Z0
-	VMAXPS       Z1, Z2, Z1
-	VMINPS       Z1, Z3, Z1
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x40, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_6x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_6x48_AVX512(SB), NOSPLIT, $0-8
-	// 18 sums (1 sets of 6 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z17 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z18-Z20 weights of a step
-	// 	Z21 4 bytes of a row   CX out   DX ld
+// func tileExactF32_9x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_9x32_AVX512(SB), NOSPLIT, $24-8
+	// 18 sums (1 sets of 9 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z17 sums   AX weights   CX DX BX SI DI R8-R11 rows of the segment
+	// 	CX args   Z18 Z19 weights of a step   Z20 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
-	VMOVUPS Z2, Z8
-	VMOVUPS Z0, Z9
-	VMOVUPS Z1, Z10
-	VMOVUPS Z2, Z11
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z0, Z15
-	VMOVUPS Z1, Z16
-	VMOVUPS Z2, Z17
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R11
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R11, CX
+	MOVQ CX, (SP)
+	MOVQ (R11), CX
+	MOVQ 8(R11), DX
+	MOVQ 16(R11), BX
+	MOVQ 24(R11), SI
+	MOVQ 32(R11), DI
+	MOVQ 40(R11), R8
+	MOVQ 48(R11), R9
+	MOVQ 56(R11), R10
+	MOVQ 64(R11), R11
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z18
-	VMOVUPS      64(DX), Z19
-	VMOVUPS      128(DX), Z20
-	VPBROADCASTD (SI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z0, Z0
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z1, Z1
-	VMULPS       Z20, Z21, Z21
+	VMOVUPS      (AX), Z18
+	VMOVUPS      64(AX), Z19
+	VBROADCASTSS (CX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z0, Z0
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z1, Z1
+	VBROADCASTSS (DX), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z2, Z2
-	VPBROADCASTD (DI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z3, Z3
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z4, Z4
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z5, Z5
-	VPBROADCASTD (R8)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z6, Z6
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z7, Z7
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z3, Z3
+	VBROADCASTSS (BX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z4, Z4
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z5, Z5
+	VBROADCASTSS (SI), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z6, Z6
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z7, Z7
+	VBROADCASTSS (DI), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z8, Z8
-	VPBROADCASTD (R9)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z9, Z9
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z10, Z10
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z11, Z11
-	VPBROADCASTD (R10)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z12, Z12
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z13, Z13
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z9, Z9
+	VBROADCASTSS (R8), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z10, Z10
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z11, Z11
+	VBROADCASTSS (R9), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z12, Z12
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z13, Z13
+	VBROADCASTSS (R10), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z14, Z14
-	VPBROADCASTD (R11)(R12*1), Z21
-	VMULPS       Z18, Z21, Z18
-	VADDPS       Z18, Z15, Z15
-	VMULPS       Z19, Z21, Z18
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z15, Z15
+	VBROADCASTSS (R11), Z20
+	VMULPS       Z18, Z20, Z18
 	VADDPS       Z18, Z16, Z16
-	VMULPS       Z20, Z21, Z18
+	VMULPS       Z19, Z20, Z18
 	VADDPS       Z18, Z17, Z17
-	VMOVUPS      192(DX), Z18
-	VMOVUPS      256(DX), Z19
-	VMOVUPS      320(DX), Z20
-	VPBROADCASTD 4(SI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z0, Z0
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z1, Z1
-	VMULPS       Z20, Z21, Z21
+	VMOVUPS      128(AX), Z18
+	VMOVUPS      192(AX), Z19
+	VBROADCASTSS 4(CX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z0, Z0
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z1, Z1
+	VBROADCASTSS 4(DX), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z2, Z2
-	VPBROADCASTD 4(DI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z3, Z3
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z4, Z4
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z5, Z5
-	VPBROADCASTD 4(R8)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z6, Z6
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z7, Z7
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z3, Z3
+	VBROADCASTSS 4(BX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z4, Z4
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z5, Z5
+	VBROADCASTSS 4(SI), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z6, Z6
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z7, Z7
+	VBROADCASTSS 4(DI), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z8, Z8
-	VPBROADCASTD 4(R9)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z9, Z9
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z10, Z10
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z11, Z11
-	VPBROADCASTD 4(R10)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z12, Z12
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z13, Z13
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z9, Z9
+	VBROADCASTSS 4(R8), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z10, Z10
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z11, Z11
+	VBROADCASTSS 4(R9), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z12, Z12
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z13, Z13
+	VBROADCASTSS 4(R10), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z14, Z14
-	VPBROADCASTD 4(R11)(R12*1), Z21
-	VMULPS       Z18, Z21, Z18
-	VADDPS       Z18, Z15, Z15
-	VMULPS       Z19, Z21, Z18
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z15, Z15
+	VBROADCASTSS 4(R11), Z20
+	VMULPS       Z18, Z20, Z18
 	VADDPS       Z18, Z16, Z16
-	VMULPS       Z20, Z21, Z18
+	VMULPS       Z19, Z20, Z18
 	VADDPS       Z18, Z17, Z17
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z18
-	VMOVUPS      64(DX), Z19
-	VMOVUPS      128(DX), Z20
-	VPBROADCASTD (SI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z0, Z0
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z1, Z1
-	VMULPS       Z20, Z21, Z21
+	VMOVUPS      (AX), Z18
+	VMOVUPS      64(AX), Z19
+	VBROADCASTSS (CX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z0, Z0
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z1, Z1
+	VBROADCASTSS (DX), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z2, Z2
-	VPBROADCASTD (DI)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z3, Z3
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z4, Z4
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z5, Z5
-	VPBROADCASTD (R8)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z6, Z6
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z7, Z7
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z3, Z3
+	VBROADCASTSS (BX), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z4, Z4
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z5, Z5
+	VBROADCASTSS (SI), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z6, Z6
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z7, Z7
+	VBROADCASTSS (DI), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z8, Z8
-	VPBROADCASTD (R9)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z9, Z9
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z10, Z10
-	VMULPS       Z20, Z21, Z21
-	VADDPS       Z21, Z11, Z11
-	VPBROADCASTD (R10)(R12*1), Z21
-	VMULPS       Z18, Z21, Z22
-	VADDPS       Z22, Z12, Z12
-	VMULPS       Z19, Z21, Z22
-	VADDPS       Z22, Z13, Z13
-	VMULPS       Z20, Z21, Z21
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z9, Z9
+	VBROADCASTSS (R8), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z10, Z10
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z11, Z11
+	VBROADCASTSS (R9), Z20
+	VMULPS       Z18, Z20, Z21
+	VADDPS       Z21, Z12, Z12
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z13, Z13
+	VBROADCASTSS (R10), Z20
+	VMULPS       Z18, Z20, Z21
 	VADDPS       Z21, Z14, Z14
-	VPBROADCASTD (R11)(R12*1), Z21
-	VMULPS       Z18, Z21, Z18
-	VADDPS       Z18, Z15, Z15
-	VMULPS       Z19, Z21, Z18
+	VMULPS       Z19, Z20, Z20
+	VADDPS       Z20, Z15, Z15
+	VBROADCASTSS (R11), Z20
+	VMULPS       Z18, Z20, Z18
 	VADDPS       Z18, Z16, Z16
-	VMULPS       Z20, Z21, Z18
+	VMULPS       Z19, Z20, Z18
 	VADDPS       Z18, Z17, Z17
-	ADDQ         $0x04, R12
-	ADDQ         $0x000000c0, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z18
 	VBROADCASTSS tileArgs_hi(AX), Z19
 	VMAXPS       Z0, Z18, Z0
@@ -3659,748 +12205,1175 @@ next:
 	VMINPS       Z17, Z19, Z17
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
-	VMOVUPS      Z8, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z9, K1, (CX)
-	VMOVUPS      Z10, K2, 64(CX)
-	VMOVUPS      Z11, K3, 128(CX)
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z15, K1, (CX)
-	VMOVUPS      Z16, K2, 64(CX)
-	VMOVUPS      Z17, K3, 128(CX)
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x30, tileArgs_rows(AX)
+	ADDQ $0x48, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_4x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_4x48_AVX512(SB), NOSPLIT, $0-8
-	// 12 sums (1 sets of 4 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z12-Z14 weights of a step
-	// 	Z15 4 bytes of a row   CX out   DX ld
+// func tileExactF32_10x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_10x32_AVX512(SB), NOSPLIT, $24-8
+	// 20 sums (1 sets of 10 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z19 sums   AX weights   CX DX BX SI DI R8-R12 rows of the segment
+	// 	CX args   Z20 Z21 weights of a step   Z22 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
 	VMOVUPS Z0, Z6
 	VMOVUPS Z1, Z7
-	VMOVUPS Z2, Z8
-	VMOVUPS Z0, Z9
-	VMOVUPS Z1, Z10
-	VMOVUPS Z2, Z11
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R12
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R12, CX
+	MOVQ CX, (SP)
+	MOVQ (R12), CX
+	MOVQ 8(R12), DX
+	MOVQ 16(R12), BX
+	MOVQ 24(R12), SI
+	MOVQ 32(R12), DI
+	MOVQ 40(R12), R8
+	MOVQ 48(R12), R9
+	MOVQ 56(R12), R10
+	MOVQ 64(R12), R11
+	MOVQ 72(R12), R12
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z0, Z0
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z1, Z1
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z2, Z2
-	VPBROADCASTD (DI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z3, Z3
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z4, Z4
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z5, Z5
-	VPBROADCASTD (R8)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z6, Z6
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z7, Z7
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z8, Z8
-	VPBROADCASTD (R9)(R10*1), Z15
-	VMULPS       Z12, Z15, Z12
-	VADDPS       Z12, Z9, Z9
-	VMULPS       Z13, Z15, Z12
-	VADDPS       Z12, Z10, Z10
-	VMULPS       Z14, Z15, Z12
-	VADDPS       Z12, Z11, Z11
-	VMOVUPS      192(DX), Z12
-	VMOVUPS      256(DX), Z13
-	VMOVUPS      320(DX), Z14
-	VPBROADCASTD 4(SI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z0, Z0
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z1, Z1
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z2, Z2
-	VPBROADCASTD 4(DI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z3, Z3
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z4, Z4
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z5, Z5
-	VPBROADCASTD 4(R8)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z6, Z6
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z7, Z7
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z8, Z8
-	VPBROADCASTD 4(R9)(R10*1), Z15
-	VMULPS       Z12, Z15, Z12
-	VADDPS       Z12, Z9, Z9
-	VMULPS       Z13, Z15, Z12
-	VADDPS       Z12, Z10, Z10
-	VMULPS       Z14, Z15, Z12
-	VADDPS       Z12, Z11, Z11
+	VMOVUPS      (AX), Z20
+	VMOVUPS      64(AX), Z21
+	VBROADCASTSS (CX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z0, Z0
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z1, Z1
+	VBROADCASTSS (DX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z2, Z2
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z3, Z3
+	VBROADCASTSS (BX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z4, Z4
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z5, Z5
+	VBROADCASTSS (SI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z6, Z6
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z7, Z7
+	VBROADCASTSS (DI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z8, Z8
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z9, Z9
+	VBROADCASTSS (R8), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z10, Z10
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z11, Z11
+	VBROADCASTSS (R9), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z12, Z12
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z13, Z13
+	VBROADCASTSS (R10), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z14, Z14
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z15, Z15
+	VBROADCASTSS (R11), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z16, Z16
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z17, Z17
+	VBROADCASTSS (R12), Z22
+	VMULPS       Z20, Z22, Z20
+	VADDPS       Z20, Z18, Z18
+	VMULPS       Z21, Z22, Z20
+	VADDPS       Z20, Z19, Z19
+	VMOVUPS      128(AX), Z20
+	VMOVUPS      192(AX), Z21
+	VBROADCASTSS 4(CX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z0, Z0
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z1, Z1
+	VBROADCASTSS 4(DX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z2, Z2
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z3, Z3
+	VBROADCASTSS 4(BX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z4, Z4
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z5, Z5
+	VBROADCASTSS 4(SI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z6, Z6
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z7, Z7
+	VBROADCASTSS 4(DI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z8, Z8
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z9, Z9
+	VBROADCASTSS 4(R8), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z10, Z10
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z11, Z11
+	VBROADCASTSS 4(R9), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z12, Z12
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z13, Z13
+	VBROADCASTSS 4(R10), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z14, Z14
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z15, Z15
+	VBROADCASTSS 4(R11), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z16, Z16
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z17, Z17
+	VBROADCASTSS 4(R12), Z22
+	VMULPS       Z20, Z22, Z20
+	VADDPS       Z20, Z18, Z18
+	VMULPS       Z21, Z22, Z20
+	VADDPS       Z20, Z19, Z19
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
 	ADDQ         $0x08, R10
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
-	VMOVUPS      128(DX), Z14
-	VPBROADCASTD (SI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z0, Z0
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z1, Z1
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z2, Z2
-	VPBROADCASTD (DI)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z3, Z3
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z4, Z4
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z5, Z5
-	VPBROADCASTD (R8)(R10*1), Z15
-	VMULPS       Z12, Z15, Z16
-	VADDPS       Z16, Z6, Z6
-	VMULPS       Z13, Z15, Z16
-	VADDPS       Z16, Z7, Z7
-	VMULPS       Z14, Z15, Z15
-	VADDPS       Z15, Z8, Z8
-	VPBROADCASTD (R9)(R10*1), Z15
-	VMULPS       Z12, Z15, Z12
-	VADDPS       Z12, Z9, Z9
-	VMULPS       Z13, Z15, Z12
-	VADDPS       Z12, Z10, Z10
-	VMULPS       Z14, Z15, Z12
-	VADDPS       Z12, Z11, Z11
+	VMOVUPS      (AX), Z20
+	VMOVUPS      64(AX), Z21
+	VBROADCASTSS (CX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z0, Z0
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z1, Z1
+	VBROADCASTSS (DX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z2, Z2
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z3, Z3
+	VBROADCASTSS (BX), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z4, Z4
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z5, Z5
+	VBROADCASTSS (SI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z6, Z6
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z7, Z7
+	VBROADCASTSS (DI), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z8, Z8
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z9, Z9
+	VBROADCASTSS (R8), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z10, Z10
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z11, Z11
+	VBROADCASTSS (R9), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z12, Z12
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z13, Z13
+	VBROADCASTSS (R10), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z14, Z14
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z15, Z15
+	VBROADCASTSS (R11), Z22
+	VMULPS       Z20, Z22, Z23
+	VADDPS       Z23, Z16, Z16
+	VMULPS       Z21, Z22, Z22
+	VADDPS       Z22, Z17, Z17
+	VBROADCASTSS (R12), Z22
+	VMULPS       Z20, Z22, Z20
+	VADDPS       Z20, Z18, Z18
+	VMULPS       Z21, Z22, Z20
+	VADDPS       Z20, Z19, Z19
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
 	ADDQ         $0x04, R10
-	ADDQ         $0x000000c0, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z12
-	VBROADCASTSS tileArgs_hi(AX), Z13
-	VMAXPS       Z0, Z12, Z0
-	VMINPS       Z0, Z13, Z0
-	VMAXPS       Z1, Z12, Z1
-	VMINPS       Z1, Z13, Z1
-	VMAXPS       Z2, Z12, Z2
-	VMINPS       Z2, Z13, Z2
-	VMAXPS       Z3, Z12, Z3
-	VMINPS       Z3, Z13, Z3
-	VMAXPS       Z4, Z12, Z4
-	VMINPS       Z4, Z13, Z4
-	VMAXPS       Z5, Z12, Z5
-	VMINPS       Z5, Z13, Z5
-	VMAXPS       Z6, Z12, Z6
-	VMINPS       Z6, Z13, Z6
-	VMAXPS       Z7, Z12, Z7
-	VMINPS       Z7, Z13, Z7
-	VMAXPS       Z8, Z12, Z8
-	VMINPS       Z8, Z13, Z8
-	VMAXPS       Z9, Z12, Z9
-	VMINPS       Z9, Z13, Z9
-	VMAXPS       Z10, Z12, Z10
-	VMINPS       Z10, Z13, Z10
-	VMAXPS       Z11, Z12, Z11
-	VMINPS       Z11, Z13, Z11
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z20
+	VBROADCASTSS tileArgs_hi(AX), Z21
+	VMAXPS       Z0, Z20, Z0
+	VMINPS       Z0, Z21, Z0
+	VMAXPS       Z1, Z20, Z1
+	VMINPS       Z1, Z21, Z1
+	VMAXPS       Z2, Z20, Z2
+	VMINPS       Z2, Z21, Z2
+	VMAXPS       Z3, Z20, Z3
+	VMINPS       Z3, Z21, Z3
+	VMAXPS       Z4, Z20, Z4
+	VMINPS       Z4, Z21, Z4
+	VMAXPS       Z5, Z20, Z5
+	VMINPS       Z5, Z21, Z5
+	VMAXPS       Z6, Z20, Z6
+	VMINPS       Z6, Z21, Z6
+	VMAXPS       Z7, Z20, Z7
+	VMINPS       Z7, Z21, Z7
+	VMAXPS       Z8, Z20, Z8
+	VMINPS       Z8, Z21, Z8
+	VMAXPS       Z9, Z20, Z9
+	VMINPS       Z9, Z21, Z9
+	VMAXPS       Z10, Z20, Z10
+	VMINPS       Z10, Z21, Z10
+	VMAXPS       Z11, Z20, Z11
+	VMINPS       Z11, Z21, Z11
+	VMAXPS       Z12, Z20, Z12
+	VMINPS       Z12, Z21, Z12
+	VMAXPS       Z13, Z20, Z13
+	VMINPS       Z13, Z21, Z13
+	VMAXPS       Z14, Z20, Z14
+	VMINPS       Z14, Z21, Z14
+	VMAXPS       Z15, Z20, Z15
+	VMINPS       Z15, Z21, Z15
+	VMAXPS       Z16, Z20, Z16
+	VMINPS       Z16, Z21, Z16
+	VMAXPS       Z17, Z20, Z17
+	VMINPS       Z17, Z21, Z17
+	VMAXPS       Z18, Z20, Z18
+	VMINPS       Z18, Z21, Z18
+	VMAXPS       Z19, Z20, Z19
+	VMINPS       Z19, Z21, Z19
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, K1, (CX)
 	VMOVUPS      Z7, K2, 64(CX)
-	VMOVUPS      Z8, K3, 128(CX)
 	ADDQ         DX, CX
-	VMOVUPS      Z9, K1, (CX)
-	VMOVUPS      Z10, K2, 64(CX)
-	VMOVUPS      Z11, K3, 128(CX)
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x50, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_2x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_2x48_AVX512(SB), NOSPLIT, $0-8
-	// 6 sums (1 sets of 2 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z5 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z6-Z8 weights of a step   Z9 4 bytes of a row
-	// 	CX out   DX ld
+// func tileExactF32_11x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_11x32_AVX512(SB), NOSPLIT, $24-8
+	// 22 sums (1 sets of 11 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z21 sums   AX weights   CX DX BX SI DI R8-R13 rows of the segment
+	// 	CX args   Z22 Z23 weights of a step   Z24 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS Z0, Z3
-	VMOVUPS Z1, Z4
-	VMOVUPS Z2, Z5
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z6
-	VMOVUPS      64(DX), Z7
-	VMOVUPS      128(DX), Z8
-	VPBROADCASTD (SI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z10
-	VADDPS       Z10, Z0, Z0
-	VMULPS       Z7, Z9, Z10
-	VADDPS       Z10, Z1, Z1
-	VMULPS       Z8, Z9, Z9
-	VADDPS       Z9, Z2, Z2
-	VPBROADCASTD (DI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z6, Z3, Z3
-	VMULPS       Z7, Z9, Z6
-	VADDPS       Z6, Z4, Z4
-	VMULPS       Z8, Z9, Z6
-	VADDPS       Z6, Z5, Z5
-	VMOVUPS      192(DX), Z6
-	VMOVUPS      256(DX), Z7
-	VMOVUPS      320(DX), Z8
-	VPBROADCASTD 4(SI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z10
-	VADDPS       Z10, Z0, Z0
-	VMULPS       Z7, Z9, Z10
-	VADDPS       Z10, Z1, Z1
-	VMULPS       Z8, Z9, Z9
-	VADDPS       Z9, Z2, Z2
-	VPBROADCASTD 4(DI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z6, Z3, Z3
-	VMULPS       Z7, Z9, Z6
-	VADDPS       Z6, Z4, Z4
-	VMULPS       Z8, Z9, Z6
-	VADDPS       Z6, Z5, Z5
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R9
-	JGE          steps
-
-few:
-	ADDQ $0x02, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z6
-	VMOVUPS      64(DX), Z7
-	VMOVUPS      128(DX), Z8
-	VPBROADCASTD (SI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z10
-	VADDPS       Z10, Z0, Z0
-	VMULPS       Z7, Z9, Z10
-	VADDPS       Z10, Z1, Z1
-	VMULPS       Z8, Z9, Z9
-	VADDPS       Z9, Z2, Z2
-	VPBROADCASTD (DI)(R8*1), Z9
-	VMULPS       Z6, Z9, Z6
-	VADDPS       Z6, Z3, Z3
-	VMULPS       Z7, Z9, Z6
-	VADDPS       Z6, Z4, Z4
-	VMULPS       Z8, Z9, Z6
-	VADDPS       Z6, Z5, Z5
-	ADDQ         $0x04, R8
-	ADDQ         $0x000000c0, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z6
-	VBROADCASTSS tileArgs_hi(AX), Z7
-	VMAXPS       Z0, Z6, Z0
-	VMINPS       Z0, Z7, Z0
-	VMAXPS       Z1, Z6, Z1
-	VMINPS       Z1, Z7, Z1
-	VMAXPS       Z2, Z6, Z2
-	VMINPS       Z2, Z7, Z2
-	VMAXPS       Z3, Z6, Z3
-	VMINPS       Z3, Z7, Z3
-	VMAXPS       Z4, Z6, Z4
-	VMINPS       Z4, Z7, Z4
-	VMAXPS       Z5, Z6, Z5
-	VMINPS       Z5, Z7, Z5
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z3, K1, (CX)
-	VMOVUPS      Z4, K2, 64(CX)
-	VMOVUPS      Z5, K3, 128(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_1x48_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_1x48_AVX512(SB), NOSPLIT, $0-8
-	// 3 sums (1 sets of 1 rows by 3 registers) stay in registers while the depth passes;
-	// each step loads 3 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z2 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z3-Z5 weights of a step   Z6 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Z3
-	VMOVUPS      64(DX), Z4
-	VMOVUPS      128(DX), Z5
-	VPBROADCASTD (SI)(DI*1), Z6
-	VMULPS       Z3, Z6, Z3
-	VADDPS       Z3, Z0, Z0
-	VMULPS       Z4, Z6, Z3
-	VADDPS       Z3, Z1, Z1
-	VMULPS       Z5, Z6, Z3
-	VADDPS       Z3, Z2, Z2
-	VMOVUPS      192(DX), Z3
-	VMOVUPS      256(DX), Z4
-	VMOVUPS      320(DX), Z5
-	VPBROADCASTD 4(SI)(DI*1), Z6
-	VMULPS       Z3, Z6, Z3
-	VADDPS       Z3, Z0, Z0
-	VMULPS       Z4, Z6, Z3
-	VADDPS       Z3, Z1, Z1
-	VMULPS       Z5, Z6, Z3
-	VADDPS       Z3, Z2, Z2
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000180, DX
-	SUBQ         $0x02, R8
-	JGE          steps
-
-few:
-	ADDQ $0x02, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Z3
-	VMOVUPS      64(DX), Z4
-	VMOVUPS      128(DX), Z5
-	VPBROADCASTD (SI)(DI*1), Z6
-	VMULPS       Z3, Z6, Z3
-	VADDPS       Z3, Z0, Z0
-	VMULPS       Z4, Z6, Z3
-	VADDPS       Z3, Z1, Z1
-	VMULPS       Z5, Z6, Z3
-	VADDPS       Z3, Z2, Z2
-	ADDQ         $0x04, DI
-	ADDQ         $0x000000c0, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z3
-	VBROADCASTSS tileArgs_hi(AX), Z4
-	VMAXPS       Z0, Z3, Z0
-	VMINPS       Z0, Z4, Z0
-	VMAXPS       Z1, Z3, Z1
-	VMINPS       Z1, Z4, Z1
-	VMAXPS       Z2, Z3, Z2
-	VMINPS       Z2, Z4, Z2
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_6x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_6x64_AVX512(SB), NOSPLIT, $0-8
-	// 24 sums (1 sets of 6 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z23 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Z24-Z27 weights of a step
-	// 	Z28 4 bytes of a row   CX out   DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
 	VMOVUPS Z0, Z8
 	VMOVUPS Z1, Z9
-	VMOVUPS Z2, Z10
-	VMOVUPS Z3, Z11
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z3, Z15
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
 	VMOVUPS Z0, Z16
 	VMOVUPS Z1, Z17
-	VMOVUPS Z2, Z18
-	VMOVUPS Z3, Z19
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
 	VMOVUPS Z0, Z20
 	VMOVUPS Z1, Z21
-	VMOVUPS Z2, Z22
-	VMOVUPS Z3, Z23
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R13
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R13, CX
+	MOVQ CX, (SP)
+	MOVQ (R13), CX
+	MOVQ 8(R13), DX
+	MOVQ 16(R13), BX
+	MOVQ 24(R13), SI
+	MOVQ 32(R13), DI
+	MOVQ 40(R13), R8
+	MOVQ 48(R13), R9
+	MOVQ 56(R13), R10
+	MOVQ 64(R13), R11
+	MOVQ 72(R13), R12
+	MOVQ 80(R13), R13
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z0, Z0
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z1, Z1
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z2, Z2
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z3, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z4, Z4
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z5, Z5
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z6, Z6
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z7, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z8, Z8
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z9, Z9
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z10, Z10
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z11, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z12, Z12
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z13, Z13
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z14, Z14
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z15, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z16, Z16
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z17, Z17
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z18, Z18
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z19, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
-	VMULPS       Z24, Z28, Z24
-	VADDPS       Z24, Z20, Z20
-	VMULPS       Z25, Z28, Z24
-	VADDPS       Z24, Z21, Z21
-	VMULPS       Z26, Z28, Z24
-	VADDPS       Z24, Z22, Z22
-	VMULPS       Z27, Z28, Z24
-	VADDPS       Z24, Z23, Z23
-	VMOVUPS      256(DX), Z24
-	VMOVUPS      320(DX), Z25
-	VMOVUPS      384(DX), Z26
-	VMOVUPS      448(DX), Z27
-	VPBROADCASTD 4(SI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z0, Z0
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z1, Z1
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z2, Z2
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z3, Z3
-	VPBROADCASTD 4(DI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z4, Z4
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z5, Z5
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z6, Z6
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z7, Z7
-	VPBROADCASTD 4(R8)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z8, Z8
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z9, Z9
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z10, Z10
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z11, Z11
-	VPBROADCASTD 4(R9)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z12, Z12
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z13, Z13
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z14, Z14
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z15, Z15
-	VPBROADCASTD 4(R10)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z16, Z16
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z17, Z17
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z18, Z18
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z19, Z19
-	VPBROADCASTD 4(R11)(R12*1), Z28
-	VMULPS       Z24, Z28, Z24
-	VADDPS       Z24, Z20, Z20
-	VMULPS       Z25, Z28, Z24
-	VADDPS       Z24, Z21, Z21
-	VMULPS       Z26, Z28, Z24
-	VADDPS       Z24, Z22, Z22
-	VMULPS       Z27, Z28, Z24
-	VADDPS       Z24, Z23, Z23
+	VMOVUPS      (AX), Z22
+	VMOVUPS      64(AX), Z23
+	VBROADCASTSS (CX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z0, Z0
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z1, Z1
+	VBROADCASTSS (DX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z2, Z2
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z3, Z3
+	VBROADCASTSS (BX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z5, Z5
+	VBROADCASTSS (SI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z7, Z7
+	VBROADCASTSS (DI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z8, Z8
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z9, Z9
+	VBROADCASTSS (R8), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z10, Z10
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z11, Z11
+	VBROADCASTSS (R9), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z12, Z12
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z13, Z13
+	VBROADCASTSS (R10), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z14, Z14
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z15, Z15
+	VBROADCASTSS (R11), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z16, Z16
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z17, Z17
+	VBROADCASTSS (R12), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z18, Z18
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z19, Z19
+	VBROADCASTSS (R13), Z24
+	VMULPS       Z22, Z24, Z22
+	VADDPS       Z22, Z20, Z20
+	VMULPS       Z23, Z24, Z22
+	VADDPS       Z22, Z21, Z21
+	VMOVUPS      128(AX), Z22
+	VMOVUPS      192(AX), Z23
+	VBROADCASTSS 4(CX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z0, Z0
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z1, Z1
+	VBROADCASTSS 4(DX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z2, Z2
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z3, Z3
+	VBROADCASTSS 4(BX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z5, Z5
+	VBROADCASTSS 4(SI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z7, Z7
+	VBROADCASTSS 4(DI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z8, Z8
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z9, Z9
+	VBROADCASTSS 4(R8), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z10, Z10
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z11, Z11
+	VBROADCASTSS 4(R9), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z12, Z12
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z13, Z13
+	VBROADCASTSS 4(R10), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z14, Z14
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z15, Z15
+	VBROADCASTSS 4(R11), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z16, Z16
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z17, Z17
+	VBROADCASTSS 4(R12), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z18, Z18
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z19, Z19
+	VBROADCASTSS 4(R13), Z24
+	VMULPS       Z22, Z24, Z22
+	VADDPS       Z22, Z20, Z20
+	VMULPS       Z23, Z24, Z22
+	VADDPS       Z22, Z21, Z21
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
 	ADDQ         $0x08, R12
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R13
+	ADDQ         $0x08, R13
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z24
-	VMOVUPS      64(DX), Z25
-	VMOVUPS      128(DX), Z26
-	VMOVUPS      192(DX), Z27
-	VPBROADCASTD (SI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z0, Z0
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z1, Z1
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z2, Z2
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z3, Z3
-	VPBROADCASTD (DI)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z4, Z4
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z5, Z5
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z6, Z6
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z7, Z7
-	VPBROADCASTD (R8)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z8, Z8
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z9, Z9
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z10, Z10
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z11, Z11
-	VPBROADCASTD (R9)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z12, Z12
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z13, Z13
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z14, Z14
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z15, Z15
-	VPBROADCASTD (R10)(R12*1), Z28
-	VMULPS       Z24, Z28, Z29
-	VADDPS       Z29, Z16, Z16
-	VMULPS       Z25, Z28, Z29
-	VADDPS       Z29, Z17, Z17
-	VMULPS       Z26, Z28, Z29
-	VADDPS       Z29, Z18, Z18
-	VMULPS       Z27, Z28, Z28
-	VADDPS       Z28, Z19, Z19
-	VPBROADCASTD (R11)(R12*1), Z28
-	VMULPS       Z24, Z28, Z24
-	VADDPS       Z24, Z20, Z20
-	VMULPS       Z25, Z28, Z24
-	VADDPS       Z24, Z21, Z21
-	VMULPS       Z26, Z28, Z24
-	VADDPS       Z24, Z22, Z22
-	VMULPS       Z27, Z28, Z24
-	VADDPS       Z24, Z23, Z23
+	VMOVUPS      (AX), Z22
+	VMOVUPS      64(AX), Z23
+	VBROADCASTSS (CX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z0, Z0
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z1, Z1
+	VBROADCASTSS (DX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z2, Z2
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z3, Z3
+	VBROADCASTSS (BX), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z5, Z5
+	VBROADCASTSS (SI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z7, Z7
+	VBROADCASTSS (DI), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z8, Z8
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z9, Z9
+	VBROADCASTSS (R8), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z10, Z10
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z11, Z11
+	VBROADCASTSS (R9), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z12, Z12
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z13, Z13
+	VBROADCASTSS (R10), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z14, Z14
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z15, Z15
+	VBROADCASTSS (R11), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z16, Z16
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z17, Z17
+	VBROADCASTSS (R12), Z24
+	VMULPS       Z22, Z24, Z25
+	VADDPS       Z25, Z18, Z18
+	VMULPS       Z23, Z24, Z24
+	VADDPS       Z24, Z19, Z19
+	VBROADCASTSS (R13), Z24
+	VMULPS       Z22, Z24, Z22
+	VADDPS       Z22, Z20, Z20
+	VMULPS       Z23, Z24, Z22
+	VADDPS       Z22, Z21, Z21
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x04, R12
-	ADDQ         $0x00000100, DX
-	DECQ         R13
+	ADDQ         $0x04, R13
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z22
+	VBROADCASTSS tileArgs_hi(AX), Z23
+	VMAXPS       Z0, Z22, Z0
+	VMINPS       Z0, Z23, Z0
+	VMAXPS       Z1, Z22, Z1
+	VMINPS       Z1, Z23, Z1
+	VMAXPS       Z2, Z22, Z2
+	VMINPS       Z2, Z23, Z2
+	VMAXPS       Z3, Z22, Z3
+	VMINPS       Z3, Z23, Z3
+	VMAXPS       Z4, Z22, Z4
+	VMINPS       Z4, Z23, Z4
+	VMAXPS       Z5, Z22, Z5
+	VMINPS       Z5, Z23, Z5
+	VMAXPS       Z6, Z22, Z6
+	VMINPS       Z6, Z23, Z6
+	VMAXPS       Z7, Z22, Z7
+	VMINPS       Z7, Z23, Z7
+	VMAXPS       Z8, Z22, Z8
+	VMINPS       Z8, Z23, Z8
+	VMAXPS       Z9, Z22, Z9
+	VMINPS       Z9, Z23, Z9
+	VMAXPS       Z10, Z22, Z10
+	VMINPS       Z10, Z23, Z10
+	VMAXPS       Z11, Z22, Z11
+	VMINPS       Z11, Z23, Z11
+	VMAXPS       Z12, Z22, Z12
+	VMINPS       Z12, Z23, Z12
+	VMAXPS       Z13, Z22, Z13
+	VMINPS       Z13, Z23, Z13
+	VMAXPS       Z14, Z22, Z14
+	VMINPS       Z14, Z23, Z14
+	VMAXPS       Z15, Z22, Z15
+	VMINPS       Z15, Z23, Z15
+	VMAXPS       Z16, Z22, Z16
+	VMINPS       Z16, Z23, Z16
+	VMAXPS       Z17, Z22, Z17
+	VMINPS       Z17, Z23, Z17
+	VMAXPS       Z18, Z22, Z18
+	VMINPS       Z18, Z23, Z18
+	VMAXPS       Z19, Z22, Z19
+	VMINPS       Z19, Z23, Z19
+	VMAXPS       Z20, Z22, Z20
+	VMINPS       Z20, Z23, Z20
+	VMAXPS       Z21, Z22, Z21
+	VMINPS       Z21, Z23, Z21
+	VMOVUPS      Z0, K1, (CX)
+	VMOVUPS      Z1, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z4, K1, (CX)
+	VMOVUPS      Z5, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x58, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_12x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_12x32_AVX512(SB), NOSPLIT, $24-8
+	// 24 sums (1 sets of 12 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z23 sums   AX weights   CX DX BX SI DI R8-R14 rows of the segment
+	// 	CX args   Z24 Z25 weights of a step   Z26 a value of a row   CX out   DX ld   BX more
+	MOVQ  args+0(FP), AX
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
+	VMOVUPS Z0, Z4
+	VMOVUPS Z1, Z5
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R14
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R14, CX
+	MOVQ CX, (SP)
+	MOVQ (R14), CX
+	MOVQ 8(R14), DX
+	MOVQ 16(R14), BX
+	MOVQ 24(R14), SI
+	MOVQ 32(R14), DI
+	MOVQ 40(R14), R8
+	MOVQ 48(R14), R9
+	MOVQ 56(R14), R10
+	MOVQ 64(R14), R11
+	MOVQ 72(R14), R12
+	MOVQ 80(R14), R13
+	MOVQ 88(R14), R14
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Z24
+	VMOVUPS      64(AX), Z25
+	VBROADCASTSS (CX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z0, Z0
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z1, Z1
+	VBROADCASTSS (DX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z2, Z2
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z3, Z3
+	VBROADCASTSS (BX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z4, Z4
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z5, Z5
+	VBROADCASTSS (SI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z6, Z6
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z7, Z7
+	VBROADCASTSS (DI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z8, Z8
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z9, Z9
+	VBROADCASTSS (R8), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z10, Z10
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z11, Z11
+	VBROADCASTSS (R9), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z12, Z12
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z13, Z13
+	VBROADCASTSS (R10), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z14, Z14
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z15, Z15
+	VBROADCASTSS (R11), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z16, Z16
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z17, Z17
+	VBROADCASTSS (R12), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z18, Z18
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z19, Z19
+	VBROADCASTSS (R13), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z20, Z20
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z21, Z21
+	VBROADCASTSS (R14), Z26
+	VMULPS       Z24, Z26, Z24
+	VADDPS       Z24, Z22, Z22
+	VMULPS       Z25, Z26, Z24
+	VADDPS       Z24, Z23, Z23
+	VMOVUPS      128(AX), Z24
+	VMOVUPS      192(AX), Z25
+	VBROADCASTSS 4(CX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z0, Z0
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z1, Z1
+	VBROADCASTSS 4(DX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z2, Z2
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z3, Z3
+	VBROADCASTSS 4(BX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z4, Z4
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z5, Z5
+	VBROADCASTSS 4(SI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z6, Z6
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z7, Z7
+	VBROADCASTSS 4(DI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z8, Z8
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z9, Z9
+	VBROADCASTSS 4(R8), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z10, Z10
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z11, Z11
+	VBROADCASTSS 4(R9), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z12, Z12
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z13, Z13
+	VBROADCASTSS 4(R10), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z14, Z14
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z15, Z15
+	VBROADCASTSS 4(R11), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z16, Z16
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z17, Z17
+	VBROADCASTSS 4(R12), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z18, Z18
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z19, Z19
+	VBROADCASTSS 4(R13), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z20, Z20
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z21, Z21
+	VBROADCASTSS 4(R14), Z26
+	VMULPS       Z24, Z26, Z24
+	VADDPS       Z24, Z22, Z22
+	VMULPS       Z25, Z26, Z24
+	VADDPS       Z24, Z23, Z23
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Z24
+	VMOVUPS      64(AX), Z25
+	VBROADCASTSS (CX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z0, Z0
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z1, Z1
+	VBROADCASTSS (DX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z2, Z2
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z3, Z3
+	VBROADCASTSS (BX), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z4, Z4
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z5, Z5
+	VBROADCASTSS (SI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z6, Z6
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z7, Z7
+	VBROADCASTSS (DI), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z8, Z8
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z9, Z9
+	VBROADCASTSS (R8), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z10, Z10
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z11, Z11
+	VBROADCASTSS (R9), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z12, Z12
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z13, Z13
+	VBROADCASTSS (R10), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z14, Z14
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z15, Z15
+	VBROADCASTSS (R11), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z16, Z16
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z17, Z17
+	VBROADCASTSS (R12), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z18, Z18
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z19, Z19
+	VBROADCASTSS (R13), Z26
+	VMULPS       Z24, Z26, Z27
+	VADDPS       Z27, Z20, Z20
+	VMULPS       Z25, Z26, Z26
+	VADDPS       Z26, Z21, Z21
+	VBROADCASTSS (R14), Z26
+	VMULPS       Z24, Z26, Z24
+	VADDPS       Z24, Z22, Z22
+	VMULPS       Z25, Z26, Z24
+	VADDPS       Z24, Z23, Z23
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Z24
 	VBROADCASTSS tileArgs_hi(AX), Z25
 	VMAXPS       Z0, Z24, Z0
@@ -4453,573 +13426,1109 @@ next:
 	VMINPS       Z23, Z25, Z23
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, K1, (CX)
 	VMOVUPS      Z9, K2, 64(CX)
-	VMOVUPS      Z10, K3, 128(CX)
-	VMOVUPS      Z11, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
-	VMOVUPS      Z15, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, K1, (CX)
 	VMOVUPS      Z17, K2, 64(CX)
-	VMOVUPS      Z18, K3, 128(CX)
-	VMOVUPS      Z19, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, K1, (CX)
 	VMOVUPS      Z21, K2, 64(CX)
-	VMOVUPS      Z22, K3, 128(CX)
-	VMOVUPS      Z23, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x30, tileArgs_rows(AX)
+	ADDQ $0x60, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_4x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_4x64_AVX512(SB), NOSPLIT, $0-8
-	// 16 sums (1 sets of 4 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z15 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Z16-Z19 weights of a step
-	// 	Z20 4 bytes of a row   CX out   DX ld
+// func tileExactF32_13x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_13x32_AVX512(SB), NOSPLIT, $24-8
+	// 26 sums (1 sets of 13 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z25 sums   AX weights   CX DX BX SI DI R8-R15 rows of the segment
+	// 	CX args   Z26 Z27 weights of a step   Z28 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
 	VMOVUPS Z0, Z8
 	VMOVUPS Z1, Z9
-	VMOVUPS Z2, Z10
-	VMOVUPS Z3, Z11
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
 	VMOVUPS Z0, Z12
 	VMOVUPS Z1, Z13
-	VMOVUPS Z2, Z14
-	VMOVUPS Z3, Z15
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	VMOVUPS Z0, Z24
+	VMOVUPS Z1, Z25
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R15
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R15, CX
+	MOVQ CX, (SP)
+	MOVQ (R15), CX
+	MOVQ 8(R15), DX
+	MOVQ 16(R15), BX
+	MOVQ 24(R15), SI
+	MOVQ 32(R15), DI
+	MOVQ 40(R15), R8
+	MOVQ 48(R15), R9
+	MOVQ 56(R15), R10
+	MOVQ 64(R15), R11
+	MOVQ 72(R15), R12
+	MOVQ 80(R15), R13
+	MOVQ 88(R15), R14
+	MOVQ 96(R15), R15
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z0, Z0
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z1, Z1
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z2, Z2
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z3, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z4, Z4
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z5, Z5
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z6, Z6
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z7, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z8, Z8
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z9, Z9
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z10, Z10
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z11, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
-	VMULPS       Z16, Z20, Z16
-	VADDPS       Z16, Z12, Z12
-	VMULPS       Z17, Z20, Z16
-	VADDPS       Z16, Z13, Z13
-	VMULPS       Z18, Z20, Z16
-	VADDPS       Z16, Z14, Z14
-	VMULPS       Z19, Z20, Z16
-	VADDPS       Z16, Z15, Z15
-	VMOVUPS      256(DX), Z16
-	VMOVUPS      320(DX), Z17
-	VMOVUPS      384(DX), Z18
-	VMOVUPS      448(DX), Z19
-	VPBROADCASTD 4(SI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z0, Z0
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z1, Z1
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z2, Z2
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z3, Z3
-	VPBROADCASTD 4(DI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z4, Z4
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z5, Z5
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z6, Z6
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z7, Z7
-	VPBROADCASTD 4(R8)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z8, Z8
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z9, Z9
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z10, Z10
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z11, Z11
-	VPBROADCASTD 4(R9)(R10*1), Z20
-	VMULPS       Z16, Z20, Z16
-	VADDPS       Z16, Z12, Z12
-	VMULPS       Z17, Z20, Z16
-	VADDPS       Z16, Z13, Z13
-	VMULPS       Z18, Z20, Z16
-	VADDPS       Z16, Z14, Z14
-	VMULPS       Z19, Z20, Z16
-	VADDPS       Z16, Z15, Z15
+	VMOVUPS      (AX), Z26
+	VMOVUPS      64(AX), Z27
+	VBROADCASTSS (CX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z0, Z0
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z1, Z1
+	VBROADCASTSS (DX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z2, Z2
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z3, Z3
+	VBROADCASTSS (BX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z4, Z4
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z5, Z5
+	VBROADCASTSS (SI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z6, Z6
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z7, Z7
+	VBROADCASTSS (DI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z8, Z8
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z9, Z9
+	VBROADCASTSS (R8), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z10, Z10
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z11, Z11
+	VBROADCASTSS (R9), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z12, Z12
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z13, Z13
+	VBROADCASTSS (R10), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z14, Z14
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z15, Z15
+	VBROADCASTSS (R11), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z16, Z16
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z17, Z17
+	VBROADCASTSS (R12), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z18, Z18
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z19, Z19
+	VBROADCASTSS (R13), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z20, Z20
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z21, Z21
+	VBROADCASTSS (R14), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z22, Z22
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z23, Z23
+	VBROADCASTSS (R15), Z28
+	VMULPS       Z26, Z28, Z26
+	VADDPS       Z26, Z24, Z24
+	VMULPS       Z27, Z28, Z26
+	VADDPS       Z26, Z25, Z25
+	VMOVUPS      128(AX), Z26
+	VMOVUPS      192(AX), Z27
+	VBROADCASTSS 4(CX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z0, Z0
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z1, Z1
+	VBROADCASTSS 4(DX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z2, Z2
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z3, Z3
+	VBROADCASTSS 4(BX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z4, Z4
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z5, Z5
+	VBROADCASTSS 4(SI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z6, Z6
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z7, Z7
+	VBROADCASTSS 4(DI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z8, Z8
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z9, Z9
+	VBROADCASTSS 4(R8), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z10, Z10
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z11, Z11
+	VBROADCASTSS 4(R9), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z12, Z12
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z13, Z13
+	VBROADCASTSS 4(R10), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z14, Z14
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z15, Z15
+	VBROADCASTSS 4(R11), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z16, Z16
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z17, Z17
+	VBROADCASTSS 4(R12), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z18, Z18
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z19, Z19
+	VBROADCASTSS 4(R13), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z20, Z20
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z21, Z21
+	VBROADCASTSS 4(R14), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z22, Z22
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z23, Z23
+	VBROADCASTSS 4(R15), Z28
+	VMULPS       Z26, Z28, Z26
+	VADDPS       Z26, Z24, Z24
+	VMULPS       Z27, Z28, Z26
+	VADDPS       Z26, Z25, Z25
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x08, R9
 	ADDQ         $0x08, R10
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R11
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z16
-	VMOVUPS      64(DX), Z17
-	VMOVUPS      128(DX), Z18
-	VMOVUPS      192(DX), Z19
-	VPBROADCASTD (SI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z0, Z0
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z1, Z1
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z2, Z2
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z3, Z3
-	VPBROADCASTD (DI)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z4, Z4
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z5, Z5
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z6, Z6
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z7, Z7
-	VPBROADCASTD (R8)(R10*1), Z20
-	VMULPS       Z16, Z20, Z21
-	VADDPS       Z21, Z8, Z8
-	VMULPS       Z17, Z20, Z21
-	VADDPS       Z21, Z9, Z9
-	VMULPS       Z18, Z20, Z21
-	VADDPS       Z21, Z10, Z10
-	VMULPS       Z19, Z20, Z20
-	VADDPS       Z20, Z11, Z11
-	VPBROADCASTD (R9)(R10*1), Z20
-	VMULPS       Z16, Z20, Z16
-	VADDPS       Z16, Z12, Z12
-	VMULPS       Z17, Z20, Z16
-	VADDPS       Z16, Z13, Z13
-	VMULPS       Z18, Z20, Z16
-	VADDPS       Z16, Z14, Z14
-	VMULPS       Z19, Z20, Z16
-	VADDPS       Z16, Z15, Z15
+	VMOVUPS      (AX), Z26
+	VMOVUPS      64(AX), Z27
+	VBROADCASTSS (CX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z0, Z0
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z1, Z1
+	VBROADCASTSS (DX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z2, Z2
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z3, Z3
+	VBROADCASTSS (BX), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z4, Z4
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z5, Z5
+	VBROADCASTSS (SI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z6, Z6
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z7, Z7
+	VBROADCASTSS (DI), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z8, Z8
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z9, Z9
+	VBROADCASTSS (R8), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z10, Z10
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z11, Z11
+	VBROADCASTSS (R9), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z12, Z12
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z13, Z13
+	VBROADCASTSS (R10), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z14, Z14
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z15, Z15
+	VBROADCASTSS (R11), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z16, Z16
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z17, Z17
+	VBROADCASTSS (R12), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z18, Z18
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z19, Z19
+	VBROADCASTSS (R13), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z20, Z20
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z21, Z21
+	VBROADCASTSS (R14), Z28
+	VMULPS       Z26, Z28, Z29
+	VADDPS       Z29, Z22, Z22
+	VMULPS       Z27, Z28, Z28
+	VADDPS       Z28, Z23, Z23
+	VBROADCASTSS (R15), Z28
+	VMULPS       Z26, Z28, Z26
+	VADDPS       Z26, Z24, Z24
+	VMULPS       Z27, Z28, Z26
+	VADDPS       Z26, Z25, Z25
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x04, R9
 	ADDQ         $0x04, R10
-	ADDQ         $0x00000100, DX
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z16
-	VBROADCASTSS tileArgs_hi(AX), Z17
-	VMAXPS       Z0, Z16, Z0
-	VMINPS       Z0, Z17, Z0
-	VMAXPS       Z1, Z16, Z1
-	VMINPS       Z1, Z17, Z1
-	VMAXPS       Z2, Z16, Z2
-	VMINPS       Z2, Z17, Z2
-	VMAXPS       Z3, Z16, Z3
-	VMINPS       Z3, Z17, Z3
-	VMAXPS       Z4, Z16, Z4
-	VMINPS       Z4, Z17, Z4
-	VMAXPS       Z5, Z16, Z5
-	VMINPS       Z5, Z17, Z5
-	VMAXPS       Z6, Z16, Z6
-	VMINPS       Z6, Z17, Z6
-	VMAXPS       Z7, Z16, Z7
-	VMINPS       Z7, Z17, Z7
-	VMAXPS       Z8, Z16, Z8
-	VMINPS       Z8, Z17, Z8
-	VMAXPS       Z9, Z16, Z9
-	VMINPS       Z9, Z17, Z9
-	VMAXPS       Z10, Z16, Z10
-	VMINPS       Z10, Z17, Z10
-	VMAXPS       Z11, Z16, Z11
-	VMINPS       Z11, Z17, Z11
-	VMAXPS       Z12, Z16, Z12
-	VMINPS       Z12, Z17, Z12
-	VMAXPS       Z13, Z16, Z13
-	VMINPS       Z13, Z17, Z13
-	VMAXPS       Z14, Z16, Z14
-	VMINPS       Z14, Z17, Z14
-	VMAXPS       Z15, Z16, Z15
-	VMINPS       Z15, Z17, Z15
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	VADDPS (BX), Z24, K1, Z24
+	VADDPS 64(BX), Z25, K2, Z25
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z26
+	VBROADCASTSS tileArgs_hi(AX), Z27
+	VMAXPS       Z0, Z26, Z0
+	VMINPS       Z0, Z27, Z0
+	VMAXPS       Z1, Z26, Z1
+	VMINPS       Z1, Z27, Z1
+	VMAXPS       Z2, Z26, Z2
+	VMINPS       Z2, Z27, Z2
+	VMAXPS       Z3, Z26, Z3
+	VMINPS       Z3, Z27, Z3
+	VMAXPS       Z4, Z26, Z4
+	VMINPS       Z4, Z27, Z4
+	VMAXPS       Z5, Z26, Z5
+	VMINPS       Z5, Z27, Z5
+	VMAXPS       Z6, Z26, Z6
+	VMINPS       Z6, Z27, Z6
+	VMAXPS       Z7, Z26, Z7
+	VMINPS       Z7, Z27, Z7
+	VMAXPS       Z8, Z26, Z8
+	VMINPS       Z8, Z27, Z8
+	VMAXPS       Z9, Z26, Z9
+	VMINPS       Z9, Z27, Z9
+	VMAXPS       Z10, Z26, Z10
+	VMINPS       Z10, Z27, Z10
+	VMAXPS       Z11, Z26, Z11
+	VMINPS       Z11, Z27, Z11
+	VMAXPS       Z12, Z26, Z12
+	VMINPS       Z12, Z27, Z12
+	VMAXPS       Z13, Z26, Z13
+	VMINPS       Z13, Z27, Z13
+	VMAXPS       Z14, Z26, Z14
+	VMINPS       Z14, Z27, Z14
+	VMAXPS       Z15, Z26, Z15
+	VMINPS       Z15, Z27, Z15
+	VMAXPS       Z16, Z26, Z16
+	VMINPS       Z16, Z27, Z16
+	VMAXPS       Z17, Z26, Z17
+	VMINPS       Z17, Z27, Z17
+	VMAXPS       Z18, Z26, Z18
+	VMINPS       Z18, Z27, Z18
+	VMAXPS       Z19, Z26, Z19
+	VMINPS       Z19, Z27, Z19
+	VMAXPS       Z20, Z26, Z20
+	VMINPS       Z20, Z27, Z20
+	VMAXPS       Z21, Z26, Z21
+	VMINPS       Z21, Z27, Z21
+	VMAXPS       Z22, Z26, Z22
+	VMINPS       Z22, Z27, Z22
+	VMAXPS       Z23, Z26, Z23
+	VMINPS       Z23, Z27, Z23
+	VMAXPS       Z24, Z26, Z24
+	VMINPS       Z24, Z27, Z24
+	VMAXPS       Z25, Z26, Z25
+	VMINPS       Z25, Z27, Z25
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, K1, (CX)
 	VMOVUPS      Z9, K2, 64(CX)
-	VMOVUPS      Z10, K3, 128(CX)
-	VMOVUPS      Z11, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, K1, (CX)
 	VMOVUPS      Z13, K2, 64(CX)
-	VMOVUPS      Z14, K3, 128(CX)
-	VMOVUPS      Z15, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z24, K1, (CX)
+	VMOVUPS      Z25, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x68, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_2x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_2x64_AVX512(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 2 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z7 sums   CX rows   DX weights   BX segments
-	// 	SI DI rows of the segment   R8 at   R9 steps   Z8-Z11 weights of a step   Z12 4 bytes of a row
-	// 	CX out   DX ld
+// func tileExactF32_14x32_AVX512(args *tileArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tileExactF32_14x32_AVX512(SB), NOSPLIT, $24-8
+	// 28 sums (1 sets of 14 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   AX mask   CX bias   Z0-Z27 sums   AX weights
+	// 	CX DX BX SI DI R8-R15 BP rows of the segment   CX args   Z28 Z29 weights of a step
+	// 	Z30 a value of a row   CX out   DX ld   BX more
 	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
+	MOVQ  tileArgs_mask(AX), AX
+	KMOVW AX, K1
+	SHRQ  $0x10, AX
+	KMOVW AX, K2
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS Z0, Z2
+	VMOVUPS Z1, Z3
 	VMOVUPS Z0, Z4
 	VMOVUPS Z1, Z5
-	VMOVUPS Z2, Z6
-	VMOVUPS Z3, Z7
+	VMOVUPS Z0, Z6
+	VMOVUPS Z1, Z7
+	VMOVUPS Z0, Z8
+	VMOVUPS Z1, Z9
+	VMOVUPS Z0, Z10
+	VMOVUPS Z1, Z11
+	VMOVUPS Z0, Z12
+	VMOVUPS Z1, Z13
+	VMOVUPS Z0, Z14
+	VMOVUPS Z1, Z15
+	VMOVUPS Z0, Z16
+	VMOVUPS Z1, Z17
+	VMOVUPS Z0, Z18
+	VMOVUPS Z1, Z19
+	VMOVUPS Z0, Z20
+	VMOVUPS Z1, Z21
+	VMOVUPS Z0, Z22
+	VMOVUPS Z1, Z23
+	VMOVUPS Z0, Z24
+	VMOVUPS Z1, Z25
+	VMOVUPS Z0, Z26
+	VMOVUPS Z1, Z27
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BP
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BP, CX
+	MOVQ CX, (SP)
+	MOVQ (BP), CX
+	MOVQ 8(BP), DX
+	MOVQ 16(BP), BX
+	MOVQ 24(BP), SI
+	MOVQ 32(BP), DI
+	MOVQ 40(BP), R8
+	MOVQ 48(BP), R9
+	MOVQ 56(BP), R10
+	MOVQ 64(BP), R11
+	MOVQ 72(BP), R12
+	MOVQ 80(BP), R13
+	MOVQ 88(BP), R14
+	MOVQ 96(BP), R15
+	MOVQ 104(BP), BP
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z13
-	VADDPS       Z13, Z0, Z0
-	VMULPS       Z9, Z12, Z13
-	VADDPS       Z13, Z1, Z1
-	VMULPS       Z10, Z12, Z13
-	VADDPS       Z13, Z2, Z2
-	VMULPS       Z11, Z12, Z12
-	VADDPS       Z12, Z3, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z8
-	VADDPS       Z8, Z4, Z4
-	VMULPS       Z9, Z12, Z8
-	VADDPS       Z8, Z5, Z5
-	VMULPS       Z10, Z12, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z11, Z12, Z8
-	VADDPS       Z8, Z7, Z7
-	VMOVUPS      256(DX), Z8
-	VMOVUPS      320(DX), Z9
-	VMOVUPS      384(DX), Z10
-	VMOVUPS      448(DX), Z11
-	VPBROADCASTD 4(SI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z13
-	VADDPS       Z13, Z0, Z0
-	VMULPS       Z9, Z12, Z13
-	VADDPS       Z13, Z1, Z1
-	VMULPS       Z10, Z12, Z13
-	VADDPS       Z13, Z2, Z2
-	VMULPS       Z11, Z12, Z12
-	VADDPS       Z12, Z3, Z3
-	VPBROADCASTD 4(DI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z8
-	VADDPS       Z8, Z4, Z4
-	VMULPS       Z9, Z12, Z8
-	VADDPS       Z8, Z5, Z5
-	VMULPS       Z10, Z12, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z11, Z12, Z8
-	VADDPS       Z8, Z7, Z7
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS (CX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z0, Z0
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z1, Z1
+	VBROADCASTSS (DX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z2, Z2
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z3, Z3
+	VBROADCASTSS (BX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z4, Z4
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z5, Z5
+	VBROADCASTSS (SI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z6, Z6
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z7, Z7
+	VBROADCASTSS (DI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z8, Z8
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z9, Z9
+	VBROADCASTSS (R8), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z10, Z10
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z11, Z11
+	VBROADCASTSS (R9), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z12, Z12
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z13, Z13
+	VBROADCASTSS (R10), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z14, Z14
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z15, Z15
+	VBROADCASTSS (R11), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z16, Z16
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z17, Z17
+	VBROADCASTSS (R12), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z18, Z18
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z19, Z19
+	VBROADCASTSS (R13), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z20, Z20
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z21, Z21
+	VBROADCASTSS (R14), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z22, Z22
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z23, Z23
+	VBROADCASTSS (R15), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z24, Z24
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z25, Z25
+	VBROADCASTSS (BP), Z30
+	VMULPS       Z28, Z30, Z28
+	VADDPS       Z28, Z26, Z26
+	VMULPS       Z29, Z30, Z28
+	VADDPS       Z28, Z27, Z27
+	VMOVUPS      128(AX), Z28
+	VMOVUPS      192(AX), Z29
+	VBROADCASTSS 4(CX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z0, Z0
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z1, Z1
+	VBROADCASTSS 4(DX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z2, Z2
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z3, Z3
+	VBROADCASTSS 4(BX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z4, Z4
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z5, Z5
+	VBROADCASTSS 4(SI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z6, Z6
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z7, Z7
+	VBROADCASTSS 4(DI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z8, Z8
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z9, Z9
+	VBROADCASTSS 4(R8), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z10, Z10
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z11, Z11
+	VBROADCASTSS 4(R9), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z12, Z12
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z13, Z13
+	VBROADCASTSS 4(R10), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z14, Z14
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z15, Z15
+	VBROADCASTSS 4(R11), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z16, Z16
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z17, Z17
+	VBROADCASTSS 4(R12), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z18, Z18
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z19, Z19
+	VBROADCASTSS 4(R13), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z20, Z20
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z21, Z21
+	VBROADCASTSS 4(R14), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z22, Z22
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z23, Z23
+	VBROADCASTSS 4(R15), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z24, Z24
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z25, Z25
+	VBROADCASTSS 4(BP), Z30
+	VMULPS       Z28, Z30, Z28
+	VADDPS       Z28, Z26, Z26
+	VMULPS       Z29, Z30, Z28
+	VADDPS       Z28, Z27, Z27
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
 	ADDQ         $0x08, R8
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R9
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	ADDQ         $0x08, R11
+	ADDQ         $0x08, R12
+	ADDQ         $0x08, R13
+	ADDQ         $0x08, R14
+	ADDQ         $0x08, R15
+	ADDQ         $0x08, BP
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
-	VPBROADCASTD (SI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z13
-	VADDPS       Z13, Z0, Z0
-	VMULPS       Z9, Z12, Z13
-	VADDPS       Z13, Z1, Z1
-	VMULPS       Z10, Z12, Z13
-	VADDPS       Z13, Z2, Z2
-	VMULPS       Z11, Z12, Z12
-	VADDPS       Z12, Z3, Z3
-	VPBROADCASTD (DI)(R8*1), Z12
-	VMULPS       Z8, Z12, Z8
-	VADDPS       Z8, Z4, Z4
-	VMULPS       Z9, Z12, Z8
-	VADDPS       Z8, Z5, Z5
-	VMULPS       Z10, Z12, Z8
-	VADDPS       Z8, Z6, Z6
-	VMULPS       Z11, Z12, Z8
-	VADDPS       Z8, Z7, Z7
+	VMOVUPS      (AX), Z28
+	VMOVUPS      64(AX), Z29
+	VBROADCASTSS (CX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z0, Z0
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z1, Z1
+	VBROADCASTSS (DX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z2, Z2
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z3, Z3
+	VBROADCASTSS (BX), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z4, Z4
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z5, Z5
+	VBROADCASTSS (SI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z6, Z6
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z7, Z7
+	VBROADCASTSS (DI), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z8, Z8
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z9, Z9
+	VBROADCASTSS (R8), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z10, Z10
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z11, Z11
+	VBROADCASTSS (R9), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z12, Z12
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z13, Z13
+	VBROADCASTSS (R10), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z14, Z14
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z15, Z15
+	VBROADCASTSS (R11), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z16, Z16
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z17, Z17
+	VBROADCASTSS (R12), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z18, Z18
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z19, Z19
+	VBROADCASTSS (R13), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z20, Z20
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z21, Z21
+	VBROADCASTSS (R14), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z22, Z22
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z23, Z23
+	VBROADCASTSS (R15), Z30
+	VMULPS       Z28, Z30, Z31
+	VADDPS       Z31, Z24, Z24
+	VMULPS       Z29, Z30, Z30
+	VADDPS       Z30, Z25, Z25
+	VBROADCASTSS (BP), Z30
+	VMULPS       Z28, Z30, Z28
+	VADDPS       Z28, Z26, Z26
+	VMULPS       Z29, Z30, Z28
+	VADDPS       Z28, Z27, Z27
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
 	ADDQ         $0x04, R8
-	ADDQ         $0x00000100, DX
-	DECQ         R9
+	ADDQ         $0x04, R9
+	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
+	ADDQ         $0x04, R12
+	ADDQ         $0x04, R13
+	ADDQ         $0x04, R14
+	ADDQ         $0x04, R15
+	ADDQ         $0x04, BP
+	ADDQ         $0x00000080, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z8
-	VBROADCASTSS tileArgs_hi(AX), Z9
-	VMAXPS       Z0, Z8, Z0
-	VMINPS       Z0, Z9, Z0
-	VMAXPS       Z1, Z8, Z1
-	VMINPS       Z1, Z9, Z1
-	VMAXPS       Z2, Z8, Z2
-	VMINPS       Z2, Z9, Z2
-	VMAXPS       Z3, Z8, Z3
-	VMINPS       Z3, Z9, Z3
-	VMAXPS       Z4, Z8, Z4
-	VMINPS       Z4, Z9, Z4
-	VMAXPS       Z5, Z8, Z5
-	VMINPS       Z5, Z9, Z5
-	VMAXPS       Z6, Z8, Z6
-	VMINPS       Z6, Z9, Z6
-	VMAXPS       Z7, Z8, Z7
-	VMINPS       Z7, Z9, Z7
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Z0, K1, Z0
+	VADDPS 64(BX), Z1, K2, Z1
+	ADDQ   DX, BX
+	VADDPS (BX), Z2, K1, Z2
+	VADDPS 64(BX), Z3, K2, Z3
+	ADDQ   DX, BX
+	VADDPS (BX), Z4, K1, Z4
+	VADDPS 64(BX), Z5, K2, Z5
+	ADDQ   DX, BX
+	VADDPS (BX), Z6, K1, Z6
+	VADDPS 64(BX), Z7, K2, Z7
+	ADDQ   DX, BX
+	VADDPS (BX), Z8, K1, Z8
+	VADDPS 64(BX), Z9, K2, Z9
+	ADDQ   DX, BX
+	VADDPS (BX), Z10, K1, Z10
+	VADDPS 64(BX), Z11, K2, Z11
+	ADDQ   DX, BX
+	VADDPS (BX), Z12, K1, Z12
+	VADDPS 64(BX), Z13, K2, Z13
+	ADDQ   DX, BX
+	VADDPS (BX), Z14, K1, Z14
+	VADDPS 64(BX), Z15, K2, Z15
+	ADDQ   DX, BX
+	VADDPS (BX), Z16, K1, Z16
+	VADDPS 64(BX), Z17, K2, Z17
+	ADDQ   DX, BX
+	VADDPS (BX), Z18, K1, Z18
+	VADDPS 64(BX), Z19, K2, Z19
+	ADDQ   DX, BX
+	VADDPS (BX), Z20, K1, Z20
+	VADDPS 64(BX), Z21, K2, Z21
+	ADDQ   DX, BX
+	VADDPS (BX), Z22, K1, Z22
+	VADDPS 64(BX), Z23, K2, Z23
+	ADDQ   DX, BX
+	VADDPS (BX), Z24, K1, Z24
+	VADDPS 64(BX), Z25, K2, Z25
+	ADDQ   DX, BX
+	VADDPS (BX), Z26, K1, Z26
+	VADDPS 64(BX), Z27, K2, Z27
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Z28
+	VBROADCASTSS tileArgs_hi(AX), Z29
+	VMAXPS       Z0, Z28, Z0
+	VMINPS       Z0, Z29, Z0
+	VMAXPS       Z1, Z28, Z1
+	VMINPS       Z1, Z29, Z1
+	VMAXPS       Z2, Z28, Z2
+	VMINPS       Z2, Z29, Z2
+	VMAXPS       Z3, Z28, Z3
+	VMINPS       Z3, Z29, Z3
+	VMAXPS       Z4, Z28, Z4
+	VMINPS       Z4, Z29, Z4
+	VMAXPS       Z5, Z28, Z5
+	VMINPS       Z5, Z29, Z5
+	VMAXPS       Z6, Z28, Z6
+	VMINPS       Z6, Z29, Z6
+	VMAXPS       Z7, Z28, Z7
+	VMINPS       Z7, Z29, Z7
+	VMAXPS       Z8, Z28, Z8
+	VMINPS       Z8, Z29, Z8
+	VMAXPS       Z9, Z28, Z9
+	VMINPS       Z9, Z29, Z9
+	VMAXPS       Z10, Z28, Z10
+	VMINPS       Z10, Z29, Z10
+	VMAXPS       Z11, Z28, Z11
+	VMINPS       Z11, Z29, Z11
+	VMAXPS       Z12, Z28, Z12
+	VMINPS       Z12, Z29, Z12
+	VMAXPS       Z13, Z28, Z13
+	VMINPS       Z13, Z29, Z13
+	VMAXPS       Z14, Z28, Z14
+	VMINPS       Z14, Z29, Z14
+	VMAXPS       Z15, Z28, Z15
+	VMINPS       Z15, Z29, Z15
+	VMAXPS       Z16, Z28, Z16
+	VMINPS       Z16, Z29, Z16
+	VMAXPS       Z17, Z28, Z17
+	VMINPS       Z17, Z29, Z17
+	VMAXPS       Z18, Z28, Z18
+	VMINPS       Z18, Z29, Z18
+	VMAXPS       Z19, Z28, Z19
+	VMINPS       Z19, Z29, Z19
+	VMAXPS       Z20, Z28, Z20
+	VMINPS       Z20, Z29, Z20
+	VMAXPS       Z21, Z28, Z21
+	VMINPS       Z21, Z29, Z21
+	VMAXPS       Z22, Z28, Z22
+	VMINPS       Z22, Z29, Z22
+	VMAXPS       Z23, Z28, Z23
+	VMINPS       Z23, Z29, Z23
+	VMAXPS       Z24, Z28, Z24
+	VMINPS       Z24, Z29, Z24
+	VMAXPS       Z25, Z28, Z25
+	VMINPS       Z25, Z29, Z25
+	VMAXPS       Z26, Z28, Z26
+	VMINPS       Z26, Z29, Z26
+	VMAXPS       Z27, Z28, Z27
+	VMINPS       Z27, Z29, Z27
 	VMOVUPS      Z0, K1, (CX)
 	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z2, K1, (CX)
+	VMOVUPS      Z3, K2, 64(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, K1, (CX)
 	VMOVUPS      Z5, K2, 64(CX)
-	VMOVUPS      Z6, K3, 128(CX)
-	VMOVUPS      Z7, K4, 192(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z6, K1, (CX)
+	VMOVUPS      Z7, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z8, K1, (CX)
+	VMOVUPS      Z9, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z10, K1, (CX)
+	VMOVUPS      Z11, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z12, K1, (CX)
+	VMOVUPS      Z13, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z14, K1, (CX)
+	VMOVUPS      Z15, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z16, K1, (CX)
+	VMOVUPS      Z17, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z18, K1, (CX)
+	VMOVUPS      Z19, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z20, K1, (CX)
+	VMOVUPS      Z21, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z22, K1, (CX)
+	VMOVUPS      Z23, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z24, K1, (CX)
+	VMOVUPS      Z25, K2, 64(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Z26, K1, (CX)
+	VMOVUPS      Z27, K2, 64(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
+	ADDQ $0x70, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileExactF32_1x64_AVX512(args *tileArgs)
-// Requires: AVX, AVX512F
-TEXT ·tileExactF32_1x64_AVX512(SB), NOSPLIT, $0-8
-	// 4 sums (1 sets of 1 rows by 4 registers) stay in registers while the depth passes;
-	// each step loads 4 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX mask   CX bias   Z0-Z3 sums   CX rows   DX weights   BX segments
-	// 	SI rows of the segment   DI at   R8 steps   Z4-Z7 weights of a step   Z8 4 bytes of a row   CX out
-	// 	DX ld
-	MOVQ  args+0(FP), AX
-	MOVQ  tileArgs_mask(AX), CX
-	KMOVW CX, K1
-	SHRQ  $0x10, CX
-	KMOVW CX, K2
-	SHRQ  $0x10, CX
-	KMOVW CX, K3
-	SHRQ  $0x10, CX
-	KMOVW CX, K4
+// func tileF32_1x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_1x8_AVX2(SB), NOSPLIT, $24-8
+	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y3 sums   AX weights   CX rows of the segment   CX args
+	// 	Y4 weights of a step   Y5 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
-	VMOVUPS 128(CX), Z2
-	VMOVUPS 192(CX), Z3
+	VMOVUPS (CX), Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Z4
-	VMOVUPS      64(DX), Z5
-	VMOVUPS      128(DX), Z6
-	VMOVUPS      192(DX), Z7
-	VPBROADCASTD (SI)(DI*1), Z8
-	VMULPS       Z4, Z8, Z4
-	VADDPS       Z4, Z0, Z0
-	VMULPS       Z5, Z8, Z4
-	VADDPS       Z4, Z1, Z1
-	VMULPS       Z6, Z8, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z7, Z8, Z4
-	VADDPS       Z4, Z3, Z3
-	VMOVUPS      256(DX), Z4
-	VMOVUPS      320(DX), Z5
-	VMOVUPS      384(DX), Z6
-	VMOVUPS      448(DX), Z7
-	VPBROADCASTD 4(SI)(DI*1), Z8
-	VMULPS       Z4, Z8, Z4
-	VADDPS       Z4, Z0, Z0
-	VMULPS       Z5, Z8, Z4
-	VADDPS       Z4, Z1, Z1
-	VMULPS       Z6, Z8, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z7, Z8, Z4
-	VADDPS       Z4, Z3, Z3
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000200, DX
-	SUBQ         $0x02, R8
+	VMOVUPS      (AX), Y4
+	VBROADCASTSS (CX), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VMOVUPS      32(AX), Y4
+	VBROADCASTSS 4(CX), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VMOVUPS      64(AX), Y4
+	VBROADCASTSS 8(CX), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VMOVUPS      96(AX), Y4
+	VBROADCASTSS 12(CX), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R8
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Z4
-	VMOVUPS      64(DX), Z5
-	VMOVUPS      128(DX), Z6
-	VMOVUPS      192(DX), Z7
-	VPBROADCASTD (SI)(DI*1), Z8
-	VMULPS       Z4, Z8, Z4
-	VADDPS       Z4, Z0, Z0
-	VMULPS       Z5, Z8, Z4
-	VADDPS       Z4, Z1, Z1
-	VMULPS       Z6, Z8, Z4
-	VADDPS       Z4, Z2, Z2
-	VMULPS       Z7, Z8, Z4
-	VADDPS       Z4, Z3, Z3
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000100, DX
-	DECQ         R8
+	VMOVUPS      (AX), Y4
+	VBROADCASTSS (CX), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Z4
-	VBROADCASTSS tileArgs_hi(AX), Z5
-	VMAXPS       Z0, Z4, Z0
-	VMINPS       Z0, Z5, Z0
-	VMAXPS       Z1, Z4, Z1
-	VMINPS       Z1, Z5, Z1
-	VMAXPS       Z2, Z4, Z2
-	VMINPS       Z2, Z5, Z2
-	VMAXPS       Z3, Z4, Z3
-	VMINPS       Z3, Z5, Z3
-	VMOVUPS      Z0, K1, (CX)
-	VMOVUPS      Z1, K2, 64(CX)
-	VMOVUPS      Z2, K3, 128(CX)
-	VMOVUPS      Z3, K4, 192(CX)
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y1, Y0, Y0
+	VADDPS Y2, Y0, Y0
+	VADDPS Y3, Y0, Y0
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y1
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMAXPS       Y0, Y1, Y0
+	VMINPS       Y0, Y2, Y0
+	VMOVUPS      Y0, (CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
@@ -5030,17 +14539,568 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_6x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_6x8_AVX2(SB), NOSPLIT, $0-8
-	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 weights of a step
-	// 	Y13 4 bytes of a row   CX out   DX ld
+// func tileF32_2x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_2x8_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Y8 weights of a step   Y9 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y8
+	VBROADCASTSS (CX), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VMOVUPS      32(AX), Y8
+	VBROADCASTSS 4(CX), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS 4(DX), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VMOVUPS      64(AX), Y8
+	VBROADCASTSS 8(CX), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS 8(DX), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VMOVUPS      96(AX), Y8
+	VBROADCASTSS 12(CX), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS 12(DX), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y8
+	VBROADCASTSS (CX), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y2, Y0, Y0
+	VADDPS Y3, Y1, Y1
+	VADDPS Y4, Y0, Y0
+	VADDPS Y5, Y1, Y1
+	VADDPS Y6, Y0, Y0
+	VADDPS Y7, Y1, Y1
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y2
+	VBROADCASTSS tileArgs_hi(AX), Y3
+	VMAXPS       Y0, Y2, Y0
+	VMINPS       Y0, Y3, Y0
+	VMAXPS       Y1, Y2, Y1
+	VMINPS       Y1, Y3, Y1
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_3x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_3x8_AVX2(SB), NOSPLIT, $24-8
+	// 6 sums (2 sets of 3 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y5 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Y6 weights of a step   Y7 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y6
+	VBROADCASTSS (CX), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (BX), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VMOVUPS      32(AX), Y6
+	VBROADCASTSS 4(CX), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS 4(DX), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS 4(BX), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y6
+	VBROADCASTSS (CX), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (DX), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (BX), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y3, Y0, Y0
+	VADDPS Y4, Y1, Y1
+	VADDPS Y5, Y2, Y2
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y3
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMAXPS       Y0, Y3, Y0
+	VMINPS       Y0, Y4, Y0
+	VMAXPS       Y1, Y3, Y1
+	VMINPS       Y1, Y4, Y1
+	VMAXPS       Y2, Y3, Y2
+	VMINPS       Y2, Y4, Y2
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_4x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_4x8_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Y8 weights of a step   Y9 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y8
+	VBROADCASTSS (CX), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (BX), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (SI), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VMOVUPS      32(AX), Y8
+	VBROADCASTSS 4(CX), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS 4(DX), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS 4(BX), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS 4(SI), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y8
+	VBROADCASTSS (CX), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (BX), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (SI), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y4, Y0, Y0
+	VADDPS Y5, Y1, Y1
+	VADDPS Y6, Y2, Y2
+	VADDPS Y7, Y3, Y3
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y4
+	VBROADCASTSS tileArgs_hi(AX), Y5
+	VMAXPS       Y0, Y4, Y0
+	VMINPS       Y0, Y5, Y0
+	VMAXPS       Y1, Y4, Y1
+	VMINPS       Y1, Y5, Y1
+	VMAXPS       Y2, Y4, Y2
+	VMINPS       Y2, Y5, Y2
+	VMAXPS       Y3, Y4, Y3
+	VMINPS       Y3, Y5, Y3
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y3, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_5x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_5x8_AVX2(SB), NOSPLIT, $24-8
+	// 10 sums (2 sets of 5 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y9 sums   AX weights   CX DX BX SI DI rows of the segment   CX args
+	// 	Y10 weights of a step   Y11 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VMOVUPS Y0, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y10
+	VBROADCASTSS (CX), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (DX), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (BX), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (SI), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (DI), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	VMOVUPS      32(AX), Y10
+	VBROADCASTSS 4(CX), Y11
+	VFMADD231PS  Y10, Y11, Y5
+	VBROADCASTSS 4(DX), Y11
+	VFMADD231PS  Y10, Y11, Y6
+	VBROADCASTSS 4(BX), Y11
+	VFMADD231PS  Y10, Y11, Y7
+	VBROADCASTSS 4(SI), Y11
+	VFMADD231PS  Y10, Y11, Y8
+	VBROADCASTSS 4(DI), Y11
+	VFMADD231PS  Y10, Y11, Y9
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y10
+	VBROADCASTSS (CX), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (DX), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (BX), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (SI), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (DI), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y5, Y0, Y0
+	VADDPS Y6, Y1, Y1
+	VADDPS Y7, Y2, Y2
+	VADDPS Y8, Y3, Y3
+	VADDPS Y9, Y4, Y4
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y5
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMAXPS       Y0, Y5, Y0
+	VMINPS       Y0, Y6, Y0
+	VMAXPS       Y1, Y5, Y1
+	VMINPS       Y1, Y6, Y1
+	VMAXPS       Y2, Y5, Y2
+	VMINPS       Y2, Y6, Y2
+	VMAXPS       Y3, Y5, Y3
+	VMINPS       Y3, Y6, Y3
+	VMAXPS       Y4, Y5, Y4
+	VMINPS       Y4, Y6, Y4
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y3, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_6x8_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_6x8_AVX2(SB), NOSPLIT, $24-8
+	// 12 sums (2 sets of 6 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   AX weights   CX DX BX SI DI R8 rows of the segment   CX args
+	// 	Y12 weights of a step   Y13 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
 	VMOVUPS Y0, Y1
@@ -5055,88 +15115,124 @@ tile:
 	VPXOR   Y10, Y10, Y10
 	VPXOR   Y11, Y11, Y11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y12
-	VPBROADCASTD (SI)(R12*1), Y13
+	VMOVUPS      (AX), Y12
+	VBROADCASTSS (CX), Y13
 	VFMADD231PS  Y12, Y13, Y0
-	VPBROADCASTD (DI)(R12*1), Y13
+	VBROADCASTSS (DX), Y13
 	VFMADD231PS  Y12, Y13, Y1
-	VPBROADCASTD (R8)(R12*1), Y13
+	VBROADCASTSS (BX), Y13
 	VFMADD231PS  Y12, Y13, Y2
-	VPBROADCASTD (R9)(R12*1), Y13
+	VBROADCASTSS (SI), Y13
 	VFMADD231PS  Y12, Y13, Y3
-	VPBROADCASTD (R10)(R12*1), Y13
+	VBROADCASTSS (DI), Y13
 	VFMADD231PS  Y12, Y13, Y4
-	VPBROADCASTD (R11)(R12*1), Y13
+	VBROADCASTSS (R8), Y13
 	VFMADD231PS  Y12, Y13, Y5
-	VMOVUPS      32(DX), Y12
-	VPBROADCASTD 4(SI)(R12*1), Y13
+	VMOVUPS      32(AX), Y12
+	VBROADCASTSS 4(CX), Y13
 	VFMADD231PS  Y12, Y13, Y6
-	VPBROADCASTD 4(DI)(R12*1), Y13
+	VBROADCASTSS 4(DX), Y13
 	VFMADD231PS  Y12, Y13, Y7
-	VPBROADCASTD 4(R8)(R12*1), Y13
+	VBROADCASTSS 4(BX), Y13
 	VFMADD231PS  Y12, Y13, Y8
-	VPBROADCASTD 4(R9)(R12*1), Y13
+	VBROADCASTSS 4(SI), Y13
 	VFMADD231PS  Y12, Y13, Y9
-	VPBROADCASTD 4(R10)(R12*1), Y13
+	VBROADCASTSS 4(DI), Y13
 	VFMADD231PS  Y12, Y13, Y10
-	VPBROADCASTD 4(R11)(R12*1), Y13
+	VBROADCASTSS 4(R8), Y13
 	VFMADD231PS  Y12, Y13, Y11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R13
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y12
-	VPBROADCASTD (SI)(R12*1), Y13
+	VMOVUPS      (AX), Y12
+	VBROADCASTSS (CX), Y13
 	VFMADD231PS  Y12, Y13, Y0
-	VPBROADCASTD (DI)(R12*1), Y13
+	VBROADCASTSS (DX), Y13
 	VFMADD231PS  Y12, Y13, Y1
-	VPBROADCASTD (R8)(R12*1), Y13
+	VBROADCASTSS (BX), Y13
 	VFMADD231PS  Y12, Y13, Y2
-	VPBROADCASTD (R9)(R12*1), Y13
+	VBROADCASTSS (SI), Y13
 	VFMADD231PS  Y12, Y13, Y3
-	VPBROADCASTD (R10)(R12*1), Y13
+	VBROADCASTSS (DI), Y13
 	VFMADD231PS  Y12, Y13, Y4
-	VPBROADCASTD (R11)(R12*1), Y13
+	VBROADCASTSS (R8), Y13
 	VFMADD231PS  Y12, Y13, Y5
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000020, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Y6, Y0, Y0
-	VADDPS       Y7, Y1, Y1
-	VADDPS       Y8, Y2, Y2
-	VADDPS       Y9, Y3, Y3
-	VADDPS       Y10, Y4, Y4
-	VADDPS       Y11, Y5, Y5
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y6, Y0, Y0
+	VADDPS Y7, Y1, Y1
+	VADDPS Y8, Y2, Y2
+	VADDPS Y9, Y3, Y3
+	VADDPS Y10, Y4, Y4
+	VADDPS Y11, Y5, Y5
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	ADDQ   DX, BX
+	VADDPS (BX), Y5, Y5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y6
 	VBROADCASTSS tileArgs_hi(AX), Y7
 	VMAXPS       Y0, Y6, Y0
@@ -5172,93 +15268,251 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_4x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_4x8_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (2 sets of 4 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 weights of a step   Y9 4 bytes of a row
-	// 	CX out   DX ld
+// func tileF32_1x16_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_1x16_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX rows of the segment   CX args
+	// 	Y8 Y9 weights of a step   Y10 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VMOVUPS Y0, Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y0, Y3
+	VMOVUPS 32(CX), Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
 	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VPBROADCASTD (SI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y0
-	VPBROADCASTD (DI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y1
-	VPBROADCASTD (R8)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y2
-	VPBROADCASTD (R9)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
-	VMOVUPS      32(DX), Y8
-	VPBROADCASTD 4(SI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y4
-	VPBROADCASTD 4(DI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y5
-	VPBROADCASTD 4(R8)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y6
-	VPBROADCASTD 4(R9)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VMOVUPS      64(AX), Y8
+	VMOVUPS      96(AX), Y9
+	VBROADCASTSS 4(CX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VMOVUPS      128(AX), Y8
+	VMOVUPS      160(AX), Y9
+	VBROADCASTSS 8(CX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VMOVUPS      192(AX), Y8
+	VMOVUPS      224(AX), Y9
+	VBROADCASTSS 12(CX), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VPBROADCASTD (SI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y0
-	VPBROADCASTD (DI)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y1
-	VPBROADCASTD (R8)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y2
-	VPBROADCASTD (R9)(R10*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000020, DX
-	DECQ         R11
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y7, Y3, Y3
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y2, Y0, Y0
+	VADDPS Y3, Y1, Y1
+	VADDPS Y4, Y0, Y0
+	VADDPS Y5, Y1, Y1
+	VADDPS Y6, Y0, Y0
+	VADDPS Y7, Y1, Y1
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y2
+	VBROADCASTSS tileArgs_hi(AX), Y3
+	VMAXPS       Y0, Y2, Y0
+	VMINPS       Y0, Y3, Y0
+	VMAXPS       Y1, Y2, Y1
+	VMINPS       Y1, Y3, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_2x16_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_2x16_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Y8 Y9 weights of a step   Y10 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VMOVUPS      64(AX), Y8
+	VMOVUPS      96(AX), Y9
+	VBROADCASTSS 4(CX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	VMOVUPS      128(AX), Y8
+	VMOVUPS      160(AX), Y9
+	VBROADCASTSS 8(CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS 8(DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VMOVUPS      192(AX), Y8
+	VMOVUPS      224(AX), Y9
+	VBROADCASTSS 12(CX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 12(DX), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y4, Y0, Y0
+	VADDPS Y5, Y1, Y1
+	VADDPS Y6, Y2, Y2
+	VADDPS Y7, Y3, Y3
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y4
 	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMAXPS       Y0, Y4, Y0
@@ -5270,115 +15524,10 @@ next:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
+	VMOVUPS      Y1, 32(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileF32_2x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_2x8_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (4 sets of 2 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y8 weights of a step   Y9 4 bytes of a row   CX out   DX ld
-	MOVQ args+0(FP), AX
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, Y1
-	VPXOR   Y2, Y2, Y2
-	VPXOR   Y3, Y3, Y3
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-	VPXOR   Y7, Y7, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x04, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Y8
-	VPBROADCASTD (SI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y0
-	VPBROADCASTD (DI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y1
-	VMOVUPS      32(DX), Y8
-	VPBROADCASTD 4(SI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y2
-	VPBROADCASTD 4(DI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y3
-	VMOVUPS      64(DX), Y8
-	VPBROADCASTD 8(SI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y4
-	VPBROADCASTD 8(DI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y5
-	VMOVUPS      96(DX), Y8
-	VPBROADCASTD 12(SI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y6
-	VPBROADCASTD 12(DI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y7
-	ADDQ         $0x10, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x04, R9
-	JGE          steps
-
-few:
-	ADDQ $0x04, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Y8
-	VPBROADCASTD (SI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y0
-	VPBROADCASTD (DI)(R8*1), Y9
-	VFMADD231PS  Y8, Y9, Y1
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000020, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y3, Y1, Y1
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y6, Y0, Y0
-	VADDPS       Y7, Y1, Y1
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y2
-	VBROADCASTSS tileArgs_hi(AX), Y3
-	VMAXPS       Y0, Y2, Y0
-	VMINPS       Y0, Y3, Y0
-	VMAXPS       Y1, Y2, Y1
-	VMINPS       Y1, Y3, Y1
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
+	VMOVUPS      Y3, 32(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
@@ -5389,98 +15538,539 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_1x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_1x8_AVX2(SB), NOSPLIT, $0-8
-	// 4 sums (4 sets of 1 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y3 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Y4 weights of a step   Y5 4 bytes of a row   CX out   DX ld
+// func tileF32_3x16_AVX2(args *tileArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tileF32_3x16_AVX2(SB), NOSPLIT, $24-8
+	// 12 sums (2 sets of 3 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Y12 Y13 weights of a step   Y14 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VPXOR   Y1, Y1, Y1
-	VPXOR   Y2, Y2, Y2
-	VPXOR   Y3, Y3, Y3
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y4
-	VPBROADCASTD (SI)(DI*1), Y5
-	VFMADD231PS  Y4, Y5, Y0
-	VMOVUPS      32(DX), Y4
-	VPBROADCASTD 4(SI)(DI*1), Y5
-	VFMADD231PS  Y4, Y5, Y1
-	VMOVUPS      64(DX), Y4
-	VPBROADCASTD 8(SI)(DI*1), Y5
-	VFMADD231PS  Y4, Y5, Y2
-	VMOVUPS      96(DX), Y4
-	VPBROADCASTD 12(SI)(DI*1), Y5
-	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x04, R8
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (BX), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VMOVUPS      64(AX), Y12
+	VMOVUPS      96(AX), Y13
+	VBROADCASTSS 4(CX), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS 4(DX), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 4(BX), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x04, R8
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y4
-	VPBROADCASTD (SI)(DI*1), Y5
-	VFMADD231PS  Y4, Y5, Y0
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000020, DX
-	DECQ         R8
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (BX), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Y1, Y0, Y0
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y3, Y0, Y0
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y1
-	VBROADCASTSS tileArgs_hi(AX), Y2
-	VMAXPS       Y0, Y1, Y0
-	VMINPS       Y0, Y2, Y0
+	DECQ   8(SP)
+	JNZ    segment
+	VADDPS Y6, Y0, Y0
+	VADDPS Y7, Y1, Y1
+	VADDPS Y8, Y2, Y2
+	VADDPS Y9, Y3, Y3
+	VADDPS Y10, Y4, Y4
+	VADDPS Y11, Y5, Y5
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y6
+	VBROADCASTSS tileArgs_hi(AX), Y7
+	VMAXPS       Y0, Y6, Y0
+	VMINPS       Y0, Y7, Y0
+	VMAXPS       Y1, Y6, Y1
+	VMINPS       Y1, Y7, Y1
+	VMAXPS       Y2, Y6, Y2
+	VMINPS       Y2, Y7, Y2
+	VMAXPS       Y3, Y6, Y3
+	VMINPS       Y3, Y7, Y3
+	VMAXPS       Y4, Y6, Y4
+	VMINPS       Y4, Y7, Y4
+	VMAXPS       Y5, Y6, Y5
+	VMINPS       Y5, Y7, Y5
 	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_4x16_AVX2(args *tileArgs)
+// Requires: AVX, FMA3, MMX+
+TEXT ·tileF32_4x16_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Y8 Y9 weights of a step   Y10 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
+	VMOVUPS Y0, Y6
+	VMOVUPS Y1, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (BX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (SI), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	VMOVUPS      64(AX), Y8
+	VMOVUPS      96(AX), Y9
+	VBROADCASTSS 4(CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS 4(BX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 4(SI), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (BX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (SI), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y8
+	VBROADCASTSS tileArgs_hi(AX), Y9
+	VMAXPS       Y0, Y8, Y0
+	VMINPS       Y0, Y9, Y0
+	VMAXPS       Y1, Y8, Y1
+	VMINPS       Y1, Y9, Y1
+	VMAXPS       Y2, Y8, Y2
+	VMINPS       Y2, Y9, Y2
+	VMAXPS       Y3, Y8, Y3
+	VMINPS       Y3, Y9, Y3
+	VMAXPS       Y4, Y8, Y4
+	VMINPS       Y4, Y9, Y4
+	VMAXPS       Y5, Y8, Y5
+	VMINPS       Y5, Y9, Y5
+	VMAXPS       Y6, Y8, Y6
+	VMINPS       Y6, Y9, Y6
+	VMAXPS       Y7, Y8, Y7
+	VMINPS       Y7, Y9, Y7
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y6, (CX)
+	VMOVUPS      Y7, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileF32_5x16_AVX2(args *tileArgs)
+// Requires: AVX, FMA3, MMX+
+TEXT ·tileF32_5x16_AVX2(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 5 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y9 sums   AX weights   CX DX BX SI DI rows of the segment   CX args
+	// 	Y10 Y11 weights of a step   Y12 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
+	VMOVUPS Y0, Y6
+	VMOVUPS Y1, Y7
+	VMOVUPS Y0, Y8
+	VMOVUPS Y1, Y9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y10
+	VMOVUPS      32(AX), Y11
+	VBROADCASTSS (CX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (BX), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (SI), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	VMOVUPS      64(AX), Y10
+	VMOVUPS      96(AX), Y11
+	VBROADCASTSS 4(CX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS 4(BX), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS 4(SI), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS 4(DI), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y10
+	VMOVUPS      32(AX), Y11
+	VBROADCASTSS (CX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (BX), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (SI), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	VADDPS (BX), Y8, Y8
+	VADDPS 32(BX), Y9, Y9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y10
+	VBROADCASTSS tileArgs_hi(AX), Y11
+	VMAXPS       Y0, Y10, Y0
+	VMINPS       Y0, Y11, Y0
+	VMAXPS       Y1, Y10, Y1
+	VMINPS       Y1, Y11, Y1
+	VMAXPS       Y2, Y10, Y2
+	VMINPS       Y2, Y11, Y2
+	VMAXPS       Y3, Y10, Y3
+	VMINPS       Y3, Y11, Y3
+	VMAXPS       Y4, Y10, Y4
+	VMINPS       Y4, Y11, Y4
+	VMAXPS       Y5, Y10, Y5
+	VMINPS       Y5, Y11, Y5
+	VMAXPS       Y6, Y10, Y6
+	VMINPS       Y6, Y11, Y6
+	VMAXPS       Y7, Y10, Y7
+	VMINPS       Y7, Y11, Y7
+	VMAXPS       Y8, Y10, Y8
+	VMINPS       Y8, Y11, Y8
+	VMAXPS       Y9, Y10, Y9
+	VMINPS       Y9, Y11, Y9
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y6, (CX)
+	VMOVUPS      Y7, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y8, (CX)
+	VMOVUPS      Y9, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
 // func tileF32_6x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_6x16_AVX2(SB), NOSPLIT, $0-8
+// Requires: AVX, FMA3, MMX+
+TEXT ·tileF32_6x16_AVX2(SB), NOSPLIT, $24-8
 	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 Y13 weights of a step
-	// 	Y14 4 bytes of a row   CX out   DX ld
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   AX weights   CX DX BX SI DI R8 rows of the segment   CX args
+	// 	Y12 Y13 weights of a step   Y14 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
@@ -5495,103 +16085,146 @@ tile:
 	VMOVUPS Y0, Y10
 	VMOVUPS Y1, Y11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VBROADCASTSS (DX), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VBROADCASTSS (BX), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VBROADCASTSS (SI), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VBROADCASTSS (DI), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	VMOVUPS      64(DX), Y12
-	VMOVUPS      96(DX), Y13
-	VPBROADCASTD 4(SI)(R12*1), Y14
+	VMOVUPS      64(AX), Y12
+	VMOVUPS      96(AX), Y13
+	VBROADCASTSS 4(CX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VPBROADCASTD 4(DI)(R12*1), Y14
+	VBROADCASTSS 4(DX), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VPBROADCASTD 4(R8)(R12*1), Y14
+	VBROADCASTSS 4(BX), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VPBROADCASTD 4(R9)(R12*1), Y14
+	VBROADCASTSS 4(SI), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VPBROADCASTD 4(R10)(R12*1), Y14
+	VBROADCASTSS 4(DI), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VPBROADCASTD 4(R11)(R12*1), Y14
+	VBROADCASTSS 4(R8), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VBROADCASTSS (DX), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VBROADCASTSS (BX), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VBROADCASTSS (SI), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VBROADCASTSS (DI), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	VADDPS (BX), Y8, Y8
+	VADDPS 32(BX), Y9, Y9
+	ADDQ   DX, BX
+	VADDPS (BX), Y10, Y10
+	VADDPS 32(BX), Y11, Y11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y12
 	VBROADCASTSS tileArgs_hi(AX), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -5645,224 +16278,473 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileF32_4x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_4x16_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 Y9 weights of a step
-	// 	Y10 4 bytes of a row   CX out   DX ld
+// func tileExactF32_1x8_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_1x8_AVX2(SB), NOSPLIT, $24-8
+	// 1 sums (1 sets of 1 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0 sums   AX weights   CX rows of the segment   CX args   Y1 weights of a step
+	// 	Y2 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y1, Y3
-	VMOVUPS Y0, Y4
-	VMOVUPS Y1, Y5
-	VMOVUPS Y0, Y6
-	VMOVUPS Y1, Y7
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y4
-	VFMADD231PS  Y9, Y10, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y6
-	VFMADD231PS  Y9, Y10, Y7
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VPBROADCASTD 4(DI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	VPBROADCASTD 4(R8)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y4
-	VFMADD231PS  Y9, Y10, Y5
-	VPBROADCASTD 4(R9)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y6
-	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Y1
+	VBROADCASTSS (CX), Y2
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VMOVUPS      32(AX), Y1
+	VBROADCASTSS 4(CX), Y2
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VMOVUPS      64(AX), Y1
+	VBROADCASTSS 8(CX), Y2
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VMOVUPS      96(AX), Y1
+	VBROADCASTSS 12(CX), Y2
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y4
-	VFMADD231PS  Y9, Y10, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
-	VFMADD231PS  Y8, Y10, Y6
-	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
+	VMOVUPS      (AX), Y1
+	VBROADCASTSS (CX), Y2
+	VMULPS       Y1, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y8
-	VBROADCASTSS tileArgs_hi(AX), Y9
-	VMAXPS       Y0, Y8, Y0
-	VMINPS       Y0, Y9, Y0
-	VMAXPS       Y1, Y8, Y1
-	VMINPS       Y1, Y9, Y1
-	VMAXPS       Y2, Y8, Y2
-	VMINPS       Y2, Y9, Y2
-	VMAXPS       Y3, Y8, Y3
-	VMINPS       Y3, Y9, Y3
-	VMAXPS       Y4, Y8, Y4
-	VMINPS       Y4, Y9, Y4
-	VMAXPS       Y5, Y8, Y5
-	VMINPS       Y5, Y9, Y5
-	VMAXPS       Y6, Y8, Y6
-	VMINPS       Y6, Y9, Y6
-	VMAXPS       Y7, Y8, Y7
-	VMINPS       Y7, Y9, Y7
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y1
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMAXPS       Y0, Y1, Y0
+	VMINPS       Y0, Y2, Y0
 	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, 32(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
+	ADDQ $0x08, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_2x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_2x16_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (2 sets of 2 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX out   DX ld
+// func tileExactF32_2x8_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_2x8_AVX2(SB), NOSPLIT, $24-8
+	// 2 sums (1 sets of 2 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0 Y1 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Y2 weights of a step   Y3 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y1, Y3
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-	VPXOR   Y7, Y7, Y7
+	VMOVUPS Y0, Y1
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VPBROADCASTD (DI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y4
-	VFMADD231PS  Y9, Y10, Y5
-	VPBROADCASTD 4(DI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y6
-	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R9
+	VMOVUPS      (AX), Y2
+	VBROADCASTSS (CX), Y3
+	VMULPS       Y2, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VBROADCASTSS (DX), Y3
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      32(AX), Y2
+	VBROADCASTSS 4(CX), Y3
+	VMULPS       Y2, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VBROADCASTSS 4(DX), Y3
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      64(AX), Y2
+	VBROADCASTSS 8(CX), Y3
+	VMULPS       Y2, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VBROADCASTSS 8(DX), Y3
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      96(AX), Y2
+	VBROADCASTSS 12(CX), Y3
+	VMULPS       Y2, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VBROADCASTSS 12(DX), Y3
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R9
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VPBROADCASTD (DI)(R8*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
+	VMOVUPS      (AX), Y2
+	VBROADCASTSS (CX), Y3
+	VMULPS       Y2, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VBROADCASTSS (DX), Y3
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y2
+	VBROADCASTSS tileArgs_hi(AX), Y3
+	VMAXPS       Y0, Y2, Y0
+	VMINPS       Y0, Y3, Y0
+	VMAXPS       Y1, Y2, Y1
+	VMINPS       Y1, Y3, Y1
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x10, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_3x8_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_3x8_AVX2(SB), NOSPLIT, $24-8
+	// 3 sums (1 sets of 3 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y2 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Y3 weights of a step   Y4 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y3
+	VBROADCASTSS (CX), Y4
+	VMULPS       Y3, Y4, Y4
 	VADDPS       Y4, Y0, Y0
+	VBROADCASTSS (DX), Y4
+	VMULPS       Y3, Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VBROADCASTSS (BX), Y4
+	VMULPS       Y3, Y4, Y3
+	VADDPS       Y3, Y2, Y2
+	VMOVUPS      32(AX), Y3
+	VBROADCASTSS 4(CX), Y4
+	VMULPS       Y3, Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VBROADCASTSS 4(DX), Y4
+	VMULPS       Y3, Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VBROADCASTSS 4(BX), Y4
+	VMULPS       Y3, Y4, Y3
+	VADDPS       Y3, Y2, Y2
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y3
+	VBROADCASTSS (CX), Y4
+	VMULPS       Y3, Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VBROADCASTSS (DX), Y4
+	VMULPS       Y3, Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VBROADCASTSS (BX), Y4
+	VMULPS       Y3, Y4, Y3
+	VADDPS       Y3, Y2, Y2
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y3
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMAXPS       Y0, Y3, Y0
+	VMINPS       Y0, Y4, Y0
+	VMAXPS       Y1, Y3, Y1
+	VMINPS       Y1, Y4, Y1
+	VMAXPS       Y2, Y3, Y2
+	VMINPS       Y2, Y4, Y2
+	VMOVUPS      Y0, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_4x8_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_4x8_AVX2(SB), NOSPLIT, $24-8
+	// 4 sums (1 sets of 4 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y3 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Y4 weights of a step   Y5 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y4
+	VBROADCASTSS (CX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y0, Y0
+	VBROADCASTSS (DX), Y5
+	VMULPS       Y4, Y5, Y5
 	VADDPS       Y5, Y1, Y1
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y7, Y3, Y3
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	VBROADCASTSS (BX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y2, Y2
+	VBROADCASTSS (SI), Y5
+	VMULPS       Y4, Y5, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      32(AX), Y4
+	VBROADCASTSS 4(CX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y0, Y0
+	VBROADCASTSS 4(DX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y1, Y1
+	VBROADCASTSS 4(BX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y2, Y2
+	VBROADCASTSS 4(SI), Y5
+	VMULPS       Y4, Y5, Y4
+	VADDPS       Y4, Y3, Y3
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y4
+	VBROADCASTSS (CX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y0, Y0
+	VBROADCASTSS (DX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y1, Y1
+	VBROADCASTSS (BX), Y5
+	VMULPS       Y4, Y5, Y5
+	VADDPS       Y5, Y2, Y2
+	VBROADCASTSS (SI), Y5
+	VMULPS       Y4, Y5, Y4
+	VADDPS       Y4, Y3, Y3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y4
 	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMAXPS       Y0, Y4, Y0
@@ -5874,132 +16756,198 @@ next:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y3, (CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
+	ADDQ $0x20, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
-// func tileF32_1x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2, FMA3
-TEXT ·tileF32_1x16_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (4 sets of 1 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Y8 Y9 weights of a step   Y10 4 bytes of a row   CX out   DX ld
+// func tileExactF32_5x8_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_5x8_AVX2(SB), NOSPLIT, $24-8
+	// 5 sums (1 sets of 5 rows by 1 registers) stay in registers while the depth passes;
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y4 sums   AX weights   CX DX BX SI DI rows of the segment   CX args
+	// 	Y5 weights of a step   Y6 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VPXOR   Y2, Y2, Y2
-	VPXOR   Y3, Y3, Y3
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-	VPXOR   Y7, Y7, Y7
+	VMOVUPS Y0, Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y0, Y3
+	VMOVUPS Y0, Y4
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x04, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(DI*1), Y10
-	VFMADD231PS  Y8, Y10, Y2
-	VFMADD231PS  Y9, Y10, Y3
-	VMOVUPS      128(DX), Y8
-	VMOVUPS      160(DX), Y9
-	VPBROADCASTD 8(SI)(DI*1), Y10
-	VFMADD231PS  Y8, Y10, Y4
-	VFMADD231PS  Y9, Y10, Y5
-	VMOVUPS      192(DX), Y8
-	VMOVUPS      224(DX), Y9
-	VPBROADCASTD 12(SI)(DI*1), Y10
-	VFMADD231PS  Y8, Y10, Y6
-	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x10, DI
-	ADDQ         $0x00000100, DX
-	SUBQ         $0x04, R8
+	VMOVUPS      (AX), Y5
+	VBROADCASTSS (CX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y0, Y0
+	VBROADCASTSS (DX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS (BX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y2, Y2
+	VBROADCASTSS (SI), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+	VBROADCASTSS (DI), Y6
+	VMULPS       Y5, Y6, Y5
+	VADDPS       Y5, Y4, Y4
+	VMOVUPS      32(AX), Y5
+	VBROADCASTSS 4(CX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y0, Y0
+	VBROADCASTSS 4(DX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS 4(BX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y2, Y2
+	VBROADCASTSS 4(SI), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+	VBROADCASTSS 4(DI), Y6
+	VMULPS       Y5, Y6, Y5
+	VADDPS       Y5, Y4, Y4
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x04, R8
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(DI*1), Y10
-	VFMADD231PS  Y8, Y10, Y0
-	VFMADD231PS  Y9, Y10, Y1
+	VMOVUPS      (AX), Y5
+	VBROADCASTSS (CX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y0, Y0
+	VBROADCASTSS (DX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS (BX), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y2, Y2
+	VBROADCASTSS (SI), Y6
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y3, Y3
+	VBROADCASTSS (DI), Y6
+	VMULPS       Y5, Y6, Y5
+	VADDPS       Y5, Y4, Y4
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
 	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	VADDPS       Y2, Y0, Y0
-	VADDPS       Y3, Y1, Y1
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y6, Y0, Y0
-	VADDPS       Y7, Y1, Y1
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y2
-	VBROADCASTSS tileArgs_hi(AX), Y3
-	VMAXPS       Y0, Y2, Y0
-	VMINPS       Y0, Y3, Y0
-	VMAXPS       Y1, Y2, Y1
-	VMINPS       Y1, Y3, Y1
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y5
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMAXPS       Y0, Y5, Y0
+	VMINPS       Y0, Y6, Y0
+	VMAXPS       Y1, Y5, Y1
+	VMINPS       Y1, Y6, Y1
+	VMAXPS       Y2, Y5, Y2
+	VMINPS       Y2, Y6, Y2
+	VMAXPS       Y3, Y5, Y3
+	VMINPS       Y3, Y6, Y3
+	VMAXPS       Y4, Y5, Y4
+	VMINPS       Y4, Y6, Y4
 	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y1, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y3, (CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x28, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
 // func tileExactF32_6x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_6x8_AVX2(SB), NOSPLIT, $0-8
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_6x8_AVX2(SB), NOSPLIT, $24-8
 	// 6 sums (1 sets of 6 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y5 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y6 weights of a step   Y7 4 bytes of a row
-	// 	CX out   DX ld
+	// each step loads 1 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y5 sums   AX weights   CX DX BX SI DI R8 rows of the segment   CX args
+	// 	Y6 weights of a step   Y7 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
 	VMOVUPS Y0, Y1
@@ -6008,100 +16956,136 @@ tile:
 	VMOVUPS Y0, Y4
 	VMOVUPS Y0, Y5
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y6
-	VPBROADCASTD (SI)(R12*1), Y7
+	VMOVUPS      (AX), Y6
+	VBROADCASTSS (CX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y0, Y0
-	VPBROADCASTD (DI)(R12*1), Y7
+	VBROADCASTSS (DX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VPBROADCASTD (R8)(R12*1), Y7
+	VBROADCASTSS (BX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VPBROADCASTD (R9)(R12*1), Y7
+	VBROADCASTSS (SI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VPBROADCASTD (R10)(R12*1), Y7
+	VBROADCASTSS (DI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VPBROADCASTD (R11)(R12*1), Y7
+	VBROADCASTSS (R8), Y7
 	VMULPS       Y6, Y7, Y6
 	VADDPS       Y6, Y5, Y5
-	VMOVUPS      32(DX), Y6
-	VPBROADCASTD 4(SI)(R12*1), Y7
+	VMOVUPS      32(AX), Y6
+	VBROADCASTSS 4(CX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y0, Y0
-	VPBROADCASTD 4(DI)(R12*1), Y7
+	VBROADCASTSS 4(DX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VPBROADCASTD 4(R8)(R12*1), Y7
+	VBROADCASTSS 4(BX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VPBROADCASTD 4(R9)(R12*1), Y7
+	VBROADCASTSS 4(SI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VPBROADCASTD 4(R10)(R12*1), Y7
+	VBROADCASTSS 4(DI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VPBROADCASTD 4(R11)(R12*1), Y7
+	VBROADCASTSS 4(R8), Y7
 	VMULPS       Y6, Y7, Y6
 	VADDPS       Y6, Y5, Y5
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R13
+	PREFETCHT0   4096(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x00000040, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y6
-	VPBROADCASTD (SI)(R12*1), Y7
+	VMOVUPS      (AX), Y6
+	VBROADCASTSS (CX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y0, Y0
-	VPBROADCASTD (DI)(R12*1), Y7
+	VBROADCASTSS (DX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y1, Y1
-	VPBROADCASTD (R8)(R12*1), Y7
+	VBROADCASTSS (BX), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VPBROADCASTD (R9)(R12*1), Y7
+	VBROADCASTSS (SI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VPBROADCASTD (R10)(R12*1), Y7
+	VBROADCASTSS (DI), Y7
 	VMULPS       Y6, Y7, Y7
 	VADDPS       Y7, Y4, Y4
-	VPBROADCASTD (R11)(R12*1), Y7
+	VBROADCASTSS (R8), Y7
 	VMULPS       Y6, Y7, Y6
 	VADDPS       Y6, Y5, Y5
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000020, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000020, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	ADDQ   DX, BX
+	VADDPS (BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	ADDQ   DX, BX
+	VADDPS (BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	ADDQ   DX, BX
+	VADDPS (BX), Y5, Y5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y6
 	VBROADCASTSS tileArgs_hi(AX), Y7
 	VMAXPS       Y0, Y6, Y0
@@ -6137,97 +17121,261 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileExactF32_4x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_4x8_AVX2(SB), NOSPLIT, $0-8
-	// 4 sums (1 sets of 4 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y3 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y4 weights of a step   Y5 4 bytes of a row
-	// 	CX out   DX ld
+// func tileExactF32_1x16_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_1x16_AVX2(SB), NOSPLIT, $24-8
+	// 2 sums (1 sets of 1 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0 Y1 sums   AX weights   CX rows of the segment   CX args
+	// 	Y2 Y3 weights of a step   Y4 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
-	VMOVUPS Y0, Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y0, Y3
+	VMOVUPS 32(CX), Y1
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	SUBQ $0x04, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y4
-	VPBROADCASTD (SI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y0, Y0
-	VPBROADCASTD (DI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y1, Y1
-	VPBROADCASTD (R8)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y2, Y2
-	VPBROADCASTD (R9)(R10*1), Y5
-	VMULPS       Y4, Y5, Y4
-	VADDPS       Y4, Y3, Y3
-	VMOVUPS      32(DX), Y4
-	VPBROADCASTD 4(SI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y0, Y0
-	VPBROADCASTD 4(DI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y1, Y1
-	VPBROADCASTD 4(R8)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y2, Y2
-	VPBROADCASTD 4(R9)(R10*1), Y5
-	VMULPS       Y4, Y5, Y4
-	VADDPS       Y4, Y3, Y3
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R11
+	VMOVUPS      (AX), Y2
+	VMOVUPS      32(AX), Y3
+	VBROADCASTSS (CX), Y4
+	VMULPS       Y2, Y4, Y2
+	VADDPS       Y2, Y0, Y0
+	VMULPS       Y3, Y4, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      64(AX), Y2
+	VMOVUPS      96(AX), Y3
+	VBROADCASTSS 4(CX), Y4
+	VMULPS       Y2, Y4, Y2
+	VADDPS       Y2, Y0, Y0
+	VMULPS       Y3, Y4, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      128(AX), Y2
+	VMOVUPS      160(AX), Y3
+	VBROADCASTSS 8(CX), Y4
+	VMULPS       Y2, Y4, Y2
+	VADDPS       Y2, Y0, Y0
+	VMULPS       Y3, Y4, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      192(AX), Y2
+	VMOVUPS      224(AX), Y3
+	VBROADCASTSS 12(CX), Y4
+	VMULPS       Y2, Y4, Y2
+	VADDPS       Y2, Y0, Y0
+	VMULPS       Y3, Y4, Y2
+	VADDPS       Y2, Y1, Y1
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R11
+	ADDQ $0x04, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y4
-	VPBROADCASTD (SI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y0, Y0
-	VPBROADCASTD (DI)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y1, Y1
-	VPBROADCASTD (R8)(R10*1), Y5
-	VMULPS       Y4, Y5, Y5
-	VADDPS       Y5, Y2, Y2
-	VPBROADCASTD (R9)(R10*1), Y5
-	VMULPS       Y4, Y5, Y4
-	VADDPS       Y4, Y3, Y3
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000020, DX
-	DECQ         R11
+	VMOVUPS      (AX), Y2
+	VMOVUPS      32(AX), Y3
+	VBROADCASTSS (CX), Y4
+	VMULPS       Y2, Y4, Y2
+	VADDPS       Y2, Y0, Y0
+	VMULPS       Y3, Y4, Y2
+	VADDPS       Y2, Y1, Y1
+	ADDQ         $0x04, CX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y2
+	VBROADCASTSS tileArgs_hi(AX), Y3
+	VMAXPS       Y0, Y2, Y0
+	VMINPS       Y0, Y3, Y0
+	VMAXPS       Y1, Y2, Y1
+	VMINPS       Y1, Y3, Y1
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x08, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_2x16_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_2x16_AVX2(SB), NOSPLIT, $24-8
+	// 4 sums (1 sets of 2 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y3 sums   AX weights   CX DX rows of the segment   CX args
+	// 	Y4 Y5 weights of a step   Y6 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DX, CX
+	MOVQ CX, (SP)
+	MOVQ (DX), CX
+	MOVQ 8(DX), DX
+	SUBQ $0x04, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y4
+	VMOVUPS      32(AX), Y5
+	VBROADCASTSS (CX), Y6
+	VMULPS       Y4, Y6, Y7
+	VADDPS       Y7, Y0, Y0
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS (DX), Y6
+	VMULPS       Y4, Y6, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      64(AX), Y4
+	VMOVUPS      96(AX), Y5
+	VBROADCASTSS 4(CX), Y6
+	VMULPS       Y4, Y6, Y7
+	VADDPS       Y7, Y0, Y0
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS 4(DX), Y6
+	VMULPS       Y4, Y6, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      128(AX), Y4
+	VMOVUPS      160(AX), Y5
+	VBROADCASTSS 8(CX), Y6
+	VMULPS       Y4, Y6, Y7
+	VADDPS       Y7, Y0, Y0
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS 8(DX), Y6
+	VMULPS       Y4, Y6, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y4, Y3, Y3
+	VMOVUPS      192(AX), Y4
+	VMOVUPS      224(AX), Y5
+	VBROADCASTSS 12(CX), Y6
+	VMULPS       Y4, Y6, Y7
+	VADDPS       Y7, Y0, Y0
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS 12(DX), Y6
+	VMULPS       Y4, Y6, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y4, Y3, Y3
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, DX
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x04, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x04, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y4
+	VMOVUPS      32(AX), Y5
+	VBROADCASTSS (CX), Y6
+	VMULPS       Y4, Y6, Y7
+	VADDPS       Y7, Y0, Y0
+	VMULPS       Y5, Y6, Y6
+	VADDPS       Y6, Y1, Y1
+	VBROADCASTSS (DX), Y6
+	VMULPS       Y4, Y6, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y5, Y6, Y4
+	VADDPS       Y4, Y3, Y3
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y4
 	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMAXPS       Y0, Y4, Y0
@@ -6239,99 +17387,10 @@ next:
 	VMAXPS       Y3, Y4, Y3
 	VMINPS       Y3, Y5, Y3
 	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
+	VMOVUPS      Y1, 32(CX)
 	ADDQ         DX, CX
 	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_2x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_2x8_AVX2(SB), NOSPLIT, $0-8
-	// 2 sums (1 sets of 2 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0 Y1 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y2 weights of a step   Y3 4 bytes of a row   CX out   DX ld
-	MOVQ args+0(FP), AX
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, Y1
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Y2
-	VPBROADCASTD (SI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y0, Y0
-	VPBROADCASTD (DI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y2
-	VADDPS       Y2, Y1, Y1
-	VMOVUPS      32(DX), Y2
-	VPBROADCASTD 4(SI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y0, Y0
-	VPBROADCASTD 4(DI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y2
-	VADDPS       Y2, Y1, Y1
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R9
-	JGE          steps
-
-few:
-	ADDQ $0x02, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Y2
-	VPBROADCASTD (SI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y0, Y0
-	VPBROADCASTD (DI)(R8*1), Y3
-	VMULPS       Y2, Y3, Y2
-	VADDPS       Y2, Y1, Y1
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000020, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y2
-	VBROADCASTSS tileArgs_hi(AX), Y3
-	VMAXPS       Y0, Y2, Y0
-	VMINPS       Y0, Y3, Y0
-	VMAXPS       Y1, Y2, Y1
-	VMINPS       Y1, Y3, Y1
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
+	VMOVUPS      Y3, 32(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
@@ -6342,89 +17401,599 @@ next:
 	VZEROUPPER
 	RET
 
-// func tileExactF32_1x8_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_1x8_AVX2(SB), NOSPLIT, $0-8
-	// 1 sums (1 sets of 1 rows by 1 registers) stay in registers while the depth passes;
-	// each step loads 1 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0 sums   CX rows   DX weights   BX segments   SI rows of the segment   DI at
-	// 	R8 steps   Y1 weights of a step   Y2 4 bytes of a row   CX out   DX ld
+// func tileExactF32_3x16_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_3x16_AVX2(SB), NOSPLIT, $24-8
+	// 6 sums (1 sets of 3 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y5 sums   AX weights   CX DX BX rows of the segment   CX args
+	// 	Y6 Y7 weights of a step   Y8 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), BX
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ BX, CX
+	MOVQ CX, (SP)
+	MOVQ (BX), CX
+	MOVQ 8(BX), DX
+	MOVQ 16(BX), BX
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y1
-	VPBROADCASTD (SI)(DI*1), Y2
-	VMULPS       Y1, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	VMOVUPS      32(DX), Y1
-	VPBROADCASTD 4(SI)(DI*1), Y2
-	VMULPS       Y1, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, R8
+	VMOVUPS      (AX), Y6
+	VMOVUPS      32(AX), Y7
+	VBROADCASTSS (CX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y0, Y0
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y1, Y1
+	VBROADCASTSS (DX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y2, Y2
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y3, Y3
+	VBROADCASTSS (BX), Y8
+	VMULPS       Y6, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y5, Y5
+	VMOVUPS      64(AX), Y6
+	VMOVUPS      96(AX), Y7
+	VBROADCASTSS 4(CX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y0, Y0
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y1, Y1
+	VBROADCASTSS 4(DX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y2, Y2
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y3, Y3
+	VBROADCASTSS 4(BX), Y8
+	VMULPS       Y6, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y5, Y5
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R8
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y1
-	VPBROADCASTD (SI)(DI*1), Y2
-	VMULPS       Y1, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000020, DX
-	DECQ         R8
+	VMOVUPS      (AX), Y6
+	VMOVUPS      32(AX), Y7
+	VBROADCASTSS (CX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y0, Y0
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y1, Y1
+	VBROADCASTSS (DX), Y8
+	VMULPS       Y6, Y8, Y9
+	VADDPS       Y9, Y2, Y2
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y3, Y3
+	VBROADCASTSS (BX), Y8
+	VMULPS       Y6, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	VMULPS       Y7, Y8, Y6
+	VADDPS       Y6, Y5, Y5
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y1
-	VBROADCASTSS tileArgs_hi(AX), Y2
-	VMAXPS       Y0, Y1, Y0
-	VMINPS       Y0, Y2, Y0
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y6
+	VBROADCASTSS tileArgs_hi(AX), Y7
+	VMAXPS       Y0, Y6, Y0
+	VMINPS       Y0, Y7, Y0
+	VMAXPS       Y1, Y6, Y1
+	VMINPS       Y1, Y7, Y1
+	VMAXPS       Y2, Y6, Y2
+	VMINPS       Y2, Y7, Y2
+	VMAXPS       Y3, Y6, Y3
+	VMINPS       Y3, Y7, Y3
+	VMAXPS       Y4, Y6, Y4
+	VMINPS       Y4, Y7, Y4
+	VMAXPS       Y5, Y6, Y5
+	VMINPS       Y5, Y7, Y5
 	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
 	ADDQ         DX, CX
 	MOVQ         CX, tileArgs_out(AX)
 
 	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
+	ADDQ $0x18, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_4x16_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_4x16_AVX2(SB), NOSPLIT, $24-8
+	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y7 sums   AX weights   CX DX BX SI rows of the segment   CX args
+	// 	Y8 Y9 weights of a step   Y10 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
+	VMOVUPS Y0, Y6
+	VMOVUPS Y1, Y7
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), SI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ SI, CX
+	MOVQ CX, (SP)
+	MOVQ (SI), CX
+	MOVQ 8(SI), DX
+	MOVQ 16(SI), BX
+	MOVQ 24(SI), SI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y0, Y0
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y1, Y1
+	VBROADCASTSS (DX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y2, Y2
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y3, Y3
+	VBROADCASTSS (BX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y4, Y4
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VBROADCASTSS (SI), Y10
+	VMULPS       Y8, Y10, Y8
+	VADDPS       Y8, Y6, Y6
+	VMULPS       Y9, Y10, Y8
+	VADDPS       Y8, Y7, Y7
+	VMOVUPS      64(AX), Y8
+	VMOVUPS      96(AX), Y9
+	VBROADCASTSS 4(CX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y0, Y0
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y1, Y1
+	VBROADCASTSS 4(DX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y2, Y2
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y3, Y3
+	VBROADCASTSS 4(BX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y4, Y4
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VBROADCASTSS 4(SI), Y10
+	VMULPS       Y8, Y10, Y8
+	VADDPS       Y8, Y6, Y6
+	VMULPS       Y9, Y10, Y8
+	VADDPS       Y8, Y7, Y7
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y8
+	VMOVUPS      32(AX), Y9
+	VBROADCASTSS (CX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y0, Y0
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y1, Y1
+	VBROADCASTSS (DX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y2, Y2
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y3, Y3
+	VBROADCASTSS (BX), Y10
+	VMULPS       Y8, Y10, Y11
+	VADDPS       Y11, Y4, Y4
+	VMULPS       Y9, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VBROADCASTSS (SI), Y10
+	VMULPS       Y8, Y10, Y8
+	VADDPS       Y8, Y6, Y6
+	VMULPS       Y9, Y10, Y8
+	VADDPS       Y8, Y7, Y7
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y8
+	VBROADCASTSS tileArgs_hi(AX), Y9
+	VMAXPS       Y0, Y8, Y0
+	VMINPS       Y0, Y9, Y0
+	VMAXPS       Y1, Y8, Y1
+	VMINPS       Y1, Y9, Y1
+	VMAXPS       Y2, Y8, Y2
+	VMINPS       Y2, Y9, Y2
+	VMAXPS       Y3, Y8, Y3
+	VMINPS       Y3, Y9, Y3
+	VMAXPS       Y4, Y8, Y4
+	VMINPS       Y4, Y9, Y4
+	VMAXPS       Y5, Y8, Y5
+	VMINPS       Y5, Y9, Y5
+	VMAXPS       Y6, Y8, Y6
+	VMINPS       Y6, Y9, Y6
+	VMAXPS       Y7, Y8, Y7
+	VMINPS       Y7, Y9, Y7
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y6, (CX)
+	VMOVUPS      Y7, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x20, tileArgs_rows(AX)
+	DECQ tileArgs_tiles(AX)
+	JNZ  tile
+	VZEROUPPER
+	RET
+
+// func tileExactF32_5x16_AVX2(args *tileArgs)
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_5x16_AVX2(SB), NOSPLIT, $24-8
+	// 10 sums (1 sets of 5 rows by 2 registers) stay in registers while the depth passes;
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y9 sums   AX weights   CX DX BX SI DI rows of the segment   CX args
+	// 	Y10 Y11 weights of a step   Y12 a value of a row   CX out   DX ld   BX more
+	MOVQ args+0(FP), AX
+
+tile:
+	MOVQ    args+0(FP), AX
+	MOVQ    tileArgs_bias(AX), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, Y2
+	VMOVUPS Y1, Y3
+	VMOVUPS Y0, Y4
+	VMOVUPS Y1, Y5
+	VMOVUPS Y0, Y6
+	VMOVUPS Y1, Y7
+	VMOVUPS Y0, Y8
+	VMOVUPS Y1, Y9
+	MOVQ    tileArgs_rows(AX), CX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
+
+segment:
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), DI
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ DI, CX
+	MOVQ CX, (SP)
+	MOVQ (DI), CX
+	MOVQ 8(DI), DX
+	MOVQ 16(DI), BX
+	MOVQ 24(DI), SI
+	MOVQ 32(DI), DI
+	SUBQ $0x02, 16(SP)
+	JL   few
+
+steps:
+	VMOVUPS      (AX), Y10
+	VMOVUPS      32(AX), Y11
+	VBROADCASTSS (CX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y0, Y0
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y1, Y1
+	VBROADCASTSS (DX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y2, Y2
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y3, Y3
+	VBROADCASTSS (BX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y4, Y4
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y5, Y5
+	VBROADCASTSS (SI), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y6, Y6
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y7, Y7
+	VBROADCASTSS (DI), Y12
+	VMULPS       Y10, Y12, Y10
+	VADDPS       Y10, Y8, Y8
+	VMULPS       Y11, Y12, Y10
+	VADDPS       Y10, Y9, Y9
+	VMOVUPS      64(AX), Y10
+	VMOVUPS      96(AX), Y11
+	VBROADCASTSS 4(CX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y0, Y0
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y1, Y1
+	VBROADCASTSS 4(DX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y2, Y2
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y3, Y3
+	VBROADCASTSS 4(BX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y4, Y4
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y5, Y5
+	VBROADCASTSS 4(SI), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y6, Y6
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y7, Y7
+	VBROADCASTSS 4(DI), Y12
+	VMULPS       Y10, Y12, Y10
+	VADDPS       Y10, Y8, Y8
+	VMULPS       Y11, Y12, Y10
+	VADDPS       Y10, Y9, Y9
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
+	JGE          steps
+
+few:
+	ADDQ $0x02, 16(SP)
+	JZ   next
+
+one:
+	VMOVUPS      (AX), Y10
+	VMOVUPS      32(AX), Y11
+	VBROADCASTSS (CX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y0, Y0
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y1, Y1
+	VBROADCASTSS (DX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y2, Y2
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y3, Y3
+	VBROADCASTSS (BX), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y4, Y4
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y5, Y5
+	VBROADCASTSS (SI), Y12
+	VMULPS       Y10, Y12, Y13
+	VADDPS       Y13, Y6, Y6
+	VMULPS       Y11, Y12, Y12
+	VADDPS       Y12, Y7, Y7
+	VBROADCASTSS (DI), Y12
+	VMULPS       Y10, Y12, Y10
+	VADDPS       Y10, Y8, Y8
+	VMULPS       Y11, Y12, Y10
+	VADDPS       Y10, Y9, Y9
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
+	JNZ          one
+
+next:
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	VADDPS (BX), Y8, Y8
+	VADDPS 32(BX), Y9, Y9
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
+	VBROADCASTSS tileArgs_lo(AX), Y10
+	VBROADCASTSS tileArgs_hi(AX), Y11
+	VMAXPS       Y0, Y10, Y0
+	VMINPS       Y0, Y11, Y0
+	VMAXPS       Y1, Y10, Y1
+	VMINPS       Y1, Y11, Y1
+	VMAXPS       Y2, Y10, Y2
+	VMINPS       Y2, Y11, Y2
+	VMAXPS       Y3, Y10, Y3
+	VMINPS       Y3, Y11, Y3
+	VMAXPS       Y4, Y10, Y4
+	VMINPS       Y4, Y11, Y4
+	VMAXPS       Y5, Y10, Y5
+	VMINPS       Y5, Y11, Y5
+	VMAXPS       Y6, Y10, Y6
+	VMINPS       Y6, Y11, Y6
+	VMAXPS       Y7, Y10, Y7
+	VMINPS       Y7, Y11, Y7
+	VMAXPS       Y8, Y10, Y8
+	VMINPS       Y8, Y11, Y8
+	VMAXPS       Y9, Y10, Y9
+	VMINPS       Y9, Y11, Y9
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y2, (CX)
+	VMOVUPS      Y3, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y4, (CX)
+	VMOVUPS      Y5, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y6, (CX)
+	VMOVUPS      Y7, 32(CX)
+	ADDQ         DX, CX
+	VMOVUPS      Y8, (CX)
+	VMOVUPS      Y9, 32(CX)
+	ADDQ         DX, CX
+	MOVQ         CX, tileArgs_out(AX)
+
+	// the next tile
+	ADDQ $0x28, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER
 	RET
 
 // func tileExactF32_6x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_6x16_AVX2(SB), NOSPLIT, $0-8
+// Requires: AVX, MMX+
+TEXT ·tileExactF32_6x16_AVX2(SB), NOSPLIT, $24-8
 	// 12 sums (1 sets of 6 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y11 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8-R11 rows of the segment   R12 at   R13 steps   Y12 Y13 weights of a step
-	// 	Y14 4 bytes of a row   CX out   DX ld
+	// each step loads 2 registers of weights and spreads a value of each row over one more.
+	// 	AX args   CX bias   Y0-Y11 sums   AX weights   CX DX BX SI DI R8 rows of the segment   CX args
+	// 	Y12 Y13 weights of a step   Y14 a value of a row   CX out   DX ld   BX more
 	MOVQ args+0(FP), AX
 
 tile:
+	MOVQ    args+0(FP), AX
 	MOVQ    tileArgs_bias(AX), CX
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
@@ -6439,139 +18008,182 @@ tile:
 	VMOVUPS Y0, Y10
 	VMOVUPS Y1, Y11
 	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
+	MOVQ    CX, (SP)
+	MOVQ    tileArgs_segments(AX), CX
+	MOVQ    CX, 8(SP)
+	MOVQ    tileArgs_weights(AX), AX
 
 segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	MOVQ 32(CX), R10
-	MOVQ 40(CX), R11
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R12, R12
-	MOVQ tileArgs_steps(AX), R13
-	SUBQ $0x02, R13
+	MOVQ args+0(FP), CX
+	MOVQ tileArgs_steps(CX), DX
+	MOVQ DX, 16(SP)
+	MOVQ (SP), R8
+	MOVQ tileArgs_rowStep(CX), CX
+	ADDQ R8, CX
+	MOVQ CX, (SP)
+	MOVQ (R8), CX
+	MOVQ 8(R8), DX
+	MOVQ 16(R8), BX
+	MOVQ 24(R8), SI
+	MOVQ 32(R8), DI
+	MOVQ 40(R8), R8
+	SUBQ $0x02, 16(SP)
 	JL   few
 
 steps:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y0, Y0
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y1, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VBROADCASTSS (DX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y2, Y2
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y3, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VBROADCASTSS (BX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y4, Y4
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y5, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VBROADCASTSS (SI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y6, Y6
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y7, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VBROADCASTSS (DI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y8, Y8
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y9, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VBROADCASTSS (R8), Y14
 	VMULPS       Y12, Y14, Y12
 	VADDPS       Y12, Y10, Y10
 	VMULPS       Y13, Y14, Y12
 	VADDPS       Y12, Y11, Y11
-	VMOVUPS      64(DX), Y12
-	VMOVUPS      96(DX), Y13
-	VPBROADCASTD 4(SI)(R12*1), Y14
+	VMOVUPS      64(AX), Y12
+	VMOVUPS      96(AX), Y13
+	VBROADCASTSS 4(CX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y0, Y0
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y1, Y1
-	VPBROADCASTD 4(DI)(R12*1), Y14
+	VBROADCASTSS 4(DX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y2, Y2
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y3, Y3
-	VPBROADCASTD 4(R8)(R12*1), Y14
+	VBROADCASTSS 4(BX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y4, Y4
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y5, Y5
-	VPBROADCASTD 4(R9)(R12*1), Y14
+	VBROADCASTSS 4(SI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y6, Y6
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y7, Y7
-	VPBROADCASTD 4(R10)(R12*1), Y14
+	VBROADCASTSS 4(DI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y8, Y8
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y9, Y9
-	VPBROADCASTD 4(R11)(R12*1), Y14
+	VBROADCASTSS 4(R8), Y14
 	VMULPS       Y12, Y14, Y12
 	VADDPS       Y12, Y10, Y10
 	VMULPS       Y13, Y14, Y12
 	VADDPS       Y12, Y11, Y11
-	ADDQ         $0x08, R12
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R13
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, BX
+	ADDQ         $0x08, SI
+	ADDQ         $0x08, DI
+	ADDQ         $0x08, R8
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x02, 16(SP)
 	JGE          steps
 
 few:
-	ADDQ $0x02, R13
+	ADDQ $0x02, 16(SP)
 	JZ   next
 
 one:
-	VMOVUPS      (DX), Y12
-	VMOVUPS      32(DX), Y13
-	VPBROADCASTD (SI)(R12*1), Y14
+	VMOVUPS      (AX), Y12
+	VMOVUPS      32(AX), Y13
+	VBROADCASTSS (CX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y0, Y0
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y1, Y1
-	VPBROADCASTD (DI)(R12*1), Y14
+	VBROADCASTSS (DX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y2, Y2
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y3, Y3
-	VPBROADCASTD (R8)(R12*1), Y14
+	VBROADCASTSS (BX), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y4, Y4
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y5, Y5
-	VPBROADCASTD (R9)(R12*1), Y14
+	VBROADCASTSS (SI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y6, Y6
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y7, Y7
-	VPBROADCASTD (R10)(R12*1), Y14
+	VBROADCASTSS (DI), Y14
 	VMULPS       Y12, Y14, Y15
 	VADDPS       Y15, Y8, Y8
 	VMULPS       Y13, Y14, Y14
 	VADDPS       Y14, Y9, Y9
-	VPBROADCASTD (R11)(R12*1), Y14
+	VBROADCASTSS (R8), Y14
 	VMULPS       Y12, Y14, Y12
 	VADDPS       Y12, Y10, Y10
 	VMULPS       Y13, Y14, Y12
 	VADDPS       Y12, Y11, Y11
-	ADDQ         $0x04, R12
-	ADDQ         $0x00000040, DX
-	DECQ         R13
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	ADDQ         $0x04, DI
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000040, AX
+	DECQ         16(SP)
 	JNZ          one
 
 next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
+	DECQ   8(SP)
+	JNZ    segment
+	MOVQ   args+0(FP), AX
+	MOVQ   tileArgs_out(AX), CX
+	MOVQ   tileArgs_ld(AX), DX
+	MOVQ   tileArgs_more(AX), BX
+	TESTQ  BX, BX
+	JZ     alone
+	VADDPS (BX), Y0, Y0
+	VADDPS 32(BX), Y1, Y1
+	ADDQ   DX, BX
+	VADDPS (BX), Y2, Y2
+	VADDPS 32(BX), Y3, Y3
+	ADDQ   DX, BX
+	VADDPS (BX), Y4, Y4
+	VADDPS 32(BX), Y5, Y5
+	ADDQ   DX, BX
+	VADDPS (BX), Y6, Y6
+	VADDPS 32(BX), Y7, Y7
+	ADDQ   DX, BX
+	VADDPS (BX), Y8, Y8
+	VADDPS 32(BX), Y9, Y9
+	ADDQ   DX, BX
+	VADDPS (BX), Y10, Y10
+	VADDPS 32(BX), Y11, Y11
+	ADDQ   DX, BX
+	MOVQ   BX, tileArgs_more(AX)
+
+alone:
 	VBROADCASTSS tileArgs_lo(AX), Y12
 	VBROADCASTSS tileArgs_hi(AX), Y13
 	VMAXPS       Y0, Y12, Y0
@@ -6620,362 +18232,6 @@ next:
 
 	// the next tile
 	ADDQ $0x30, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_4x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_4x16_AVX2(SB), NOSPLIT, $0-8
-	// 8 sums (1 sets of 4 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y7 sums   CX rows   DX weights   BX segments
-	// 	SI DI R8 R9 rows of the segment   R10 at   R11 steps   Y8 Y9 weights of a step
-	// 	Y10 4 bytes of a row   CX out   DX ld
-	MOVQ args+0(FP), AX
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y1, Y3
-	VMOVUPS Y0, Y4
-	VMOVUPS Y1, Y5
-	VMOVUPS Y0, Y6
-	VMOVUPS Y1, Y7
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	MOVQ 16(CX), R8
-	MOVQ 24(CX), R9
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R10, R10
-	MOVQ tileArgs_steps(AX), R11
-	SUBQ $0x02, R11
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y0, Y0
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y2, Y2
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y3, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y4, Y4
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y5, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
-	VMULPS       Y8, Y10, Y8
-	VADDPS       Y8, Y6, Y6
-	VMULPS       Y9, Y10, Y8
-	VADDPS       Y8, Y7, Y7
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
-	VPBROADCASTD 4(SI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y0, Y0
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y1, Y1
-	VPBROADCASTD 4(DI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y2, Y2
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y3, Y3
-	VPBROADCASTD 4(R8)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y4, Y4
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y5, Y5
-	VPBROADCASTD 4(R9)(R10*1), Y10
-	VMULPS       Y8, Y10, Y8
-	VADDPS       Y8, Y6, Y6
-	VMULPS       Y9, Y10, Y8
-	VADDPS       Y8, Y7, Y7
-	ADDQ         $0x08, R10
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R11
-	JGE          steps
-
-few:
-	ADDQ $0x02, R11
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Y8
-	VMOVUPS      32(DX), Y9
-	VPBROADCASTD (SI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y0, Y0
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y1, Y1
-	VPBROADCASTD (DI)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y2, Y2
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y3, Y3
-	VPBROADCASTD (R8)(R10*1), Y10
-	VMULPS       Y8, Y10, Y11
-	VADDPS       Y11, Y4, Y4
-	VMULPS       Y9, Y10, Y10
-	VADDPS       Y10, Y5, Y5
-	VPBROADCASTD (R9)(R10*1), Y10
-	VMULPS       Y8, Y10, Y8
-	VADDPS       Y8, Y6, Y6
-	VMULPS       Y9, Y10, Y8
-	VADDPS       Y8, Y7, Y7
-	ADDQ         $0x04, R10
-	ADDQ         $0x00000040, DX
-	DECQ         R11
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y8
-	VBROADCASTSS tileArgs_hi(AX), Y9
-	VMAXPS       Y0, Y8, Y0
-	VMINPS       Y0, Y9, Y0
-	VMAXPS       Y1, Y8, Y1
-	VMINPS       Y1, Y9, Y1
-	VMAXPS       Y2, Y8, Y2
-	VMINPS       Y2, Y9, Y2
-	VMAXPS       Y3, Y8, Y3
-	VMINPS       Y3, Y9, Y3
-	VMAXPS       Y4, Y8, Y4
-	VMINPS       Y4, Y9, Y4
-	VMAXPS       Y5, Y8, Y5
-	VMINPS       Y5, Y9, Y5
-	VMAXPS       Y6, Y8, Y6
-	VMINPS       Y6, Y9, Y6
-	VMAXPS       Y7, Y8, Y7
-	VMINPS       Y7, Y9, Y7
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, 32(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x20, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_2x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_2x16_AVX2(SB), NOSPLIT, $0-8
-	// 4 sums (1 sets of 2 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0-Y3 sums   CX rows   DX weights   BX segments   SI DI rows of the segment
-	// 	R8 at   R9 steps   Y4 Y5 weights of a step   Y6 4 bytes of a row   CX out   DX ld
-	MOVQ args+0(FP), AX
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS Y0, Y2
-	VMOVUPS Y1, Y3
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	MOVQ 8(CX), DI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ R8, R8
-	MOVQ tileArgs_steps(AX), R9
-	SUBQ $0x02, R9
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Y4
-	VMOVUPS      32(DX), Y5
-	VPBROADCASTD (SI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y7
-	VADDPS       Y7, Y0, Y0
-	VMULPS       Y5, Y6, Y6
-	VADDPS       Y6, Y1, Y1
-	VPBROADCASTD (DI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y4
-	VADDPS       Y4, Y2, Y2
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y4, Y3, Y3
-	VMOVUPS      64(DX), Y4
-	VMOVUPS      96(DX), Y5
-	VPBROADCASTD 4(SI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y7
-	VADDPS       Y7, Y0, Y0
-	VMULPS       Y5, Y6, Y6
-	VADDPS       Y6, Y1, Y1
-	VPBROADCASTD 4(DI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y4
-	VADDPS       Y4, Y2, Y2
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y4, Y3, Y3
-	ADDQ         $0x08, R8
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R9
-	JGE          steps
-
-few:
-	ADDQ $0x02, R9
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Y4
-	VMOVUPS      32(DX), Y5
-	VPBROADCASTD (SI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y7
-	VADDPS       Y7, Y0, Y0
-	VMULPS       Y5, Y6, Y6
-	VADDPS       Y6, Y1, Y1
-	VPBROADCASTD (DI)(R8*1), Y6
-	VMULPS       Y4, Y6, Y4
-	VADDPS       Y4, Y2, Y2
-	VMULPS       Y5, Y6, Y4
-	VADDPS       Y4, Y3, Y3
-	ADDQ         $0x04, R8
-	ADDQ         $0x00000040, DX
-	DECQ         R9
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y4
-	VBROADCASTSS tileArgs_hi(AX), Y5
-	VMAXPS       Y0, Y4, Y0
-	VMINPS       Y0, Y5, Y0
-	VMAXPS       Y1, Y4, Y1
-	VMINPS       Y1, Y5, Y1
-	VMAXPS       Y2, Y4, Y2
-	VMINPS       Y2, Y5, Y2
-	VMAXPS       Y3, Y4, Y3
-	VMINPS       Y3, Y5, Y3
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, 32(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x10, tileArgs_rows(AX)
-	DECQ tileArgs_tiles(AX)
-	JNZ  tile
-	VZEROUPPER
-	RET
-
-// func tileExactF32_1x16_AVX2(args *tileArgs)
-// Requires: AVX, AVX2
-TEXT ·tileExactF32_1x16_AVX2(SB), NOSPLIT, $0-8
-	// 2 sums (1 sets of 1 rows by 2 registers) stay in registers while the depth passes;
-	// each step loads 2 registers of weights and spreads 4 bytes of each row over one more.
-	// 	AX args   CX bias   Y0 Y1 sums   CX rows   DX weights   BX segments   SI rows of the segment
-	// 	DI at   R8 steps   Y2 Y3 weights of a step   Y4 4 bytes of a row   CX out   DX ld
-	MOVQ args+0(FP), AX
-
-tile:
-	MOVQ    tileArgs_bias(AX), CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	MOVQ    tileArgs_rows(AX), CX
-	MOVQ    tileArgs_weights(AX), DX
-	MOVQ    tileArgs_segments(AX), BX
-
-segment:
-	MOVQ (CX), SI
-	ADDQ tileArgs_rowStep(AX), CX
-	XORQ DI, DI
-	MOVQ tileArgs_steps(AX), R8
-	SUBQ $0x02, R8
-	JL   few
-
-steps:
-	VMOVUPS      (DX), Y2
-	VMOVUPS      32(DX), Y3
-	VPBROADCASTD (SI)(DI*1), Y4
-	VMULPS       Y2, Y4, Y2
-	VADDPS       Y2, Y0, Y0
-	VMULPS       Y3, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	VMOVUPS      64(DX), Y2
-	VMOVUPS      96(DX), Y3
-	VPBROADCASTD 4(SI)(DI*1), Y4
-	VMULPS       Y2, Y4, Y2
-	VADDPS       Y2, Y0, Y0
-	VMULPS       Y3, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	ADDQ         $0x08, DI
-	ADDQ         $0x00000080, DX
-	SUBQ         $0x02, R8
-	JGE          steps
-
-few:
-	ADDQ $0x02, R8
-	JZ   next
-
-one:
-	VMOVUPS      (DX), Y2
-	VMOVUPS      32(DX), Y3
-	VPBROADCASTD (SI)(DI*1), Y4
-	VMULPS       Y2, Y4, Y2
-	VADDPS       Y2, Y0, Y0
-	VMULPS       Y3, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	ADDQ         $0x04, DI
-	ADDQ         $0x00000040, DX
-	DECQ         R8
-	JNZ          one
-
-next:
-	DECQ         BX
-	JNZ          segment
-	MOVQ         tileArgs_out(AX), CX
-	MOVQ         tileArgs_ld(AX), DX
-	VBROADCASTSS tileArgs_lo(AX), Y2
-	VBROADCASTSS tileArgs_hi(AX), Y3
-	VMAXPS       Y0, Y2, Y0
-	VMINPS       Y0, Y3, Y0
-	VMAXPS       Y1, Y2, Y1
-	VMINPS       Y1, Y3, Y1
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, 32(CX)
-	ADDQ         DX, CX
-	MOVQ         CX, tileArgs_out(AX)
-
-	// the next tile
-	ADDQ $0x08, tileArgs_rows(AX)
 	DECQ tileArgs_tiles(AX)
 	JNZ  tile
 	VZEROUPPER

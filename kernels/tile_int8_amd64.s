@@ -179,35 +179,40 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z13
-	VMOVUPS       (BX), Z12
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z12, Z0, Z0
-	VMINPS        Z13, Z0, Z0
+	VMOVUPS      (BX), Z12
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z12, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z12, Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z12, Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z12, Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       Z12, Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z12, Z5, Z5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+	VMINPS       Z12, Z3, Z3
+	VMINPS       Z12, Z4, Z4
+	VMINPS       Z12, Z5, Z5
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z12, Z1, Z1
-	VMINPS        Z13, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z12, Z2, Z2
-	VMINPS        Z13, Z2, Z2
 	VCVTPS2DQ     Z2, Z2
-	VCVTDQ2PS     Z3, Z3
-	VMULPS        Z12, Z3, Z3
-	VMINPS        Z13, Z3, Z3
 	VCVTPS2DQ     Z3, Z3
-	VCVTDQ2PS     Z4, Z4
-	VMULPS        Z12, Z4, Z4
-	VMINPS        Z13, Z4, Z4
 	VCVTPS2DQ     Z4, Z4
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z12, Z5, Z5
-	VMINPS        Z13, Z5, Z5
 	VCVTPS2DQ     Z5, Z5
 	VPBROADCASTW  tileArgs_zero(AX), Z12
 	VPBROADCASTB  tileArgs_least(AX), Z13
-	VMOVUPS       order16<>+0(SB), Z14
+	VPBROADCASTB  tileArgs_most(AX), Z14
+	VMOVUPS       order16<>+0(SB), Z15
 	KMOVQ         tileArgs_mask(AX), K2
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z12, Z0, Z0
@@ -215,7 +220,8 @@ requantise:
 	VPADDSW       Z12, Z2, Z2
 	VPACKSSWB     Z2, Z0, Z0
 	VPMAXSB       Z13, Z0, Z0
-	VPERMD        Z0, Z14, Z0
+	VPMINSB       Z14, Z0, Z0
+	VPERMD        Z0, Z15, Z0
 	VMOVDQU8      X0, K2, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI32X4 $0x01, Z0, X1
@@ -233,7 +239,8 @@ requantise:
 	VPADDSW       Z12, Z5, Z5
 	VPACKSSWB     Z5, Z4, Z4
 	VPMAXSB       Z13, Z4, Z4
-	VPERMD        Z4, Z14, Z4
+	VPMINSB       Z14, Z4, Z4
+	VPERMD        Z4, Z15, Z4
 	VMOVDQU8      X4, K2, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI32X4 $0x01, Z4, X0
@@ -406,27 +413,32 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z9
-	VMOVUPS       (BX), Z8
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z8, Z0, Z0
-	VMINPS        Z9, Z0, Z0
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z8, Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z8, Z3, Z3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z8, Z1, Z1
-	VMINPS        Z9, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z8, Z2, Z2
-	VMINPS        Z9, Z2, Z2
 	VCVTPS2DQ     Z2, Z2
-	VCVTDQ2PS     Z3, Z3
-	VMULPS        Z8, Z3, Z3
-	VMINPS        Z9, Z3, Z3
 	VCVTPS2DQ     Z3, Z3
 	VPBROADCASTW  tileArgs_zero(AX), Z8
 	VPBROADCASTB  tileArgs_least(AX), Z9
-	VMOVUPS       order16<>+0(SB), Z10
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
 	KMOVQ         tileArgs_mask(AX), K2
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z8, Z0, Z0
@@ -434,7 +446,8 @@ requantise:
 	VPADDSW       Z8, Z2, Z2
 	VPACKSSWB     Z2, Z0, Z0
 	VPMAXSB       Z9, Z0, Z0
-	VPERMD        Z0, Z10, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
 	VMOVDQU8      X0, K2, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI32X4 $0x01, Z0, X1
@@ -577,19 +590,24 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z9
-	VMOVUPS       (BX), Z8
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z8, Z0, Z0
-	VMINPS        Z9, Z0, Z0
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z8, Z1, Z1
-	VMINPS        Z9, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
 	VPBROADCASTW  tileArgs_zero(AX), Z8
 	VPBROADCASTB  tileArgs_least(AX), Z9
-	VMOVUPS       order16<>+0(SB), Z10
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
 	KMOVQ         tileArgs_mask(AX), K2
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z8, Z0, Z0
@@ -597,7 +615,8 @@ requantise:
 	VPADDSW       Z8, Z1, Z1
 	VPACKSSWB     Z1, Z0, Z0
 	VPMAXSB       Z9, Z0, Z0
-	VPERMD        Z0, Z10, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
 	VMOVDQU8      X0, K2, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI32X4 $0x01, Z0, X0
@@ -708,21 +727,27 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z5
 	VMOVUPS      (BX), Z4
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z4, Z0, Z0
-	VMINPS       Z5, Z0, Z0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z4
+	VMINPS       Z4, Z0, Z0
+
+fits:
 	VCVTPS2DQ    Z0, Z0
 	VPBROADCASTW tileArgs_zero(AX), Z4
 	VPBROADCASTB tileArgs_least(AX), Z5
-	VMOVUPS      order16<>+0(SB), Z6
+	VPBROADCASTB tileArgs_most(AX), Z6
+	VMOVUPS      order16<>+0(SB), Z7
 	KMOVQ        tileArgs_mask(AX), K2
 	VPACKSSDW    Z0, Z0, Z0
 	VPADDSW      Z4, Z0, Z0
 	VPACKSSWB    Z0, Z0, Z0
 	VPMAXSB      Z5, Z0, Z0
-	VPERMD       Z0, Z6, Z0
+	VPMINSB      Z6, Z0, Z0
+	VPERMD       Z0, Z7, Z0
 	VMOVDQU8     X0, K2, (CX)
 	ADDQ         DX, CX
 
@@ -958,60 +983,65 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z13
-	VMOVUPS       (BX), Z12
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z12, Z0, Z0
-	VMINPS        Z13, Z0, Z0
+	VMOVUPS      (BX), Z12
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z12, Z0, Z0
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z12, Z2, Z2
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       Z12, Z4, Z4
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       Z12, Z6, Z6
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       Z12, Z8, Z8
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       Z12, Z10, Z10
+	VMOVUPS      64(BX), Z12
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z12, Z1, Z1
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z12, Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z12, Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       Z12, Z7, Z7
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       Z12, Z9, Z9
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       Z12, Z11, Z11
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+	VMINPS       Z12, Z3, Z3
+	VMINPS       Z12, Z4, Z4
+	VMINPS       Z12, Z5, Z5
+	VMINPS       Z12, Z6, Z6
+	VMINPS       Z12, Z7, Z7
+	VMINPS       Z12, Z8, Z8
+	VMINPS       Z12, Z9, Z9
+	VMINPS       Z12, Z10, Z10
+	VMINPS       Z12, Z11, Z11
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z12, Z2, Z2
-	VMINPS        Z13, Z2, Z2
-	VCVTPS2DQ     Z2, Z2
-	VCVTDQ2PS     Z4, Z4
-	VMULPS        Z12, Z4, Z4
-	VMINPS        Z13, Z4, Z4
-	VCVTPS2DQ     Z4, Z4
-	VCVTDQ2PS     Z6, Z6
-	VMULPS        Z12, Z6, Z6
-	VMINPS        Z13, Z6, Z6
-	VCVTPS2DQ     Z6, Z6
-	VCVTDQ2PS     Z8, Z8
-	VMULPS        Z12, Z8, Z8
-	VMINPS        Z13, Z8, Z8
-	VCVTPS2DQ     Z8, Z8
-	VCVTDQ2PS     Z10, Z10
-	VMULPS        Z12, Z10, Z10
-	VMINPS        Z13, Z10, Z10
-	VCVTPS2DQ     Z10, Z10
-	VMOVUPS       64(BX), Z12
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z12, Z1, Z1
-	VMINPS        Z13, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
-	VCVTDQ2PS     Z3, Z3
-	VMULPS        Z12, Z3, Z3
-	VMINPS        Z13, Z3, Z3
+	VCVTPS2DQ     Z2, Z2
 	VCVTPS2DQ     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z12, Z5, Z5
-	VMINPS        Z13, Z5, Z5
+	VCVTPS2DQ     Z4, Z4
 	VCVTPS2DQ     Z5, Z5
-	VCVTDQ2PS     Z7, Z7
-	VMULPS        Z12, Z7, Z7
-	VMINPS        Z13, Z7, Z7
+	VCVTPS2DQ     Z6, Z6
 	VCVTPS2DQ     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z12, Z9, Z9
-	VMINPS        Z13, Z9, Z9
+	VCVTPS2DQ     Z8, Z8
 	VCVTPS2DQ     Z9, Z9
-	VCVTDQ2PS     Z11, Z11
-	VMULPS        Z12, Z11, Z11
-	VMINPS        Z13, Z11, Z11
+	VCVTPS2DQ     Z10, Z10
 	VCVTPS2DQ     Z11, Z11
 	VPBROADCASTW  tileArgs_zero(AX), Z12
 	VPBROADCASTB  tileArgs_least(AX), Z13
-	VMOVUPS       order16<>+0(SB), Z14
+	VPBROADCASTB  tileArgs_most(AX), Z14
+	VMOVUPS       order16<>+0(SB), Z15
 	KMOVQ         tileArgs_mask(AX), K3
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z12, Z0, Z0
@@ -1019,7 +1049,8 @@ requantise:
 	VPADDSW       Z12, Z2, Z2
 	VPACKSSWB     Z2, Z0, Z0
 	VPMAXSB       Z13, Z0, Z0
-	VPERMD        Z0, Z14, Z0
+	VPMINSB       Z14, Z0, Z0
+	VPERMD        Z0, Z15, Z0
 	VMOVDQU8      Y0, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z0, Y0
@@ -1031,7 +1062,8 @@ requantise:
 	VPADDSW       Z12, Z6, Z6
 	VPACKSSWB     Z6, Z4, Z4
 	VPMAXSB       Z13, Z4, Z4
-	VPERMD        Z4, Z14, Z4
+	VPMINSB       Z14, Z4, Z4
+	VPERMD        Z4, Z15, Z4
 	VMOVDQU8      Y4, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z4, Y0
@@ -1043,7 +1075,8 @@ requantise:
 	VPADDSW       Z12, Z10, Z10
 	VPACKSSWB     Z10, Z8, Z8
 	VPMAXSB       Z13, Z8, Z8
-	VPERMD        Z8, Z14, Z8
+	VPMINSB       Z14, Z8, Z8
+	VPERMD        Z8, Z15, Z8
 	VMOVDQU8      Y8, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z8, Y0
@@ -1232,44 +1265,49 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z9
-	VMOVUPS       (BX), Z8
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z8, Z0, Z0
-	VMINPS        Z9, Z0, Z0
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z8, Z2, Z2
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       Z8, Z4, Z4
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       Z8, Z6, Z6
+	VMOVUPS      64(BX), Z8
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z8, Z3, Z3
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       Z8, Z5, Z5
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       Z8, Z7, Z7
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+	VMINPS       Z8, Z4, Z4
+	VMINPS       Z8, Z5, Z5
+	VMINPS       Z8, Z6, Z6
+	VMINPS       Z8, Z7, Z7
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z8, Z2, Z2
-	VMINPS        Z9, Z2, Z2
-	VCVTPS2DQ     Z2, Z2
-	VCVTDQ2PS     Z4, Z4
-	VMULPS        Z8, Z4, Z4
-	VMINPS        Z9, Z4, Z4
-	VCVTPS2DQ     Z4, Z4
-	VCVTDQ2PS     Z6, Z6
-	VMULPS        Z8, Z6, Z6
-	VMINPS        Z9, Z6, Z6
-	VCVTPS2DQ     Z6, Z6
-	VMOVUPS       64(BX), Z8
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z8, Z1, Z1
-	VMINPS        Z9, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
-	VCVTDQ2PS     Z3, Z3
-	VMULPS        Z8, Z3, Z3
-	VMINPS        Z9, Z3, Z3
+	VCVTPS2DQ     Z2, Z2
 	VCVTPS2DQ     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z8, Z5, Z5
-	VMINPS        Z9, Z5, Z5
+	VCVTPS2DQ     Z4, Z4
 	VCVTPS2DQ     Z5, Z5
-	VCVTDQ2PS     Z7, Z7
-	VMULPS        Z8, Z7, Z7
-	VMINPS        Z9, Z7, Z7
+	VCVTPS2DQ     Z6, Z6
 	VCVTPS2DQ     Z7, Z7
 	VPBROADCASTW  tileArgs_zero(AX), Z8
 	VPBROADCASTB  tileArgs_least(AX), Z9
-	VMOVUPS       order16<>+0(SB), Z10
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
 	KMOVQ         tileArgs_mask(AX), K3
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z8, Z0, Z0
@@ -1277,7 +1315,8 @@ requantise:
 	VPADDSW       Z8, Z2, Z2
 	VPACKSSWB     Z2, Z0, Z0
 	VPMAXSB       Z9, Z0, Z0
-	VPERMD        Z0, Z10, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
 	VMOVDQU8      Y0, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z0, Y0
@@ -1289,7 +1328,8 @@ requantise:
 	VPADDSW       Z8, Z6, Z6
 	VPACKSSWB     Z6, Z4, Z4
 	VPMAXSB       Z9, Z4, Z4
-	VPERMD        Z4, Z10, Z4
+	VPMINSB       Z10, Z4, Z4
+	VPERMD        Z4, Z11, Z4
 	VMOVDQU8      Y4, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z4, Y0
@@ -1436,28 +1476,33 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS  tileArgs_hi(AX), Z9
-	VMOVUPS       (BX), Z8
-	VCVTDQ2PS     Z0, Z0
-	VMULPS        Z8, Z0, Z0
-	VMINPS        Z9, Z0, Z0
+	VMOVUPS      (BX), Z8
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       Z8, Z0, Z0
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z8, Z2, Z2
+	VMOVUPS      64(BX), Z8
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z8, Z1, Z1
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z8, Z3, Z3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+
+fits:
 	VCVTPS2DQ     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z8, Z2, Z2
-	VMINPS        Z9, Z2, Z2
-	VCVTPS2DQ     Z2, Z2
-	VMOVUPS       64(BX), Z8
-	VCVTDQ2PS     Z1, Z1
-	VMULPS        Z8, Z1, Z1
-	VMINPS        Z9, Z1, Z1
 	VCVTPS2DQ     Z1, Z1
-	VCVTDQ2PS     Z3, Z3
-	VMULPS        Z8, Z3, Z3
-	VMINPS        Z9, Z3, Z3
+	VCVTPS2DQ     Z2, Z2
 	VCVTPS2DQ     Z3, Z3
 	VPBROADCASTW  tileArgs_zero(AX), Z8
 	VPBROADCASTB  tileArgs_least(AX), Z9
-	VMOVUPS       order16<>+0(SB), Z10
+	VPBROADCASTB  tileArgs_most(AX), Z10
+	VMOVUPS       order16<>+0(SB), Z11
 	KMOVQ         tileArgs_mask(AX), K3
 	VPACKSSDW     Z1, Z0, Z0
 	VPADDSW       Z8, Z0, Z0
@@ -1465,7 +1510,8 @@ requantise:
 	VPADDSW       Z8, Z2, Z2
 	VPACKSSWB     Z2, Z0, Z0
 	VPMAXSB       Z9, Z0, Z0
-	VPERMD        Z0, Z10, Z0
+	VPMINSB       Z10, Z0, Z0
+	VPERMD        Z0, Z11, Z0
 	VMOVDQU8      Y0, K3, (CX)
 	ADDQ          DX, CX
 	VEXTRACTI64X4 $0x01, Z0, Y0
@@ -1601,26 +1647,32 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z9
 	VMOVUPS      (BX), Z8
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
-	VMINPS       Z9, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VMOVUPS      64(BX), Z8
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
-	VMINPS       Z9, Z1, Z1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+
+fits:
+	VCVTPS2DQ    Z0, Z0
 	VCVTPS2DQ    Z1, Z1
 	VPBROADCASTW tileArgs_zero(AX), Z8
 	VPBROADCASTB tileArgs_least(AX), Z9
-	VMOVUPS      order16<>+0(SB), Z10
+	VPBROADCASTB tileArgs_most(AX), Z10
+	VMOVUPS      order16<>+0(SB), Z11
 	KMOVQ        tileArgs_mask(AX), K3
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z8, Z0, Z0
 	VPACKSSWB    Z0, Z0, Z0
 	VPMAXSB      Z9, Z0, Z0
-	VPERMD       Z0, Z10, Z0
+	VPMINSB      Z10, Z0, Z0
+	VPERMD       Z0, Z11, Z0
 	VMOVDQU8     Y0, K3, (CX)
 	ADDQ         DX, CX
 
@@ -1916,85 +1968,90 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z19
 	VMOVUPS      (BX), Z18
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z18, Z0, Z0
-	VMINPS       Z19, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z18, Z3, Z3
-	VMINPS       Z19, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z18, Z6, Z6
-	VMINPS       Z19, Z6, Z6
-	VCVTPS2DQ    Z6, Z6
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       Z18, Z9, Z9
-	VMINPS       Z19, Z9, Z9
-	VCVTPS2DQ    Z9, Z9
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       Z18, Z12, Z12
-	VMINPS       Z19, Z12, Z12
-	VCVTPS2DQ    Z12, Z12
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       Z18, Z15, Z15
-	VMINPS       Z19, Z15, Z15
-	VCVTPS2DQ    Z15, Z15
 	VMOVUPS      64(BX), Z18
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z18, Z1, Z1
-	VMINPS       Z19, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z18, Z4, Z4
-	VMINPS       Z19, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z18, Z7, Z7
-	VMINPS       Z19, Z7, Z7
-	VCVTPS2DQ    Z7, Z7
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       Z18, Z10, Z10
-	VMINPS       Z19, Z10, Z10
-	VCVTPS2DQ    Z10, Z10
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       Z18, Z13, Z13
-	VMINPS       Z19, Z13, Z13
-	VCVTPS2DQ    Z13, Z13
 	VCVTDQ2PS    Z16, Z16
 	VMULPS       Z18, Z16, Z16
-	VMINPS       Z19, Z16, Z16
-	VCVTPS2DQ    Z16, Z16
 	VMOVUPS      128(BX), Z18
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z18, Z2, Z2
-	VMINPS       Z19, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z18, Z5, Z5
-	VMINPS       Z19, Z5, Z5
-	VCVTPS2DQ    Z5, Z5
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       Z18, Z8, Z8
-	VMINPS       Z19, Z8, Z8
-	VCVTPS2DQ    Z8, Z8
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       Z18, Z11, Z11
-	VMINPS       Z19, Z11, Z11
-	VCVTPS2DQ    Z11, Z11
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       Z18, Z14, Z14
-	VMINPS       Z19, Z14, Z14
-	VCVTPS2DQ    Z14, Z14
 	VCVTDQ2PS    Z17, Z17
 	VMULPS       Z18, Z17, Z17
-	VMINPS       Z19, Z17, Z17
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z18
+	VMINPS       Z18, Z0, Z0
+	VMINPS       Z18, Z1, Z1
+	VMINPS       Z18, Z2, Z2
+	VMINPS       Z18, Z3, Z3
+	VMINPS       Z18, Z4, Z4
+	VMINPS       Z18, Z5, Z5
+	VMINPS       Z18, Z6, Z6
+	VMINPS       Z18, Z7, Z7
+	VMINPS       Z18, Z8, Z8
+	VMINPS       Z18, Z9, Z9
+	VMINPS       Z18, Z10, Z10
+	VMINPS       Z18, Z11, Z11
+	VMINPS       Z18, Z12, Z12
+	VMINPS       Z18, Z13, Z13
+	VMINPS       Z18, Z14, Z14
+	VMINPS       Z18, Z15, Z15
+	VMINPS       Z18, Z16, Z16
+	VMINPS       Z18, Z17, Z17
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
+	VCVTPS2DQ    Z5, Z5
+	VCVTPS2DQ    Z6, Z6
+	VCVTPS2DQ    Z7, Z7
+	VCVTPS2DQ    Z8, Z8
+	VCVTPS2DQ    Z9, Z9
+	VCVTPS2DQ    Z10, Z10
+	VCVTPS2DQ    Z11, Z11
+	VCVTPS2DQ    Z12, Z12
+	VCVTPS2DQ    Z13, Z13
+	VCVTPS2DQ    Z14, Z14
+	VCVTPS2DQ    Z15, Z15
+	VCVTPS2DQ    Z16, Z16
 	VCVTPS2DQ    Z17, Z17
 	VPBROADCASTW tileArgs_zero(AX), Z18
 	VPBROADCASTB tileArgs_least(AX), Z19
-	VMOVUPS      order16<>+0(SB), Z20
+	VPBROADCASTB tileArgs_most(AX), Z20
+	VMOVUPS      order16<>+0(SB), Z21
 	KMOVQ        tileArgs_mask(AX), K4
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z18, Z0, Z0
@@ -2002,7 +2059,8 @@ requantise:
 	VPADDSW      Z18, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z19, Z0, Z0
-	VPERMD       Z0, Z20, Z0
+	VPMINSB      Z20, Z0, Z0
+	VPERMD       Z0, Z21, Z0
 	VMOVDQU8     Z0, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z4, Z3, Z3
@@ -2011,7 +2069,8 @@ requantise:
 	VPADDSW      Z18, Z5, Z5
 	VPACKSSWB    Z5, Z3, Z3
 	VPMAXSB      Z19, Z3, Z3
-	VPERMD       Z3, Z20, Z3
+	VPMINSB      Z20, Z3, Z3
+	VPERMD       Z3, Z21, Z3
 	VMOVDQU8     Z3, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z7, Z6, Z6
@@ -2020,7 +2079,8 @@ requantise:
 	VPADDSW      Z18, Z8, Z8
 	VPACKSSWB    Z8, Z6, Z6
 	VPMAXSB      Z19, Z6, Z6
-	VPERMD       Z6, Z20, Z6
+	VPMINSB      Z20, Z6, Z6
+	VPERMD       Z6, Z21, Z6
 	VMOVDQU8     Z6, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z10, Z9, Z9
@@ -2029,7 +2089,8 @@ requantise:
 	VPADDSW      Z18, Z11, Z11
 	VPACKSSWB    Z11, Z9, Z9
 	VPMAXSB      Z19, Z9, Z9
-	VPERMD       Z9, Z20, Z9
+	VPMINSB      Z20, Z9, Z9
+	VPERMD       Z9, Z21, Z9
 	VMOVDQU8     Z9, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z13, Z12, Z12
@@ -2038,7 +2099,8 @@ requantise:
 	VPADDSW      Z18, Z14, Z14
 	VPACKSSWB    Z14, Z12, Z12
 	VPMAXSB      Z19, Z12, Z12
-	VPERMD       Z12, Z20, Z12
+	VPMINSB      Z20, Z12, Z12
+	VPERMD       Z12, Z21, Z12
 	VMOVDQU8     Z12, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z16, Z15, Z15
@@ -2047,7 +2109,8 @@ requantise:
 	VPADDSW      Z18, Z17, Z17
 	VPACKSSWB    Z17, Z15, Z15
 	VPMAXSB      Z19, Z15, Z15
-	VPERMD       Z15, Z20, Z15
+	VPMINSB      Z20, Z15, Z15
+	VPERMD       Z15, Z21, Z15
 	VMOVDQU8     Z15, K4, (CX)
 	ADDQ         DX, CX
 
@@ -2275,61 +2338,66 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMOVUPS      (BX), Z12
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z12, Z0, Z0
-	VMINPS       Z13, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z12, Z3, Z3
-	VMINPS       Z13, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z12, Z6, Z6
-	VMINPS       Z13, Z6, Z6
-	VCVTPS2DQ    Z6, Z6
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       Z12, Z9, Z9
-	VMINPS       Z13, Z9, Z9
-	VCVTPS2DQ    Z9, Z9
 	VMOVUPS      64(BX), Z12
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z12, Z1, Z1
-	VMINPS       Z13, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z12, Z4, Z4
-	VMINPS       Z13, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z12, Z7, Z7
-	VMINPS       Z13, Z7, Z7
-	VCVTPS2DQ    Z7, Z7
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       Z12, Z10, Z10
-	VMINPS       Z13, Z10, Z10
-	VCVTPS2DQ    Z10, Z10
 	VMOVUPS      128(BX), Z12
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z12, Z2, Z2
-	VMINPS       Z13, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z12, Z5, Z5
-	VMINPS       Z13, Z5, Z5
-	VCVTPS2DQ    Z5, Z5
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       Z12, Z8, Z8
-	VMINPS       Z13, Z8, Z8
-	VCVTPS2DQ    Z8, Z8
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       Z12, Z11, Z11
-	VMINPS       Z13, Z11, Z11
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+	VMINPS       Z12, Z3, Z3
+	VMINPS       Z12, Z4, Z4
+	VMINPS       Z12, Z5, Z5
+	VMINPS       Z12, Z6, Z6
+	VMINPS       Z12, Z7, Z7
+	VMINPS       Z12, Z8, Z8
+	VMINPS       Z12, Z9, Z9
+	VMINPS       Z12, Z10, Z10
+	VMINPS       Z12, Z11, Z11
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
+	VCVTPS2DQ    Z5, Z5
+	VCVTPS2DQ    Z6, Z6
+	VCVTPS2DQ    Z7, Z7
+	VCVTPS2DQ    Z8, Z8
+	VCVTPS2DQ    Z9, Z9
+	VCVTPS2DQ    Z10, Z10
 	VCVTPS2DQ    Z11, Z11
 	VPBROADCASTW tileArgs_zero(AX), Z12
 	VPBROADCASTB tileArgs_least(AX), Z13
-	VMOVUPS      order16<>+0(SB), Z14
+	VPBROADCASTB tileArgs_most(AX), Z14
+	VMOVUPS      order16<>+0(SB), Z15
 	KMOVQ        tileArgs_mask(AX), K4
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z12, Z0, Z0
@@ -2337,7 +2405,8 @@ requantise:
 	VPADDSW      Z12, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z13, Z0, Z0
-	VPERMD       Z0, Z14, Z0
+	VPMINSB      Z14, Z0, Z0
+	VPERMD       Z0, Z15, Z0
 	VMOVDQU8     Z0, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z4, Z3, Z3
@@ -2346,7 +2415,8 @@ requantise:
 	VPADDSW      Z12, Z5, Z5
 	VPACKSSWB    Z5, Z3, Z3
 	VPMAXSB      Z13, Z3, Z3
-	VPERMD       Z3, Z14, Z3
+	VPMINSB      Z14, Z3, Z3
+	VPERMD       Z3, Z15, Z3
 	VMOVDQU8     Z3, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z7, Z6, Z6
@@ -2355,7 +2425,8 @@ requantise:
 	VPADDSW      Z12, Z8, Z8
 	VPACKSSWB    Z8, Z6, Z6
 	VPMAXSB      Z13, Z6, Z6
-	VPERMD       Z6, Z14, Z6
+	VPMINSB      Z14, Z6, Z6
+	VPERMD       Z6, Z15, Z6
 	VMOVDQU8     Z6, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z10, Z9, Z9
@@ -2364,7 +2435,8 @@ requantise:
 	VPADDSW      Z12, Z11, Z11
 	VPACKSSWB    Z11, Z9, Z9
 	VPMAXSB      Z13, Z9, Z9
-	VPERMD       Z9, Z14, Z9
+	VPMINSB      Z14, Z9, Z9
+	VPERMD       Z9, Z15, Z9
 	VMOVDQU8     Z9, K4, (CX)
 	ADDQ         DX, CX
 
@@ -2536,37 +2608,42 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMOVUPS      (BX), Z12
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z12, Z0, Z0
-	VMINPS       Z13, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z12, Z3, Z3
-	VMINPS       Z13, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VMOVUPS      64(BX), Z12
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z12, Z1, Z1
-	VMINPS       Z13, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z12, Z4, Z4
-	VMINPS       Z13, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VMOVUPS      128(BX), Z12
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z12, Z2, Z2
-	VMINPS       Z13, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z12, Z5, Z5
-	VMINPS       Z13, Z5, Z5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+	VMINPS       Z12, Z3, Z3
+	VMINPS       Z12, Z4, Z4
+	VMINPS       Z12, Z5, Z5
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
 	VCVTPS2DQ    Z5, Z5
 	VPBROADCASTW tileArgs_zero(AX), Z12
 	VPBROADCASTB tileArgs_least(AX), Z13
-	VMOVUPS      order16<>+0(SB), Z14
+	VPBROADCASTB tileArgs_most(AX), Z14
+	VMOVUPS      order16<>+0(SB), Z15
 	KMOVQ        tileArgs_mask(AX), K4
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z12, Z0, Z0
@@ -2574,7 +2651,8 @@ requantise:
 	VPADDSW      Z12, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z13, Z0, Z0
-	VPERMD       Z0, Z14, Z0
+	VPMINSB      Z14, Z0, Z0
+	VPERMD       Z0, Z15, Z0
 	VMOVDQU8     Z0, K4, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z4, Z3, Z3
@@ -2583,7 +2661,8 @@ requantise:
 	VPADDSW      Z12, Z5, Z5
 	VPACKSSWB    Z5, Z3, Z3
 	VPMAXSB      Z13, Z3, Z3
-	VPERMD       Z3, Z14, Z3
+	VPMINSB      Z14, Z3, Z3
+	VPERMD       Z3, Z15, Z3
 	VMOVDQU8     Z3, K4, (CX)
 	ADDQ         DX, CX
 
@@ -2741,25 +2820,30 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z13
 	VMOVUPS      (BX), Z12
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z12, Z0, Z0
-	VMINPS       Z13, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VMOVUPS      64(BX), Z12
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z12, Z1, Z1
-	VMINPS       Z13, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VMOVUPS      128(BX), Z12
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z12, Z2, Z2
-	VMINPS       Z13, Z2, Z2
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z12
+	VMINPS       Z12, Z0, Z0
+	VMINPS       Z12, Z1, Z1
+	VMINPS       Z12, Z2, Z2
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
 	VCVTPS2DQ    Z2, Z2
 	VPBROADCASTW tileArgs_zero(AX), Z12
 	VPBROADCASTB tileArgs_least(AX), Z13
-	VMOVUPS      order16<>+0(SB), Z14
+	VPBROADCASTB tileArgs_most(AX), Z14
+	VMOVUPS      order16<>+0(SB), Z15
 	KMOVQ        tileArgs_mask(AX), K4
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z12, Z0, Z0
@@ -2767,7 +2851,8 @@ requantise:
 	VPADDSW      Z12, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z13, Z0, Z0
-	VPERMD       Z0, Z14, Z0
+	VPMINSB      Z14, Z0, Z0
+	VPERMD       Z0, Z15, Z0
 	VMOVDQU8     Z0, K4, (CX)
 	ADDQ         DX, CX
 
@@ -3123,110 +3208,115 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z25
 	VMOVUPS      (BX), Z24
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z24, Z0, Z0
-	VMINPS       Z25, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z24, Z4, Z4
-	VMINPS       Z25, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       Z24, Z8, Z8
-	VMINPS       Z25, Z8, Z8
-	VCVTPS2DQ    Z8, Z8
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       Z24, Z12, Z12
-	VMINPS       Z25, Z12, Z12
-	VCVTPS2DQ    Z12, Z12
 	VCVTDQ2PS    Z16, Z16
 	VMULPS       Z24, Z16, Z16
-	VMINPS       Z25, Z16, Z16
-	VCVTPS2DQ    Z16, Z16
 	VCVTDQ2PS    Z20, Z20
 	VMULPS       Z24, Z20, Z20
-	VMINPS       Z25, Z20, Z20
-	VCVTPS2DQ    Z20, Z20
 	VMOVUPS      64(BX), Z24
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z24, Z1, Z1
-	VMINPS       Z25, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z24, Z5, Z5
-	VMINPS       Z25, Z5, Z5
-	VCVTPS2DQ    Z5, Z5
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       Z24, Z9, Z9
-	VMINPS       Z25, Z9, Z9
-	VCVTPS2DQ    Z9, Z9
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       Z24, Z13, Z13
-	VMINPS       Z25, Z13, Z13
-	VCVTPS2DQ    Z13, Z13
 	VCVTDQ2PS    Z17, Z17
 	VMULPS       Z24, Z17, Z17
-	VMINPS       Z25, Z17, Z17
-	VCVTPS2DQ    Z17, Z17
 	VCVTDQ2PS    Z21, Z21
 	VMULPS       Z24, Z21, Z21
-	VMINPS       Z25, Z21, Z21
-	VCVTPS2DQ    Z21, Z21
 	VMOVUPS      128(BX), Z24
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z24, Z2, Z2
-	VMINPS       Z25, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z24, Z6, Z6
-	VMINPS       Z25, Z6, Z6
-	VCVTPS2DQ    Z6, Z6
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       Z24, Z10, Z10
-	VMINPS       Z25, Z10, Z10
-	VCVTPS2DQ    Z10, Z10
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       Z24, Z14, Z14
-	VMINPS       Z25, Z14, Z14
-	VCVTPS2DQ    Z14, Z14
 	VCVTDQ2PS    Z18, Z18
 	VMULPS       Z24, Z18, Z18
-	VMINPS       Z25, Z18, Z18
-	VCVTPS2DQ    Z18, Z18
 	VCVTDQ2PS    Z22, Z22
 	VMULPS       Z24, Z22, Z22
-	VMINPS       Z25, Z22, Z22
-	VCVTPS2DQ    Z22, Z22
 	VMOVUPS      192(BX), Z24
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z24, Z3, Z3
-	VMINPS       Z25, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z24, Z7, Z7
-	VMINPS       Z25, Z7, Z7
-	VCVTPS2DQ    Z7, Z7
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       Z24, Z11, Z11
-	VMINPS       Z25, Z11, Z11
-	VCVTPS2DQ    Z11, Z11
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       Z24, Z15, Z15
-	VMINPS       Z25, Z15, Z15
-	VCVTPS2DQ    Z15, Z15
 	VCVTDQ2PS    Z19, Z19
 	VMULPS       Z24, Z19, Z19
-	VMINPS       Z25, Z19, Z19
-	VCVTPS2DQ    Z19, Z19
 	VCVTDQ2PS    Z23, Z23
 	VMULPS       Z24, Z23, Z23
-	VMINPS       Z25, Z23, Z23
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z24
+	VMINPS       Z24, Z0, Z0
+	VMINPS       Z24, Z1, Z1
+	VMINPS       Z24, Z2, Z2
+	VMINPS       Z24, Z3, Z3
+	VMINPS       Z24, Z4, Z4
+	VMINPS       Z24, Z5, Z5
+	VMINPS       Z24, Z6, Z6
+	VMINPS       Z24, Z7, Z7
+	VMINPS       Z24, Z8, Z8
+	VMINPS       Z24, Z9, Z9
+	VMINPS       Z24, Z10, Z10
+	VMINPS       Z24, Z11, Z11
+	VMINPS       Z24, Z12, Z12
+	VMINPS       Z24, Z13, Z13
+	VMINPS       Z24, Z14, Z14
+	VMINPS       Z24, Z15, Z15
+	VMINPS       Z24, Z16, Z16
+	VMINPS       Z24, Z17, Z17
+	VMINPS       Z24, Z18, Z18
+	VMINPS       Z24, Z19, Z19
+	VMINPS       Z24, Z20, Z20
+	VMINPS       Z24, Z21, Z21
+	VMINPS       Z24, Z22, Z22
+	VMINPS       Z24, Z23, Z23
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
+	VCVTPS2DQ    Z5, Z5
+	VCVTPS2DQ    Z6, Z6
+	VCVTPS2DQ    Z7, Z7
+	VCVTPS2DQ    Z8, Z8
+	VCVTPS2DQ    Z9, Z9
+	VCVTPS2DQ    Z10, Z10
+	VCVTPS2DQ    Z11, Z11
+	VCVTPS2DQ    Z12, Z12
+	VCVTPS2DQ    Z13, Z13
+	VCVTPS2DQ    Z14, Z14
+	VCVTPS2DQ    Z15, Z15
+	VCVTPS2DQ    Z16, Z16
+	VCVTPS2DQ    Z17, Z17
+	VCVTPS2DQ    Z18, Z18
+	VCVTPS2DQ    Z19, Z19
+	VCVTPS2DQ    Z20, Z20
+	VCVTPS2DQ    Z21, Z21
+	VCVTPS2DQ    Z22, Z22
 	VCVTPS2DQ    Z23, Z23
 	VPBROADCASTW tileArgs_zero(AX), Z24
 	VPBROADCASTB tileArgs_least(AX), Z25
-	VMOVUPS      order16<>+0(SB), Z26
+	VPBROADCASTB tileArgs_most(AX), Z26
+	VMOVUPS      order16<>+0(SB), Z27
 	KMOVQ        tileArgs_mask(AX), K5
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z24, Z0, Z0
@@ -3234,7 +3324,8 @@ requantise:
 	VPADDSW      Z24, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z25, Z0, Z0
-	VPERMD       Z0, Z26, Z0
+	VPMINSB      Z26, Z0, Z0
+	VPERMD       Z0, Z27, Z0
 	VMOVDQU8     Z0, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z5, Z4, Z4
@@ -3243,7 +3334,8 @@ requantise:
 	VPADDSW      Z24, Z6, Z6
 	VPACKSSWB    Z6, Z4, Z4
 	VPMAXSB      Z25, Z4, Z4
-	VPERMD       Z4, Z26, Z4
+	VPMINSB      Z26, Z4, Z4
+	VPERMD       Z4, Z27, Z4
 	VMOVDQU8     Z4, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z9, Z8, Z8
@@ -3252,7 +3344,8 @@ requantise:
 	VPADDSW      Z24, Z10, Z10
 	VPACKSSWB    Z10, Z8, Z8
 	VPMAXSB      Z25, Z8, Z8
-	VPERMD       Z8, Z26, Z8
+	VPMINSB      Z26, Z8, Z8
+	VPERMD       Z8, Z27, Z8
 	VMOVDQU8     Z8, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z13, Z12, Z12
@@ -3261,7 +3354,8 @@ requantise:
 	VPADDSW      Z24, Z14, Z14
 	VPACKSSWB    Z14, Z12, Z12
 	VPMAXSB      Z25, Z12, Z12
-	VPERMD       Z12, Z26, Z12
+	VPMINSB      Z26, Z12, Z12
+	VPERMD       Z12, Z27, Z12
 	VMOVDQU8     Z12, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z17, Z16, Z16
@@ -3270,7 +3364,8 @@ requantise:
 	VPADDSW      Z24, Z18, Z18
 	VPACKSSWB    Z18, Z16, Z16
 	VPMAXSB      Z25, Z16, Z16
-	VPERMD       Z16, Z26, Z16
+	VPMINSB      Z26, Z16, Z16
+	VPERMD       Z16, Z27, Z16
 	VMOVDQU8     Z16, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z21, Z20, Z20
@@ -3279,7 +3374,8 @@ requantise:
 	VPADDSW      Z24, Z22, Z22
 	VPACKSSWB    Z22, Z20, Z20
 	VPMAXSB      Z25, Z20, Z20
-	VPERMD       Z20, Z26, Z20
+	VPMINSB      Z26, Z20, Z20
+	VPERMD       Z20, Z27, Z20
 	VMOVDQU8     Z20, K5, (CX)
 	ADDQ         DX, CX
 
@@ -3549,78 +3645,83 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z17
 	VMOVUPS      (BX), Z16
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z16, Z0, Z0
-	VMINPS       Z17, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z16, Z4, Z4
-	VMINPS       Z17, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       Z16, Z8, Z8
-	VMINPS       Z17, Z8, Z8
-	VCVTPS2DQ    Z8, Z8
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       Z16, Z12, Z12
-	VMINPS       Z17, Z12, Z12
-	VCVTPS2DQ    Z12, Z12
 	VMOVUPS      64(BX), Z16
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z16, Z1, Z1
-	VMINPS       Z17, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z16, Z5, Z5
-	VMINPS       Z17, Z5, Z5
-	VCVTPS2DQ    Z5, Z5
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       Z16, Z9, Z9
-	VMINPS       Z17, Z9, Z9
-	VCVTPS2DQ    Z9, Z9
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       Z16, Z13, Z13
-	VMINPS       Z17, Z13, Z13
-	VCVTPS2DQ    Z13, Z13
 	VMOVUPS      128(BX), Z16
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z16, Z2, Z2
-	VMINPS       Z17, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z16, Z6, Z6
-	VMINPS       Z17, Z6, Z6
-	VCVTPS2DQ    Z6, Z6
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       Z16, Z10, Z10
-	VMINPS       Z17, Z10, Z10
-	VCVTPS2DQ    Z10, Z10
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       Z16, Z14, Z14
-	VMINPS       Z17, Z14, Z14
-	VCVTPS2DQ    Z14, Z14
 	VMOVUPS      192(BX), Z16
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z16, Z3, Z3
-	VMINPS       Z17, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z16, Z7, Z7
-	VMINPS       Z17, Z7, Z7
-	VCVTPS2DQ    Z7, Z7
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       Z16, Z11, Z11
-	VMINPS       Z17, Z11, Z11
-	VCVTPS2DQ    Z11, Z11
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       Z16, Z15, Z15
-	VMINPS       Z17, Z15, Z15
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z16
+	VMINPS       Z16, Z0, Z0
+	VMINPS       Z16, Z1, Z1
+	VMINPS       Z16, Z2, Z2
+	VMINPS       Z16, Z3, Z3
+	VMINPS       Z16, Z4, Z4
+	VMINPS       Z16, Z5, Z5
+	VMINPS       Z16, Z6, Z6
+	VMINPS       Z16, Z7, Z7
+	VMINPS       Z16, Z8, Z8
+	VMINPS       Z16, Z9, Z9
+	VMINPS       Z16, Z10, Z10
+	VMINPS       Z16, Z11, Z11
+	VMINPS       Z16, Z12, Z12
+	VMINPS       Z16, Z13, Z13
+	VMINPS       Z16, Z14, Z14
+	VMINPS       Z16, Z15, Z15
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
+	VCVTPS2DQ    Z5, Z5
+	VCVTPS2DQ    Z6, Z6
+	VCVTPS2DQ    Z7, Z7
+	VCVTPS2DQ    Z8, Z8
+	VCVTPS2DQ    Z9, Z9
+	VCVTPS2DQ    Z10, Z10
+	VCVTPS2DQ    Z11, Z11
+	VCVTPS2DQ    Z12, Z12
+	VCVTPS2DQ    Z13, Z13
+	VCVTPS2DQ    Z14, Z14
 	VCVTPS2DQ    Z15, Z15
 	VPBROADCASTW tileArgs_zero(AX), Z16
 	VPBROADCASTB tileArgs_least(AX), Z17
-	VMOVUPS      order16<>+0(SB), Z18
+	VPBROADCASTB tileArgs_most(AX), Z18
+	VMOVUPS      order16<>+0(SB), Z19
 	KMOVQ        tileArgs_mask(AX), K5
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z16, Z0, Z0
@@ -3628,7 +3729,8 @@ requantise:
 	VPADDSW      Z16, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z17, Z0, Z0
-	VPERMD       Z0, Z18, Z0
+	VPMINSB      Z18, Z0, Z0
+	VPERMD       Z0, Z19, Z0
 	VMOVDQU8     Z0, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z5, Z4, Z4
@@ -3637,7 +3739,8 @@ requantise:
 	VPADDSW      Z16, Z6, Z6
 	VPACKSSWB    Z6, Z4, Z4
 	VPMAXSB      Z17, Z4, Z4
-	VPERMD       Z4, Z18, Z4
+	VPMINSB      Z18, Z4, Z4
+	VPERMD       Z4, Z19, Z4
 	VMOVDQU8     Z4, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z9, Z8, Z8
@@ -3646,7 +3749,8 @@ requantise:
 	VPADDSW      Z16, Z10, Z10
 	VPACKSSWB    Z10, Z8, Z8
 	VPMAXSB      Z17, Z8, Z8
-	VPERMD       Z8, Z18, Z8
+	VPMINSB      Z18, Z8, Z8
+	VPERMD       Z8, Z19, Z8
 	VMOVDQU8     Z8, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z13, Z12, Z12
@@ -3655,7 +3759,8 @@ requantise:
 	VPADDSW      Z16, Z14, Z14
 	VPACKSSWB    Z14, Z12, Z12
 	VPMAXSB      Z17, Z12, Z12
-	VPERMD       Z12, Z18, Z12
+	VPMINSB      Z18, Z12, Z12
+	VPERMD       Z12, Z19, Z12
 	VMOVDQU8     Z12, K5, (CX)
 	ADDQ         DX, CX
 
@@ -3839,46 +3944,51 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z9
 	VMOVUPS      (BX), Z8
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
-	VMINPS       Z9, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       Z8, Z4, Z4
-	VMINPS       Z9, Z4, Z4
-	VCVTPS2DQ    Z4, Z4
 	VMOVUPS      64(BX), Z8
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
-	VMINPS       Z9, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       Z8, Z5, Z5
-	VMINPS       Z9, Z5, Z5
-	VCVTPS2DQ    Z5, Z5
 	VMOVUPS      128(BX), Z8
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z8, Z2, Z2
-	VMINPS       Z9, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       Z8, Z6, Z6
-	VMINPS       Z9, Z6, Z6
-	VCVTPS2DQ    Z6, Z6
 	VMOVUPS      192(BX), Z8
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z8, Z3, Z3
-	VMINPS       Z9, Z3, Z3
-	VCVTPS2DQ    Z3, Z3
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       Z8, Z7, Z7
-	VMINPS       Z9, Z7, Z7
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+	VMINPS       Z8, Z4, Z4
+	VMINPS       Z8, Z5, Z5
+	VMINPS       Z8, Z6, Z6
+	VMINPS       Z8, Z7, Z7
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
+	VCVTPS2DQ    Z3, Z3
+	VCVTPS2DQ    Z4, Z4
+	VCVTPS2DQ    Z5, Z5
+	VCVTPS2DQ    Z6, Z6
 	VCVTPS2DQ    Z7, Z7
 	VPBROADCASTW tileArgs_zero(AX), Z8
 	VPBROADCASTB tileArgs_least(AX), Z9
-	VMOVUPS      order16<>+0(SB), Z10
+	VPBROADCASTB tileArgs_most(AX), Z10
+	VMOVUPS      order16<>+0(SB), Z11
 	KMOVQ        tileArgs_mask(AX), K5
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z8, Z0, Z0
@@ -3886,7 +3996,8 @@ requantise:
 	VPADDSW      Z8, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z9, Z0, Z0
-	VPERMD       Z0, Z10, Z0
+	VPMINSB      Z10, Z0, Z0
+	VPERMD       Z0, Z11, Z0
 	VMOVDQU8     Z0, K5, (CX)
 	ADDQ         DX, CX
 	VPACKSSDW    Z5, Z4, Z4
@@ -3895,7 +4006,8 @@ requantise:
 	VPADDSW      Z8, Z6, Z6
 	VPACKSSWB    Z6, Z4, Z4
 	VPMAXSB      Z9, Z4, Z4
-	VPERMD       Z4, Z10, Z4
+	VPMINSB      Z10, Z4, Z4
+	VPERMD       Z4, Z11, Z4
 	VMOVDQU8     Z4, K5, (CX)
 	ADDQ         DX, CX
 
@@ -4044,30 +4156,35 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Z9
 	VMOVUPS      (BX), Z8
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z8, Z0, Z0
-	VMINPS       Z9, Z0, Z0
-	VCVTPS2DQ    Z0, Z0
 	VMOVUPS      64(BX), Z8
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z8, Z1, Z1
-	VMINPS       Z9, Z1, Z1
-	VCVTPS2DQ    Z1, Z1
 	VMOVUPS      128(BX), Z8
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       Z8, Z2, Z2
-	VMINPS       Z9, Z2, Z2
-	VCVTPS2DQ    Z2, Z2
 	VMOVUPS      192(BX), Z8
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       Z8, Z3, Z3
-	VMINPS       Z9, Z3, Z3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Z8
+	VMINPS       Z8, Z0, Z0
+	VMINPS       Z8, Z1, Z1
+	VMINPS       Z8, Z2, Z2
+	VMINPS       Z8, Z3, Z3
+
+fits:
+	VCVTPS2DQ    Z0, Z0
+	VCVTPS2DQ    Z1, Z1
+	VCVTPS2DQ    Z2, Z2
 	VCVTPS2DQ    Z3, Z3
 	VPBROADCASTW tileArgs_zero(AX), Z8
 	VPBROADCASTB tileArgs_least(AX), Z9
-	VMOVUPS      order16<>+0(SB), Z10
+	VPBROADCASTB tileArgs_most(AX), Z10
+	VMOVUPS      order16<>+0(SB), Z11
 	KMOVQ        tileArgs_mask(AX), K5
 	VPACKSSDW    Z1, Z0, Z0
 	VPADDSW      Z8, Z0, Z0
@@ -4075,7 +4192,8 @@ requantise:
 	VPADDSW      Z8, Z2, Z2
 	VPACKSSWB    Z2, Z0, Z0
 	VPMAXSB      Z9, Z0, Z0
-	VPERMD       Z0, Z10, Z0
+	VPMINSB      Z10, Z0, Z0
+	VPERMD       Z0, Z11, Z0
 	VMOVDQU8     Z0, K5, (CX)
 	ADDQ         DX, CX
 
@@ -4261,42 +4379,48 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y7
 	VMOVUPS      (BX), Y6
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y6, Y0, Y0
-	VMINPS       Y7, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y6, Y1, Y1
-	VMINPS       Y7, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y6, Y2, Y2
-	VMINPS       Y7, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y6, Y3, Y3
-	VMINPS       Y7, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y6, Y4, Y4
-	VMINPS       Y7, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y6, Y5, Y5
-	VMINPS       Y7, Y5, Y5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMINPS       Y6, Y0, Y0
+	VMINPS       Y6, Y1, Y1
+	VMINPS       Y6, Y2, Y2
+	VMINPS       Y6, Y3, Y3
+	VMINPS       Y6, Y4, Y4
+	VMINPS       Y6, Y5, Y5
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
 	VCVTPS2DQ    Y5, Y5
 	VPBROADCASTW tileArgs_zero(AX), Y6
 	VPBROADCASTB tileArgs_least(AX), Y7
-	VMOVUPS      order8<>+0(SB), Y8
+	VPBROADCASTB tileArgs_most(AX), Y8
+	VMOVUPS      order8<>+0(SB), Y9
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y6, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y6, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y7, Y0, Y0
-	VPERMD       Y0, Y8, Y0
+	VPMINSB      Y8, Y0, Y0
+	VPERMD       Y0, Y9, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -4313,7 +4437,8 @@ requantise:
 	VPADDSW      Y6, Y5, Y5
 	VPACKSSWB    Y5, Y4, Y4
 	VPMAXSB      Y7, Y4, Y4
-	VPERMD       Y4, Y8, Y4
+	VPMINSB      Y8, Y4, Y4
+	VPERMD       Y4, Y9, Y4
 	VMOVQ        X4, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X4, (CX)
@@ -4475,34 +4600,40 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMOVUPS      (BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
-	VMINPS       Y5, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
-	VMINPS       Y5, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMINPS       Y5, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y4, Y3, Y3
-	VMINPS       Y5, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
 	VCVTPS2DQ    Y3, Y3
 	VPBROADCASTW tileArgs_zero(AX), Y4
 	VPBROADCASTB tileArgs_least(AX), Y5
-	VMOVUPS      order8<>+0(SB), Y6
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y4, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y4, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y5, Y0, Y0
-	VPERMD       Y0, Y6, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -4641,26 +4772,32 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y3
 	VMOVUPS      (BX), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMINPS       Y3, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMINPS       Y3, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
 	VCVTPS2DQ    Y1, Y1
 	VPBROADCASTW tileArgs_zero(AX), Y2
 	VPBROADCASTB tileArgs_least(AX), Y3
-	VMOVUPS      order8<>+0(SB), Y4
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y2, Y0, Y0
 	VPACKSSDW    Y1, Y1, Y1
 	VPADDSW      Y2, Y1, Y1
 	VPACKSSWB    Y1, Y0, Y0
 	VPMAXSB      Y3, Y0, Y0
-	VPERMD       Y0, Y4, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -4767,20 +4904,26 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y2
 	VMOVUPS      (BX), Y1
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y1, Y0, Y0
-	VMINPS       Y2, Y0, Y0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y1
+	VMINPS       Y1, Y0, Y0
+
+fits:
 	VCVTPS2DQ    Y0, Y0
 	VPBROADCASTW tileArgs_zero(AX), Y1
 	VPBROADCASTB tileArgs_least(AX), Y2
-	VMOVUPS      order8<>+0(SB), Y3
+	VPBROADCASTB tileArgs_most(AX), Y3
+	VMOVUPS      order8<>+0(SB), Y4
 	VPACKSSDW    Y0, Y0, Y0
 	VPADDSW      Y1, Y0, Y0
 	VPACKSSWB    Y0, Y0, Y0
 	VPMAXSB      Y2, Y0, Y0
-	VPERMD       Y0, Y3, Y0
+	VPMINSB      Y3, Y0, Y0
+	VPERMD       Y0, Y4, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 
@@ -5012,67 +5155,73 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y13
 	VMOVUPS      (BX), Y12
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y12, Y0, Y0
-	VMINPS       Y13, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y12, Y2, Y2
-	VMINPS       Y13, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y12, Y4, Y4
-	VMINPS       Y13, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y12, Y6, Y6
-	VMINPS       Y13, Y6, Y6
-	VCVTPS2DQ    Y6, Y6
 	VCVTDQ2PS    Y8, Y8
 	VMULPS       Y12, Y8, Y8
-	VMINPS       Y13, Y8, Y8
-	VCVTPS2DQ    Y8, Y8
 	VCVTDQ2PS    Y10, Y10
 	VMULPS       Y12, Y10, Y10
-	VMINPS       Y13, Y10, Y10
-	VCVTPS2DQ    Y10, Y10
 	VMOVUPS      32(BX), Y12
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y12, Y1, Y1
-	VMINPS       Y13, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y12, Y3, Y3
-	VMINPS       Y13, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y12, Y5, Y5
-	VMINPS       Y13, Y5, Y5
-	VCVTPS2DQ    Y5, Y5
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y12, Y7, Y7
-	VMINPS       Y13, Y7, Y7
-	VCVTPS2DQ    Y7, Y7
 	VCVTDQ2PS    Y9, Y9
 	VMULPS       Y12, Y9, Y9
-	VMINPS       Y13, Y9, Y9
-	VCVTPS2DQ    Y9, Y9
 	VCVTDQ2PS    Y11, Y11
 	VMULPS       Y12, Y11, Y11
-	VMINPS       Y13, Y11, Y11
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y12
+	VMINPS       Y12, Y0, Y0
+	VMINPS       Y12, Y1, Y1
+	VMINPS       Y12, Y2, Y2
+	VMINPS       Y12, Y3, Y3
+	VMINPS       Y12, Y4, Y4
+	VMINPS       Y12, Y5, Y5
+	VMINPS       Y12, Y6, Y6
+	VMINPS       Y12, Y7, Y7
+	VMINPS       Y12, Y8, Y8
+	VMINPS       Y12, Y9, Y9
+	VMINPS       Y12, Y10, Y10
+	VMINPS       Y12, Y11, Y11
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VCVTPS2DQ    Y6, Y6
+	VCVTPS2DQ    Y7, Y7
+	VCVTPS2DQ    Y8, Y8
+	VCVTPS2DQ    Y9, Y9
+	VCVTPS2DQ    Y10, Y10
 	VCVTPS2DQ    Y11, Y11
 	VPBROADCASTW tileArgs_zero(AX), Y12
 	VPBROADCASTB tileArgs_least(AX), Y13
-	VMOVUPS      order8<>+0(SB), Y14
+	VPBROADCASTB tileArgs_most(AX), Y14
+	VMOVUPS      order8<>+0(SB), Y15
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y12, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y12, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y13, Y0, Y0
-	VPERMD       Y0, Y14, Y0
+	VPMINSB      Y14, Y0, Y0
+	VPERMD       Y0, Y15, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -5084,7 +5233,8 @@ requantise:
 	VPADDSW      Y12, Y6, Y6
 	VPACKSSWB    Y6, Y4, Y4
 	VPMAXSB      Y13, Y4, Y4
-	VPERMD       Y4, Y14, Y4
+	VPMINSB      Y14, Y4, Y4
+	VPERMD       Y4, Y15, Y4
 	VMOVDQU      X4, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y4, X0
@@ -5096,7 +5246,8 @@ requantise:
 	VPADDSW      Y12, Y10, Y10
 	VPACKSSWB    Y10, Y8, Y8
 	VPMAXSB      Y13, Y8, Y8
-	VPERMD       Y8, Y14, Y8
+	VPMINSB      Y14, Y8, Y8
+	VPERMD       Y8, Y15, Y8
 	VMOVDQU      X8, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y8, X0
@@ -5281,51 +5432,57 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y9
 	VMOVUPS      (BX), Y8
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
-	VMINPS       Y9, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y8, Y2, Y2
-	VMINPS       Y9, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y8, Y4, Y4
-	VMINPS       Y9, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMINPS       Y9, Y6, Y6
-	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      32(BX), Y8
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
-	VMINPS       Y9, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y8, Y3, Y3
-	VMINPS       Y9, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y8, Y5, Y5
-	VMINPS       Y9, Y5, Y5
-	VCVTPS2DQ    Y5, Y5
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y8, Y7, Y7
-	VMINPS       Y9, Y7, Y7
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y8
+	VMINPS       Y8, Y0, Y0
+	VMINPS       Y8, Y1, Y1
+	VMINPS       Y8, Y2, Y2
+	VMINPS       Y8, Y3, Y3
+	VMINPS       Y8, Y4, Y4
+	VMINPS       Y8, Y5, Y5
+	VMINPS       Y8, Y6, Y6
+	VMINPS       Y8, Y7, Y7
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VCVTPS2DQ    Y6, Y6
 	VCVTPS2DQ    Y7, Y7
 	VPBROADCASTW tileArgs_zero(AX), Y8
 	VPBROADCASTB tileArgs_least(AX), Y9
-	VMOVUPS      order8<>+0(SB), Y10
+	VPBROADCASTB tileArgs_most(AX), Y10
+	VMOVUPS      order8<>+0(SB), Y11
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y8, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y8, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y9, Y0, Y0
-	VPERMD       Y0, Y10, Y0
+	VPMINSB      Y10, Y0, Y0
+	VPERMD       Y0, Y11, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -5337,7 +5494,8 @@ requantise:
 	VPADDSW      Y8, Y6, Y6
 	VPACKSSWB    Y6, Y4, Y4
 	VPMAXSB      Y9, Y4, Y4
-	VPERMD       Y4, Y10, Y4
+	VPMINSB      Y10, Y4, Y4
+	VPERMD       Y4, Y11, Y4
 	VMOVDQU      X4, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y4, X0
@@ -5480,35 +5638,41 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMOVUPS      (BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
-	VMINPS       Y5, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMINPS       Y5, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VMOVUPS      32(BX), Y4
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
-	VMINPS       Y5, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y4, Y3, Y3
-	VMINPS       Y5, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
 	VCVTPS2DQ    Y3, Y3
 	VPBROADCASTW tileArgs_zero(AX), Y4
 	VPBROADCASTB tileArgs_least(AX), Y5
-	VMOVUPS      order8<>+0(SB), Y6
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y4, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y4, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y5, Y0, Y0
-	VPERMD       Y0, Y6, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -5640,25 +5804,31 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y3
 	VMOVUPS      (BX), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMINPS       Y3, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VMOVUPS      32(BX), Y2
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMINPS       Y3, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
 	VCVTPS2DQ    Y1, Y1
 	VPBROADCASTW tileArgs_zero(AX), Y2
 	VPBROADCASTB tileArgs_least(AX), Y3
-	VMOVUPS      order8<>+0(SB), Y4
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y2, Y0, Y0
 	VPACKSSWB    Y0, Y0, Y0
 	VPMAXSB      Y3, Y0, Y0
-	VPERMD       Y0, Y4, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 
@@ -5862,42 +6032,48 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y7
 	VMOVUPS      (BX), Y6
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y6, Y0, Y0
-	VMINPS       Y7, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y6, Y1, Y1
-	VMINPS       Y7, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y6, Y2, Y2
-	VMINPS       Y7, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y6, Y3, Y3
-	VMINPS       Y7, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y6, Y4, Y4
-	VMINPS       Y7, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y6, Y5, Y5
-	VMINPS       Y7, Y5, Y5
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y6
+	VMINPS       Y6, Y0, Y0
+	VMINPS       Y6, Y1, Y1
+	VMINPS       Y6, Y2, Y2
+	VMINPS       Y6, Y3, Y3
+	VMINPS       Y6, Y4, Y4
+	VMINPS       Y6, Y5, Y5
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
 	VCVTPS2DQ    Y5, Y5
 	VPBROADCASTW tileArgs_zero(AX), Y6
 	VPBROADCASTB tileArgs_least(AX), Y7
-	VMOVUPS      order8<>+0(SB), Y8
+	VPBROADCASTB tileArgs_most(AX), Y8
+	VMOVUPS      order8<>+0(SB), Y9
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y6, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y6, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y7, Y0, Y0
-	VPERMD       Y0, Y8, Y0
+	VPMINSB      Y8, Y0, Y0
+	VPERMD       Y0, Y9, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -5914,7 +6090,8 @@ requantise:
 	VPADDSW      Y6, Y5, Y5
 	VPACKSSWB    Y5, Y4, Y4
 	VPMAXSB      Y7, Y4, Y4
-	VPERMD       Y4, Y8, Y4
+	VPMINSB      Y8, Y4, Y4
+	VPERMD       Y4, Y9, Y4
 	VMOVQ        X4, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X4, (CX)
@@ -6078,34 +6255,40 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMOVUPS      (BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
-	VMINPS       Y5, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
-	VMINPS       Y5, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMINPS       Y5, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y4, Y3, Y3
-	VMINPS       Y5, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
 	VCVTPS2DQ    Y3, Y3
 	VPBROADCASTW tileArgs_zero(AX), Y4
 	VPBROADCASTB tileArgs_least(AX), Y5
-	VMOVUPS      order8<>+0(SB), Y6
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y4, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y4, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y5, Y0, Y0
-	VPERMD       Y0, Y6, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -6254,26 +6437,32 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y3
 	VMOVUPS      (BX), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMINPS       Y3, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMINPS       Y3, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
 	VCVTPS2DQ    Y1, Y1
 	VPBROADCASTW tileArgs_zero(AX), Y2
 	VPBROADCASTB tileArgs_least(AX), Y3
-	VMOVUPS      order8<>+0(SB), Y4
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y2, Y0, Y0
 	VPACKSSDW    Y1, Y1, Y1
 	VPADDSW      Y2, Y1, Y1
 	VPACKSSWB    Y1, Y0, Y0
 	VPMAXSB      Y3, Y0, Y0
-	VPERMD       Y0, Y4, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 	VPEXTRQ      $0x01, X0, (CX)
@@ -6385,20 +6574,26 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y2
 	VMOVUPS      (BX), Y1
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y1, Y0, Y0
-	VMINPS       Y2, Y0, Y0
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y1
+	VMINPS       Y1, Y0, Y0
+
+fits:
 	VCVTPS2DQ    Y0, Y0
 	VPBROADCASTW tileArgs_zero(AX), Y1
 	VPBROADCASTB tileArgs_least(AX), Y2
-	VMOVUPS      order8<>+0(SB), Y3
+	VPBROADCASTB tileArgs_most(AX), Y3
+	VMOVUPS      order8<>+0(SB), Y4
 	VPACKSSDW    Y0, Y0, Y0
 	VPADDSW      Y1, Y0, Y0
 	VPACKSSWB    Y0, Y0, Y0
 	VPMAXSB      Y2, Y0, Y0
-	VPERMD       Y0, Y3, Y0
+	VPMINSB      Y3, Y0, Y0
+	VPERMD       Y0, Y4, Y0
 	VMOVQ        X0, (CX)
 	ADDQ         DX, CX
 
@@ -6666,67 +6861,73 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y13
 	VMOVUPS      (BX), Y12
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y12, Y0, Y0
-	VMINPS       Y13, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y12, Y2, Y2
-	VMINPS       Y13, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y12, Y4, Y4
-	VMINPS       Y13, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y12, Y6, Y6
-	VMINPS       Y13, Y6, Y6
-	VCVTPS2DQ    Y6, Y6
 	VCVTDQ2PS    Y8, Y8
 	VMULPS       Y12, Y8, Y8
-	VMINPS       Y13, Y8, Y8
-	VCVTPS2DQ    Y8, Y8
 	VCVTDQ2PS    Y10, Y10
 	VMULPS       Y12, Y10, Y10
-	VMINPS       Y13, Y10, Y10
-	VCVTPS2DQ    Y10, Y10
 	VMOVUPS      32(BX), Y12
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y12, Y1, Y1
-	VMINPS       Y13, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y12, Y3, Y3
-	VMINPS       Y13, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y12, Y5, Y5
-	VMINPS       Y13, Y5, Y5
-	VCVTPS2DQ    Y5, Y5
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y12, Y7, Y7
-	VMINPS       Y13, Y7, Y7
-	VCVTPS2DQ    Y7, Y7
 	VCVTDQ2PS    Y9, Y9
 	VMULPS       Y12, Y9, Y9
-	VMINPS       Y13, Y9, Y9
-	VCVTPS2DQ    Y9, Y9
 	VCVTDQ2PS    Y11, Y11
 	VMULPS       Y12, Y11, Y11
-	VMINPS       Y13, Y11, Y11
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y12
+	VMINPS       Y12, Y0, Y0
+	VMINPS       Y12, Y1, Y1
+	VMINPS       Y12, Y2, Y2
+	VMINPS       Y12, Y3, Y3
+	VMINPS       Y12, Y4, Y4
+	VMINPS       Y12, Y5, Y5
+	VMINPS       Y12, Y6, Y6
+	VMINPS       Y12, Y7, Y7
+	VMINPS       Y12, Y8, Y8
+	VMINPS       Y12, Y9, Y9
+	VMINPS       Y12, Y10, Y10
+	VMINPS       Y12, Y11, Y11
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VCVTPS2DQ    Y6, Y6
+	VCVTPS2DQ    Y7, Y7
+	VCVTPS2DQ    Y8, Y8
+	VCVTPS2DQ    Y9, Y9
+	VCVTPS2DQ    Y10, Y10
 	VCVTPS2DQ    Y11, Y11
 	VPBROADCASTW tileArgs_zero(AX), Y12
 	VPBROADCASTB tileArgs_least(AX), Y13
-	VMOVUPS      order8<>+0(SB), Y14
+	VPBROADCASTB tileArgs_most(AX), Y14
+	VMOVUPS      order8<>+0(SB), Y15
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y12, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y12, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y13, Y0, Y0
-	VPERMD       Y0, Y14, Y0
+	VPMINSB      Y14, Y0, Y0
+	VPERMD       Y0, Y15, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -6738,7 +6939,8 @@ requantise:
 	VPADDSW      Y12, Y6, Y6
 	VPACKSSWB    Y6, Y4, Y4
 	VPMAXSB      Y13, Y4, Y4
-	VPERMD       Y4, Y14, Y4
+	VPMINSB      Y14, Y4, Y4
+	VPERMD       Y4, Y15, Y4
 	VMOVDQU      X4, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y4, X0
@@ -6750,7 +6952,8 @@ requantise:
 	VPADDSW      Y12, Y10, Y10
 	VPACKSSWB    Y10, Y8, Y8
 	VPMAXSB      Y13, Y8, Y8
-	VPERMD       Y8, Y14, Y8
+	VPMINSB      Y14, Y8, Y8
+	VPERMD       Y8, Y15, Y8
 	VMOVDQU      X8, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y8, X0
@@ -6959,51 +7162,57 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y9
 	VMOVUPS      (BX), Y8
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y8, Y0, Y0
-	VMINPS       Y9, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y8, Y2, Y2
-	VMINPS       Y9, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VCVTDQ2PS    Y4, Y4
 	VMULPS       Y8, Y4, Y4
-	VMINPS       Y9, Y4, Y4
-	VCVTPS2DQ    Y4, Y4
 	VCVTDQ2PS    Y6, Y6
 	VMULPS       Y8, Y6, Y6
-	VMINPS       Y9, Y6, Y6
-	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      32(BX), Y8
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y8, Y1, Y1
-	VMINPS       Y9, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y8, Y3, Y3
-	VMINPS       Y9, Y3, Y3
-	VCVTPS2DQ    Y3, Y3
 	VCVTDQ2PS    Y5, Y5
 	VMULPS       Y8, Y5, Y5
-	VMINPS       Y9, Y5, Y5
-	VCVTPS2DQ    Y5, Y5
 	VCVTDQ2PS    Y7, Y7
 	VMULPS       Y8, Y7, Y7
-	VMINPS       Y9, Y7, Y7
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y8
+	VMINPS       Y8, Y0, Y0
+	VMINPS       Y8, Y1, Y1
+	VMINPS       Y8, Y2, Y2
+	VMINPS       Y8, Y3, Y3
+	VMINPS       Y8, Y4, Y4
+	VMINPS       Y8, Y5, Y5
+	VMINPS       Y8, Y6, Y6
+	VMINPS       Y8, Y7, Y7
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
+	VCVTPS2DQ    Y3, Y3
+	VCVTPS2DQ    Y4, Y4
+	VCVTPS2DQ    Y5, Y5
+	VCVTPS2DQ    Y6, Y6
 	VCVTPS2DQ    Y7, Y7
 	VPBROADCASTW tileArgs_zero(AX), Y8
 	VPBROADCASTB tileArgs_least(AX), Y9
-	VMOVUPS      order8<>+0(SB), Y10
+	VPBROADCASTB tileArgs_most(AX), Y10
+	VMOVUPS      order8<>+0(SB), Y11
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y8, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y8, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y9, Y0, Y0
-	VPERMD       Y0, Y10, Y0
+	VPMINSB      Y10, Y0, Y0
+	VPERMD       Y0, Y11, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -7015,7 +7224,8 @@ requantise:
 	VPADDSW      Y8, Y6, Y6
 	VPACKSSWB    Y6, Y4, Y4
 	VPMAXSB      Y9, Y4, Y4
-	VPERMD       Y4, Y10, Y4
+	VPMINSB      Y10, Y4, Y4
+	VPERMD       Y4, Y11, Y4
 	VMOVDQU      X4, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y4, X0
@@ -7170,35 +7380,41 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y5
 	VMOVUPS      (BX), Y4
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y4, Y0, Y0
-	VMINPS       Y5, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VCVTDQ2PS    Y2, Y2
 	VMULPS       Y4, Y2, Y2
-	VMINPS       Y5, Y2, Y2
-	VCVTPS2DQ    Y2, Y2
 	VMOVUPS      32(BX), Y4
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y4, Y1, Y1
-	VMINPS       Y5, Y1, Y1
-	VCVTPS2DQ    Y1, Y1
 	VCVTDQ2PS    Y3, Y3
 	VMULPS       Y4, Y3, Y3
-	VMINPS       Y5, Y3, Y3
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y4
+	VMINPS       Y4, Y0, Y0
+	VMINPS       Y4, Y1, Y1
+	VMINPS       Y4, Y2, Y2
+	VMINPS       Y4, Y3, Y3
+
+fits:
+	VCVTPS2DQ    Y0, Y0
+	VCVTPS2DQ    Y1, Y1
+	VCVTPS2DQ    Y2, Y2
 	VCVTPS2DQ    Y3, Y3
 	VPBROADCASTW tileArgs_zero(AX), Y4
 	VPBROADCASTB tileArgs_least(AX), Y5
-	VMOVUPS      order8<>+0(SB), Y6
+	VPBROADCASTB tileArgs_most(AX), Y6
+	VMOVUPS      order8<>+0(SB), Y7
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y4, Y0, Y0
 	VPACKSSDW    Y3, Y2, Y2
 	VPADDSW      Y4, Y2, Y2
 	VPACKSSWB    Y2, Y0, Y0
 	VPMAXSB      Y5, Y0, Y0
-	VPERMD       Y0, Y6, Y0
+	VPMINSB      Y6, Y0, Y0
+	VPERMD       Y0, Y7, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 	VEXTRACTI128 $0x01, Y0, X0
@@ -7340,25 +7556,31 @@ real:
 	JMP       stored
 
 requantise:
-	VBROADCASTSS tileArgs_hi(AX), Y3
 	VMOVUPS      (BX), Y2
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y2, Y0, Y0
-	VMINPS       Y3, Y0, Y0
-	VCVTPS2DQ    Y0, Y0
 	VMOVUPS      32(BX), Y2
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y2, Y1, Y1
-	VMINPS       Y3, Y1, Y1
+	CMPQ         tileArgs_mode(AX), $0x02
+	JEQ          fits
+	VBROADCASTSS tileArgs_hi(AX), Y2
+	VMINPS       Y2, Y0, Y0
+	VMINPS       Y2, Y1, Y1
+
+fits:
+	VCVTPS2DQ    Y0, Y0
 	VCVTPS2DQ    Y1, Y1
 	VPBROADCASTW tileArgs_zero(AX), Y2
 	VPBROADCASTB tileArgs_least(AX), Y3
-	VMOVUPS      order8<>+0(SB), Y4
+	VPBROADCASTB tileArgs_most(AX), Y4
+	VMOVUPS      order8<>+0(SB), Y5
 	VPACKSSDW    Y1, Y0, Y0
 	VPADDSW      Y2, Y0, Y0
 	VPACKSSWB    Y0, Y0, Y0
 	VPMAXSB      Y3, Y0, Y0
-	VPERMD       Y0, Y4, Y0
+	VPMINSB      Y4, Y0, Y0
+	VPERMD       Y0, Y5, Y0
 	VMOVDQU      X0, (CX)
 	ADDQ         DX, CX
 

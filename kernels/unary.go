@@ -6,10 +6,7 @@ import "math"
 // dst may be src; len(dst) >= len(src). All are exact.
 type Unary func(dst, src []float32)
 
-// Exp, Sigmoid and Tanh are polynomials (exp.go); Sqrt is rounded correctly.
-func Exp(dst, src []float32)     { each(dst, src, exp) }
-func Sigmoid(dst, src []float32) { each(dst, src, sigmoid) }
-func Tanh(dst, src []float32)    { each(dst, src, tanh) }
+// Sqrt is rounded correctly.
 func Sqrt(dst, src []float32) {
 	each(dst, src, func(x float32) float32 { return float32(math.Sqrt(float64(x))) })
 }
@@ -21,11 +18,19 @@ func Abs(dst, src []float32) {
 	each(dst, src, func(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) })
 }
 
+// Reciprocal is 1/x.
+func Reciprocal(dst, src []float32) { each(dst, src, func(x float32) float32 { return 1 / x }) }
+
 // HardSwish is x * clamp(x/6 + 1/2, 0, 1).
-func HardSwish(dst, src []float32) {
-	each(dst, src, func(x float32) float32 {
-		return float32(x * Clamp{0, 1}.of(float32(float32(x*(float32(1)/6))+0.5)))
-	})
+func HardSwish(dst, src []float32) { hardSwish(float32(1)/6, 0.5)(dst, src) }
+
+// hardSwish is x * clamp(alpha*x + beta, 0, 1).
+func hardSwish(alpha, beta float32) Unary {
+	return func(dst, src []float32) {
+		each(dst, src, func(x float32) float32 {
+			return float32(x * Clamp{0, 1}.of(float32(float32(alpha*x)+beta)))
+		})
+	}
 }
 
 // Clip bounds each element; NaN stays NaN.

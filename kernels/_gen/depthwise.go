@@ -16,17 +16,20 @@ var depthwiseArgs = &args{
 	name: "depthwiseArgs",
 	doc:  "is what a depthwise function reads. See tileArgs.",
 	fields: []field{
-		{"taps", "uintptr", "addresses of the taps of the first pixel, or of rows: [groups][4 or 2]"},
+		{"taps", "uintptr", "addresses of the taps of each row's first pixel: [rows][groups][4 or 2], or of the rows of the kernel: [rows][kernel]"},
 		{"groups", "uintptr", "how many"},
 		{"terms", "uintptr", "how many weights of a tap are added up to one"},
 		{"weights", "uintptr", "[blocks][groups][terms][4 registers]"},
 		{"bias", "uintptr", "[blocks][4 registers]"},
 		{"scale", "uintptr", "[blocks][4 registers], float32"},
-		{"out", "uintptr", "first pixel of the result"},
+		{"out", "uintptr", "first pixel of the result; rows follow one another"},
 		{"outStep", "uintptr", "bytes from one pixel of the result to the next"},
-		{"inStep", "uintptr", "bytes from a pixel's tap to that of the next"},
-		{"pixels", "uintptr", "how many"},
-		{"blocks", "uintptr", "of 4 registers of channels"},
+		{"inStep", "uintptr", "bytes from a pixel's tap to that of the next, or from column to column"},
+		{"pixels", "uintptr", "how many in a row"},
+		{"rows", "uintptr", "how many, for the integer functions"},
+		{"row", "uintptr", "the taps of the row at hand, and"},
+		{"rowsLeft", "uintptr", "how many there are from it on: functions keep both here"},
+		{"blocks", "uintptr", "of 4 registers of channels; counted down"},
 		{"mask", "uint64", "a bit for each channel of the last block, where the tier has masks"},
 		{"lo", "float32", "lower bound of a float result"},
 		{"hi", "float32", "upper bound, of a requantised value before zero is added"},
@@ -42,12 +45,10 @@ func depthwiseInt8(f *file) {
 	table := &f.stubs.tables
 	table.WriteString("\n// depthwiseColumnsAVX512 are kernels of fixed sizes and strides.\n")
 	table.WriteString("var depthwiseColumnsAVX512 = []depthwiseColumns{\n")
-	for _, kernel := range []int{3, 5} {
-		for _, stride := range []int{1, 2} {
-			for terms := 1; terms <= 2; terms++ {
-				fmt.Fprintf(table, "\t{%d, %d, %d, %s},\n", kernel, stride, terms, f.depthwiseColumns(avx512, kernel, stride, terms))
-			}
-		}
+	for _, k := range []struct{ kernel, stride, terms int }{
+		{3, 1, 1}, {3, 2, 1}, {3, 4, 1}, {3, 8, 1}, {3, 1, 2}, {3, 2, 2}, {5, 1, 1}, {5, 2, 1}, {5, 1, 2}, {5, 2, 2},
+	} {
+		fmt.Fprintf(table, "\t{%d, %d, %d, %s},\n", k.kernel, k.stride, k.terms, f.depthwiseColumns(avx512, k.kernel, k.stride, k.terms))
 	}
 	table.WriteString("}\n")
 }
@@ -63,25 +64,24 @@ func (f *function) tapBytes() int {
 // depthwise emits the function for any kernel: taps are reached by addresses.
 func (file *file) depthwise(s isa) {
 	f := file.function("depthwiseInt8_"+s.name, s, depthwiseArgs,
-		fmt.Sprintf("computes a row of pixels, %d channels at once. Reference: depthwiseInt8Generic.", 4*s.lanes),
+		fmt.Sprintf("computes rows of pixels, %d channels at once. Reference: depthwiseInt8Generic.", 4*s.lanes),
 		"4 registers of sums pass over the groups of taps; each group is interleaved first.")
 	x := f.depthwiseBegin()
-	at, left := f.GP64(), f.GP64()
-	f.Label("block")
-	x.blockMask()
-	f.MOVQ(f.field("pixels"), left)
-	f.MOVQ(x.offset, at)
-	out := f.GP64()
-	f.MOVQ(x.out, out)
-
+	at, left, out := f.GP64(), f.GP64(), f.GP64()
 	f.uses("at", at)
 	f.uses("pixels left", left)
 	f.uses("out", out)
+	x.firstRow()
+	f.MOVQ(x.out, out)
+	f.Label("row")
+	f.MOVQ(f.field("pixels"), left)
+	f.MOVQ(x.offset, at)
+
 	f.Label("pixel")
 	sums := f.vecs(4)
 	f.usesVecs("sums", sums...)
 	x.start(sums)
-	list, groups, weights := f.value("taps"), f.value("groups"), f.GP64()
+	list, groups, weights := f.value("row"), f.value("groups"), f.GP64()
 	f.MOVQ(x.weights, weights)
 	f.Label("group")
 	taps := 4
@@ -117,9 +117,11 @@ func (file *file) depthwise(s isa) {
 	f.DECQ(left)
 	f.JNZ(LabelRef("pixel"))
 
+	f.MOVQ(list, f.field("row")) // where the last group's taps ended
+	f.DECQ(f.field("rowsLeft"))
+	f.JNZ(LabelRef("row"))
 	f.MOVQ(weights, x.weights) // where the last group ended
 	x.nextBlock()
-	f.JNZ(LabelRef("block"))
 	f.end()
 }
 
@@ -129,16 +131,18 @@ func (file *file) depthwise(s isa) {
 //
 // Output pixel o reads columns o*stride to o*stride+kernel-1. Sums of pixel o
 // are in set o mod live; the loop is unrolled live times, so that sets have
-// fixed registers.
+// fixed registers. The weights of the smallest kernel stay in registers too.
+//
+// What the function calls a pixel may be several: where a block has room for
+// the channels of p neighbours, a kernel of stride 1 is one of stride p that
+// reads and writes p pixels at once, each with the same weights.
 func (file *file) depthwiseColumns(s isa, kernel, stride, terms int) string {
 	name := fmt.Sprintf("depthwiseInt8_%dx%ds%dt%d_%s", kernel, kernel, stride, terms, s.name)
 	live := (kernel + stride - 1) / stride
 	f := file.function(name, s, depthwiseArgs,
-		fmt.Sprintf("computes a row of pixels with a %dx%d kernel at stride %d, %d terms; taps are its rows. Reference: depthwiseInt8Generic.", kernel, kernel, stride, terms),
+		fmt.Sprintf("computes rows of pixels with a %dx%d kernel at stride %d, %d terms; taps are its rows. Reference: depthwiseInt8Generic.", kernel, kernel, stride, terms),
 		fmt.Sprintf("%d sets of 4 registers of sums, for the pixels whose windows hold the column at hand.", live))
 	x := f.depthwiseBegin()
-	none := f.vec()
-	f.clear(none)
 	row := make([]reg.GPVirtual, kernel)
 	for i := range row {
 		row[i] = f.GP64()
@@ -153,16 +157,19 @@ func (file *file) depthwiseColumns(s isa, kernel, stride, terms int) string {
 	f.uses("at", at)
 	f.uses("pixels left", left)
 	f.uses("out", out)
-	f.usesVecs("zeros", none)
 	groups := (kernel + 3) / 4
+	weights := make([]Op, kernel*groups*terms*4)
+	for i := range weights {
+		weights[i] = Mem{Base: x.weights, Disp: i * f.bytes()}
+	}
 	// column adds column c to the pixels that hold it, first up to last.
 	column := func(c, first, last int) {
 		for g := range groups {
-			v := []reg.VecVirtual{none, none, none, none}
-			for i := 4 * g; i < min(kernel, 4*g+4); i++ {
-				v[i-4*g] = f.vec()
-				f.usesVecs("column", v[i-4*g])
-				f.load(Mem{Base: row[i], Index: at, Scale: 1}, v[i-4*g])
+			v := make([]reg.VecVirtual, min(4, kernel-4*g))
+			for i := range v {
+				v[i] = f.vec()
+				f.usesVecs("column", v[i])
+				f.load(Mem{Base: row[4*g+i], Index: at, Scale: 1}, v[i])
 			}
 			taps := f.interleave(v)
 			for o := first; o <= last; o++ {
@@ -174,48 +181,62 @@ func (file *file) depthwiseColumns(s isa, kernel, stride, terms int) string {
 					x.start(sums[o%live])
 				}
 				for i := range 4 * terms {
-					f.multiplyAdd(taps[i%4], Mem{Base: x.weights, Disp: ((tap*groups+g)*4*terms + i) * f.bytes()}, sums[o%live][i%4])
+					f.multiplyAdd(taps[i%4], weights[(tap*groups+g)*4*terms+i], sums[o%live][i%4])
 				}
 			}
 		}
 		f.ADDQ(f.field("inStep"), at)
 	}
 
-	f.Label("block")
-	x.blockMask()
-	list := f.value("taps")
+	x.firstRow()
+	if len(weights) <= 12 {
+		for i, m := range weights {
+			r := f.vec()
+			f.usesVecs("weights", r)
+			f.load(m, r)
+			weights[i] = r
+		}
+	}
+	f.MOVQ(x.out, out)
+	f.Label("row")
+	list := f.value("row")
 	for i := range row {
 		f.MOVQ(Mem{Base: list, Disp: 8 * i}, row[i])
 	}
+	f.ADDQ(Imm(uint64(8*kernel)), f.field("row"))
 	f.MOVQ(x.offset, at)
-	f.MOVQ(x.out, out)
 	f.MOVQ(f.field("pixels"), left)
 	for c := range kernel - stride {
 		column(c, 0, live)
 	}
 	f.Label("pixels")
 	for o := range live {
-		for c := o*stride + kernel - stride; c < o*stride+kernel; c++ {
+		for c := o*stride + max(0, kernel-stride); c < o*stride+kernel; c++ {
 			column(c, o, o+live)
+		}
+		for range stride - kernel { // columns that no window holds
+			f.ADDQ(f.field("inStep"), at)
 		}
 		x.finish(sums[o], out)
 		f.ADDQ(f.field("outStep"), out)
 		f.DECQ(left)
 		if o < live-1 {
-			f.JZ(LabelRef("row"))
+			f.JZ(LabelRef("nextRow"))
 		}
 	}
 	f.JNZ(LabelRef("pixels"))
-	f.Label("row")
+	f.Label("nextRow")
+	f.DECQ(f.field("rowsLeft"))
+	f.JNZ(LabelRef("row"))
 	f.ADDQ(U32(uint32(kernel*groups*terms*4*f.bytes())), x.weights)
 	x.nextBlock()
-	f.JNZ(LabelRef("block"))
 	f.end()
 	return name
 }
 
 // interleave puts the taps of each channel side by side: of 4 bytes, or of 2
-// words of two registers each. It changes v.
+// words of two registers each. Where there are 3 taps or 1, those that are
+// missing repeat others, and have weights of 0. It changes v.
 func (f *function) interleave(v []reg.VecVirtual) []reg.VecVirtual {
 	o := f.vecs(4)
 	if f.dot == dotWords {
@@ -225,14 +246,16 @@ func (f *function) interleave(v []reg.VecVirtual) []reg.VecVirtual {
 		}
 		return o
 	}
-	lo, hi, lo2, hi2 := f.vec(), f.vec(), f.vec(), f.vec()
-	f.VPUNPCKLBW(v[1], v[0], lo)
-	f.VPUNPCKHBW(v[1], v[0], hi)
-	if v[2] == v[3] { // zeros
-		lo2, hi2 = v[2], v[3]
-	} else {
-		f.VPUNPCKLBW(v[3], v[2], lo2)
-		f.VPUNPCKHBW(v[3], v[2], hi2)
+	pair := func(v []reg.VecVirtual) (lo, hi reg.VecVirtual) {
+		lo, hi = f.vec(), f.vec()
+		f.VPUNPCKLBW(v[len(v)-1], v[0], lo)
+		f.VPUNPCKHBW(v[len(v)-1], v[0], hi)
+		return lo, hi
+	}
+	lo, hi := pair(v[:min(2, len(v))])
+	lo2, hi2 := lo, hi
+	if len(v) > 2 {
+		lo2, hi2 = pair(v[2:])
 	}
 	f.VPUNPCKLWD(lo2, lo, o[0])
 	f.VPUNPCKHWD(lo2, lo, o[1])
@@ -245,7 +268,7 @@ func (f *function) interleave(v []reg.VecVirtual) []reg.VecVirtual {
 // what becomes of sums.
 type depthwiseLoop struct {
 	*function
-	blocks, offset       reg.GPVirtual
+	offset               reg.GPVirtual
 	weights, bias, scale reg.GPVirtual
 	out                  reg.GPVirtual
 	mask                 reg.Register
@@ -254,7 +277,7 @@ type depthwiseLoop struct {
 
 func (f *function) depthwiseBegin() *depthwiseLoop {
 	x := &depthwiseLoop{
-		function: f, blocks: f.value("blocks"), offset: f.GP64(), weights: f.value("weights"),
+		function: f, offset: f.GP64(), weights: f.value("weights"),
 		bias: f.value("bias"), scale: f.value("scale"), out: f.value("out"),
 	}
 	f.XORQ(x.offset, x.offset)
@@ -272,14 +295,21 @@ func (f *function) depthwiseBegin() *depthwiseLoop {
 	return x
 }
 
-// blockMask sets the mask: all channels, but for the last block.
-func (x *depthwiseLoop) blockMask() {
+// firstRow begins a block at its first row. The mask is of all channels, but
+// for the last block.
+func (x *depthwiseLoop) firstRow() {
+	x.Label("block")
+	tmp := x.GP64()
+	x.MOVQ(x.field("taps"), tmp)
+	x.MOVQ(tmp, x.field("row"))
+	x.MOVQ(x.field("rows"), tmp)
+	x.MOVQ(tmp, x.field("rowsLeft"))
 	if x.mask == nil {
 		return
 	}
 	all := x.GP64()
 	x.MOVQ(I64(-1), all)
-	x.CMPQ(x.blocks, Imm(1))
+	x.CMPQ(x.field("blocks"), Imm(1))
 	x.CMOVQEQ(x.field("mask"), all)
 	x.KMOVQ(all, x.mask)
 }
@@ -312,12 +342,13 @@ func (x *depthwiseLoop) finish(v []reg.VecVirtual, out reg.Register) {
 	}
 }
 
-// nextBlock moves on by a block of channels; the zero flag tells whether there
-// is none.
+// nextBlock moves on by a block of channels, to firstRow's label, as long as
+// there is one.
 func (x *depthwiseLoop) nextBlock() {
 	x.ADDQ(U32(uint32(x.tapBytes())), x.offset)
 	x.ADDQ(U32(uint32(4*x.bytes())), x.bias)
 	x.ADDQ(U32(uint32(4*x.bytes())), x.scale)
 	x.ADDQ(Imm(uint64(x.bytes())), x.out)
-	x.DECQ(x.blocks)
+	x.DECQ(x.field("blocks"))
+	x.JNZ(LabelRef("block"))
 }

@@ -39,6 +39,9 @@ var (
 	exact512 = isa{name: "AVX512", lanes: 16, dot: exact}
 	exact256 = isa{name: "AVX2", lanes: 8, dot: exact}
 
+	plain512 = isa{name: "AVX512", lanes: 16}
+	plain256 = isa{name: "AVX2", lanes: 8}
+
 	half512 = isa{name: "AVX512", lanes: 16, dot: fused, half: true}
 	half256 = isa{name: "AVX2", lanes: 8, dot: fused, half: true}
 )

@@ -15,6 +15,7 @@ var loopArgs = &args{
 		{"out", "uintptr", "result"},
 		{"a", "uintptr", "first input"},
 		{"b", "uintptr", "second input"},
+		{"plane", "uintptr", "bytes from one plane of the first input to the next"},
 		{"blocks", "uintptr", "at least 1"},
 		{"scaleA", "float32", "of the first input"},
 		{"scaleB", "float32", "of the second"},
@@ -34,8 +35,13 @@ func loopsInt8(f *file) {
 			f.quantize(s, kind)
 			f.dequantize(s, kind)
 		}
+		for channels := 2; channels <= 4; channels++ {
+			f.quantizePlanes(s, channels)
+		}
 		f.maxPoolInt8(s)
 		f.sumPoolInt8(s)
+		f.maxPoolF32(s)
+		f.sumPoolF32(s)
 	}
 }
 
@@ -131,24 +137,121 @@ func (file *file) quantize(s isa, kind string) {
 	v := l.vecs(4)
 	l.usesVecs("values", v...)
 	for j := range v {
-		l.load(Mem{Base: l.a, Disp: j * l.bytes()}, v[j])
-		l.VDIVPS(scale, v[j], v[j])
-		if l.zmm() {
-			k := l.K()
-			l.VCMPPS(Imm(7), v[j], v[j], k) // 7: neither is NaN
-			l.VMOVAPS_Z(v[j], k, v[j])
-		} else {
-			number := l.vec()
-			l.VCMPPS(Imm(7), v[j], v[j], number)
-			l.VANDPS(number, v[j], v[j])
-		}
-		l.VMAXPS(lo, v[j], v[j])
-		l.VMINPS(hi, v[j], v[j])
-		l.VCVTPS2DQ(v[j], v[j])
-		l.VPADDD(zero, v[j], v[j])
+		l.quotient(Mem{Base: l.a, Disp: j * l.bytes()}, v[j], scale, lo, hi, zero)
 	}
 	l.pack(v, order, kind == "Uint8", Mem{Base: l.out})
 	l.next(4, 0, 1)
+}
+
+// quotient loads floats and quantises them, to 32 bits each.
+func (l *loop) quotient(from Mem, v, scale, lo, hi, zero reg.VecVirtual) {
+	l.load(from, v)
+	l.VDIVPS(scale, v, v)
+	if l.zmm() {
+		k := l.K()
+		l.VCMPPS(Imm(7), v, v, k) // 7: neither is NaN
+		l.VMOVAPS_Z(v, k, v)
+	} else {
+		number := l.vec()
+		l.VCMPPS(Imm(7), v, v, number)
+		l.VANDPS(number, v, v)
+	}
+	l.VMAXPS(lo, v, v)
+	l.VMINPS(hi, v, v)
+	l.VCVTPS2DQ(v, v)
+	l.VPADDD(zero, v, v)
+}
+
+// quantizePlanes emits the loop that makes pixels of planes. The bytes of a
+// pixel are put into 32 bits, and then what they leave empty is closed up.
+func (file *file) quantizePlanes(s isa, channels int) {
+	l := &loop{function: file.function(fmt.Sprintf("quantizePlanes%d%s", channels, s.name), s, loopArgs,
+		fmt.Sprintf("turns %d planes of float32 into pixels of bytes, %d a block; b is not read. Reference: quantizePlanesGeneric.", channels, s.lanes),
+		"a register of 32-bit values for each plane, joined to one of pixels.")}
+	l.out, l.a, l.blocks = l.value("out"), l.value("a"), l.value("blocks")
+	plane, plane3 := l.value("plane"), l.GP64()
+	l.LEAQ(Mem{Base: plane, Index: plane, Scale: 2}, plane3)
+	l.uses("3*plane", plane3)
+	scale, lo, hi, zero, low := l.spread("scaleA"), l.spread("lo"), l.spread("hi"), l.spread("zero"), l.vec()
+	l.load(l.constant("lowByte", func(int) uint32 { return 0xff }), low)
+	l.usesVecs("low bytes", low)
+	part, order := l.vec(), l.vec()
+	l.load(l.constant(fmt.Sprintf("close%d", channels), func(i int) uint32 { return closeBytes(channels, i%4) }), part)
+	l.load(l.constant(fmt.Sprintf("close%dParts", channels), func(i int) uint32 {
+		return uint32(i/channels*4+i%channels) % uint32(l.lanes)
+	}), order)
+	l.usesVecs("order of bytes, of parts", part, order)
+
+	l.Label("block")
+	planes := []Mem{{Base: l.a}, {Base: l.a, Index: plane, Scale: 1}, {Base: l.a, Index: plane, Scale: 2}, {Base: l.a, Index: plane3, Scale: 1}}
+	pixels := l.vec()
+	l.usesVecs("pixels", pixels)
+	for c := channels - 1; c >= 0; c-- {
+		if c == channels-1 {
+			l.quotient(planes[c], pixels, scale, lo, hi, zero)
+			continue
+		}
+		v := l.vec()
+		l.quotient(planes[c], v, scale, lo, hi, zero)
+		l.VPSLLD(Imm(8), pixels, pixels)
+		l.join(v, low, pixels)
+	}
+	if channels < 4 {
+		l.VPSHUFB(part, pixels, pixels)
+		l.VPERMD(pixels, order, pixels)
+	}
+	l.storeFront(pixels, channels*l.lanes, l.out)
+	l.ADDQ(Imm(uint64(channels*l.lanes)), l.out)
+	l.ADDQ(Imm(uint64(l.bytes())), l.a)
+	l.DECQ(l.blocks)
+	l.JNZ(LabelRef("block"))
+	l.end()
+}
+
+// closeBytes is part i of the order of bytes, in 128 bits, that takes what
+// lies behind the channels out of each of 4 pixels.
+func closeBytes(channels, i int) uint32 {
+	v := uint32(0)
+	for b := range 4 {
+		from := 4*i + b
+		from = from/channels*4 + from%channels
+		if from > 15 {
+			from = 0x80 // a zero
+		}
+		v |= uint32(from) << (8 * b)
+	}
+	return v
+}
+
+// join puts the low bytes of v into those of to, which are 0.
+func (f *function) join(v, low, to reg.VecVirtual) {
+	if f.zmm() {
+		f.VPANDD(low, v, v)
+		f.VPORD(v, to, to)
+	} else {
+		f.VPAND(low, v, v)
+		f.VPOR(v, to, to)
+	}
+}
+
+// storeFront stores the first bytes of a register: a multiple of 8.
+func (f *function) storeFront(v reg.VecVirtual, bytes int, to reg.Register) {
+	switch {
+	case bytes == f.bytes():
+		f.VMOVUPS(v, Mem{Base: to})
+	case f.zmm():
+		bits, k := f.GP32(), f.K()
+		f.MOVL(U32(1<<(bytes/4)-1), bits)
+		f.KMOVW(bits, k)
+		f.VMOVDQU32(v, k, Mem{Base: to})
+	default:
+		f.VMOVDQU(v.AsX(), Mem{Base: to})
+		if bytes > 16 {
+			rest := f.XMM()
+			f.VEXTRACTI128(Imm(1), v, rest)
+			f.VMOVQ(rest, Mem{Base: to, Disp: 16})
+		}
+	}
 }
 
 func (file *file) dequantize(s isa, kind string) {
@@ -171,15 +274,15 @@ var poolArgs = &args{
 	doc:  "is what the pools read: see tileArgs.",
 	fields: []field{
 		{"in", "uintptr", "where the window of the first pixel begins"},
-		{"taps", "uintptr", "list of the distances of taps from there"},
+		{"taps", "uintptr", "list of the distances of taps from there, in elements"},
 		{"count", "uintptr", "how many taps"},
 		{"out", "uintptr", "first pixel of the result"},
 		{"outStep", "uintptr", "bytes from one pixel of the result to the next"},
 		{"inStep", "uintptr", "bytes from a pixel's tap to that of the next"},
 		{"pixels", "uintptr", "how many"},
-		{"blocks", "uintptr", "of as many channels as a register has bytes"},
+		{"blocks", "uintptr", "of as many channels as a register holds"},
 		{"mask", "uint64", "a bit for each channel of the last block, where the tier has masks"},
-		{"scale", "float32", "of a sum"},
+		{"scale", "float32", "of a sum; of float32, what it is divided by"},
 		{"hi", "float32", "upper bound of a value before zero is added"},
 		{"start", "int32", "what sums begin with"},
 		{"zero", "int32", "zero point of the result"},
@@ -263,6 +366,56 @@ func (file *file) maxPoolInt8(s isa) {
 		} else {
 			f.VMOVDQU(most, Mem{Base: out})
 		}
+	})
+}
+
+// tapsF32 emits a loop over taps of float32, which are loaded into v.
+func (f *function) tapsF32(at reg.GPVirtual, mask reg.Register, v reg.VecVirtual, body func()) {
+	f.tapLoop(at, func(tap Mem) {
+		tap.Base, tap.Index, tap.Scale = at, tap.Base, 4
+		if f.zmm() {
+			f.loadMasked(tap, mask, v)
+		} else {
+			f.load(tap, v)
+		}
+		body()
+	})
+}
+
+// storeBlock stores a block of channels.
+func (f *function) storeBlock(v reg.VecVirtual, mask reg.Register, out reg.GPVirtual) {
+	if f.zmm() {
+		f.storeMasked(v, mask, Mem{Base: out})
+	} else {
+		f.VMOVUPS(v, Mem{Base: out})
+	}
+}
+
+func (file *file) maxPoolF32(s isa) {
+	f := file.function("maxPoolF32"+s.name, s, poolArgs, fmt.Sprintf("finds the largest of the taps, %d channels at once. Reference: maxPool.", s.lanes),
+		"a register of channels passes over the taps.")
+	least := f.bits("-Inf", 0xff800000)
+	f.pool(func(at, out reg.GPVirtual, mask reg.Register) {
+		most, v := f.vec(), f.vec()
+		f.usesVecs("largest", most)
+		f.load(least, most)
+		// The second operand is what NaN and equal zeros give.
+		f.tapsF32(at, mask, v, func() { f.VMAXPS(most, v, most) })
+		f.storeBlock(most, mask, out)
+	})
+}
+
+func (file *file) sumPoolF32(s isa) {
+	f := file.function("sumPoolF32"+s.name, s, poolArgs, fmt.Sprintf("divides the sum of the taps by scale, %d channels at once. Reference: averagePoolF32Generic.", s.lanes),
+		"a register of sums passes over the taps.")
+	scale := f.spread("scale")
+	f.pool(func(at, out reg.GPVirtual, mask reg.Register) {
+		sum, v := f.vec(), f.vec()
+		f.usesVecs("sums", sum)
+		f.clear(sum)
+		f.tapsF32(at, mask, v, func() { f.VADDPS(v, sum, sum) })
+		f.VDIVPS(scale, sum, sum)
+		f.storeBlock(sum, mask, out)
 	})
 }
 

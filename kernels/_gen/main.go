@@ -43,6 +43,10 @@ func main() {
 		{"tile_f16", tilesF16},
 		{"depthwise_f32", depthwiseF32},
 		{"loops_int8", loopsInt8},
+		{"smooth", smooth},
+		{"norm_f32", normsF32},
+		{"rows_f32", rowsF32},
+		{"transpose", transposes},
 		{"peak", peaks},
 	} {
 		out := &file{Context: build.NewContext(), stubs: s, constants: map[string]operand.Mem{}, maps: map[string][]registers{}}
@@ -98,12 +102,17 @@ type function struct {
 
 // plainFunction begins a function whose parameters are not a struct.
 func (f *file) plainFunction(name, parameters, doc string) {
+	f.signed(name, "("+parameters+")", doc)
+}
+
+// signed begins a function of a signature, without "func".
+func (f *file) signed(name, signature, doc string) {
 	f.Function(name)
 	f.current = name
 	f.Attributes(attr.NOSPLIT)
-	f.SignatureExpr("func(" + parameters + ")")
+	f.SignatureExpr("func" + signature)
 	f.Comment(mapHere)
-	fmt.Fprintf(&f.stubs.text, "\n// %s %s\nfunc %s(%s)\n", name, doc, name, parameters)
+	fmt.Fprintf(&f.stubs.text, "\n// %s %s\nfunc %s%s\n", name, doc, name, signature)
 }
 
 // function begins a function of one argument, a pointer to a.

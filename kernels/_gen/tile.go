@@ -26,15 +26,17 @@ var tileArgs = &args{
 		{"bias", "uintptr", "a value for each column"},
 		{"less", "uintptr", "an int32 for each row, taken off its sums, or 0: none"},
 		{"scale", "uintptr", "float32 for each column, for modeF32 and modeInt8"},
+		{"more", "uintptr", "first row of what is added to float sums, as far apart as out's, or 0: nothing"},
 		{"out", "uintptr", "first row of the result"},
 		{"ld", "uintptr", "bytes from one row of the result to the next"},
 		{"tiles", "uintptr", "how many, at least 1"},
 		{"mask", "uint64", "a bit for each column that is stored, where the tier has masks"},
-		{"mode", "uint64", "modeInt32, modeF32 or modeInt8"},
+		{"mode", "uint64", "modeInt32, modeF32, modeInt8 or modeInt8Wide"},
 		{"lo", "float32", "bounds: of the requantised value before zero is added, or of the float result"},
 		{"hi", "float32", "see lo"},
 		{"zero", "int32", "zero point of the result"},
 		{"least", "int32", "lower bound of a requantised value, zero added"},
+		{"most", "int32", "upper bound"},
 	},
 }
 
@@ -44,18 +46,6 @@ var tileRows = []int{6, 4, 2, 1}
 
 func tilesInt8(f *file) {
 	for _, s := range []isa{avx512, avxvnni, avx2} {
-		f.tileSet(s)
-	}
-}
-
-func tilesF32(f *file) {
-	for _, s := range []isa{fused512, exact512, fused256, exact256} {
-		f.tileSet(s)
-	}
-}
-
-func tilesF16(f *file) {
-	for _, s := range []isa{half512, half256} {
 		f.tileSet(s)
 	}
 }
@@ -109,18 +99,7 @@ func (file *file) tile(s isa, rows, columns int) string {
 		fmt.Sprintf("computes tiles of %d rows by %d columns. Reference: gemm%sGeneric.", rows, columns*s.lanes, s.reference()),
 		fmt.Sprintf("%d sums (%d sets of %d rows by %d registers) stay in registers while the depth passes;", rows*columns*sets, sets, rows, columns),
 		fmt.Sprintf("each step loads %d registers of weights and spreads 4 bytes of each row over one more.", columns))
-	var masks []reg.Register
-	if f.zmm() {
-		m := f.value("mask")
-		for j := range columns {
-			k := f.K()
-			f.KMOVW(m.As32(), k)
-			masks = append(masks, k)
-			if j < columns-1 {
-				f.SHRQ(Imm(16), m)
-			}
-		}
-	}
+	masks := f.masks(columns)
 
 	f.Label("tile")
 	sums := f.start(rows, columns, sets)
@@ -133,18 +112,32 @@ func (file *file) tile(s isa, rows, columns int) string {
 			}
 		}
 	}
-	if s.float() {
-		f.storeF32(sums[:rows], masks)
-	} else {
-		f.subtract(sums[:rows])
-		f.store(sums[:rows], columns, masks)
-	}
+	f.subtract(sums[:rows])
+	f.store(sums[:rows], columns, masks)
 	f.Comment("the next tile")
 	f.ADDQ(Imm(uint64(8*rows)), f.field("rows"))
 	f.DECQ(f.field("tiles"))
 	f.JNZ(LabelRef("tile"))
 	f.end()
 	return name
+}
+
+// masks loads the masks of columns registers, where the tier has masks.
+func (f *function) masks(columns int) []reg.Register {
+	if !f.zmm() {
+		return nil
+	}
+	var masks []reg.Register
+	m := f.value("mask")
+	for j := range columns {
+		k := f.K()
+		f.KMOVW(m.As32(), k)
+		masks = append(masks, k)
+		if j < columns-1 {
+			f.SHRQ(Imm(16), m)
+		}
+	}
+	return masks
 }
 
 func gps(list []reg.GPVirtual) []reg.Register {
@@ -191,11 +184,7 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	step := func(i int) {
 		b := f.vecs(columns)
 		for j := range b {
-			if f.half {
-				f.VCVTPH2PS(Mem{Base: weights, Disp: (i*columns + j) * f.bytes() / 2}, b[j])
-			} else {
-				f.load(Mem{Base: weights, Disp: (i*columns + j) * f.bytes()}, b[j])
-			}
+			f.load(Mem{Base: weights, Disp: (i*columns + j) * f.bytes()}, b[j])
 		}
 		f.usesVecs("weights of a step", b...)
 		for r := range row {
@@ -209,11 +198,7 @@ func (f *function) depth(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	}
 	advance := func(n int) {
 		f.ADDQ(Imm(uint64(4*n)), at)
-		bytes := n * columns * f.bytes()
-		if f.half {
-			bytes /= 2
-		}
-		f.ADDQ(U32(uint32(bytes)), weights)
+		f.ADDQ(U32(uint32(n*columns*f.bytes())), weights)
 	}
 
 	f.Label("segment")
@@ -283,34 +268,27 @@ func (f *function) store(sums [][]reg.VecVirtual, columns int, masks []reg.Regis
 	f.JMP(LabelRef("stored"))
 
 	f.Label("requantise")
-	s, hi := f.vec(), f.vec()
-	f.VBROADCASTSS(f.field("hi"), hi)
+	s := f.vec()
 	for j := range columns {
 		f.load(Mem{Base: scale, Disp: j * f.bytes()}, s)
 		for r := range sums {
-			f.round(sums[r][j], s, hi)
+			f.VCVTDQ2PS(sums[r][j], sums[r][j])
+			f.VMULPS(s, sums[r][j], sums[r][j])
 		}
+	}
+	f.CMPQ(f.field("mode"), Imm(2))
+	f.JEQ(LabelRef("fits"))
+	hi := f.vec()
+	f.VBROADCASTSS(f.field("hi"), hi)
+	for _, v := range slices.Concat(sums...) {
+		f.VMINPS(hi, v, v)
+	}
+	f.Label("fits")
+	for _, v := range slices.Concat(sums...) {
+		f.VCVTPS2DQ(v, v)
 	}
 	f.storeBytes(sums, out, ld)
 	f.Label("stored")
-	f.MOVQ(out, f.field("out"))
-}
-
-// storeF32 bounds the sums of a tile and writes them. Where one operand is NaN,
-// VMAXPS and VMINPS return the first of their operands as written here, which
-// is the sum: NaN stays NaN.
-func (f *function) storeF32(sums [][]reg.VecVirtual, masks []reg.Register) {
-	out, ld := f.value("out"), f.value("ld")
-	lo, hi := f.vec(), f.vec()
-	f.VBROADCASTSS(f.field("lo"), lo)
-	f.VBROADCASTSS(f.field("hi"), hi)
-	for _, row := range sums {
-		for _, v := range row {
-			f.VMAXPS(v, lo, v)
-			f.VMINPS(v, hi, v)
-		}
-	}
-	f.stores(sums, out, ld, masks)
 	f.MOVQ(out, f.field("out"))
 }
 
@@ -352,13 +330,14 @@ func (f *function) round(v reg.VecVirtual, scale Op, hi reg.VecVirtual) {
 
 // storeBytes adds the zero point to rows of whole numbers and stores them as
 // bytes. Packing saturates, to 16 and then to 8 bits, which changes nothing
-// above the lower bound. It also mixes the 128-bit lanes of what it packs,
+// between the bounds. It also mixes the 128-bit lanes of what it packs,
 // which are as many registers, of one row or several, as give one of bytes;
 // a permutation puts them in order.
 func (f *function) storeBytes(sums [][]reg.VecVirtual, out, ld reg.Register) {
-	zero, least, order := f.vec(), f.vec(), f.vec()
+	zero, least, most, order := f.vec(), f.vec(), f.vec(), f.vec()
 	f.VPBROADCASTW(f.field("zero"), zero)
 	f.VPBROADCASTB(f.field("least"), least)
+	f.VPBROADCASTB(f.field("most"), most)
 	f.load(f.order(), order)
 	columns := len(sums[0])
 	together := max(1, 4/columns) // rows
@@ -387,6 +366,7 @@ func (f *function) storeBytes(sums [][]reg.VecVirtual, out, ld reg.Register) {
 		}
 		f.VPACKSSWB(high, low, low)
 		f.VPMAXSB(least, low, low)
+		f.VPMINSB(most, low, low)
 		f.VPERMD(low, order, low)
 		f.storeParts(low, len(rows), columns, out, ld, mask)
 	}
@@ -436,15 +416,20 @@ func (f *function) storeParts(v reg.VecVirtual, rows, columns int, out, ld, mask
 // order is the permutation that puts the 32-bit parts of four packed registers
 // in order: part i of a lane belongs to register i.
 func (f *function) order() Mem {
-	name := fmt.Sprintf("order%d", f.lanes)
+	parts := f.lanes / 4 // lanes of 128 bits
+	return f.constant("order", func(i int) uint32 { return uint32(i%parts*4 + i/parts) })
+}
+
+// constant is a register's width of constants of 32 bits, kept once a file.
+func (f *function) constant(name string, part func(i int) uint32) Mem {
+	name = fmt.Sprintf("%s%d", name, f.lanes)
 	if m, ok := f.constants[name]; ok {
 		return m
 	}
 	m := f.StaticGlobal(name)
 	f.DataAttributes(attr.RODATA | attr.NOPTR)
 	for i := range f.lanes {
-		parts := f.lanes / 4 // lanes of 128 bits
-		f.AddDatum(4*i, U32(uint32(i%parts*4+i/parts)))
+		f.AddDatum(4*i, U32(part(i)))
 	}
 	f.constants[name] = m
 	return m
