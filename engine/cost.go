@@ -33,10 +33,12 @@ var rates = map[kernels.Tier]rate{
 }
 
 const (
-	// leastPart is the shortest part worth another thread, in nanoseconds:
-	// with 25 us, two threads took 0.54 of the time of one, with 5 us 0.65,
-	// and one step in 40 was slower (internal/pool, BenchmarkRun).
-	leastPart = 20_000
+	// leastPart is the shortest part worth another thread, in nanoseconds. A
+	// worker starts a part in 0.2 us while it polls, and in 10 to 70 us where
+	// it had to be woken, so that what is left to one thread must not be much
+	// either: MobileNetV2 in int8 gained 1.35 from two threads with parts of 20
+	// us, 1.5 with 12 and 1.7 with 8.
+	leastPart = 8_000
 
 	// A worker that sleeps takes 10 us of the caller to wake, and helps only
 	// 20 to 45 us later. Graphs shorter than leastPlan nanoseconds gain nothing;
