@@ -53,18 +53,31 @@ func lowerExpand(c *call) (*kernel, error) {
 	if c.out[0].Shape.Equal(c.shape(0)) {
 		return lowerAlias(c)
 	}
-	w, err := kernels.NewWalk(c.out[0].Shape, c.shape(0))
+	return expandKernel(c, "expand", c.out[0].Shape, c.shape(0))
+}
+
+// expandKernel copies input 0, seen as shape from, broadcast to shape to.
+func expandKernel(c *call, name string, to, from []int) (*kernel, error) {
+	k := named(name)
+	if c.in[0].Type.Size() == 4 {
+		w, err := kernels.NewBroadcast(from, to)
+		if err != nil {
+			return nil, err
+		}
+		tier, f := kernels.ExpandF32(c.target, w)
+		k.tier = tier
+		k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
+			x, y := elementsOf[float32](in[0]), elementsOf[float32](out[0])
+			return func() error { f(y, x); return nil }
+		}
+		return k, nil
+	}
+	w, err := kernels.NewWalk(to, from)
 	if err != nil {
 		return nil, err
 	}
-	return walkKernel(c, "expand", w), nil
-}
-
-// walkKernel copies input 0 along a walk.
-func walkKernel(c *call, name string, w *kernels.Walk) *kernel {
-	k := named(name)
 	k.bind = bySize(c.in[0].Type, expand[uint8](w), expand[uint16](w), expand[uint32](w), expand[uint64](w))
-	return k
+	return k, nil
 }
 
 func expand[T whole](w *kernels.Walk) binder {
@@ -102,11 +115,7 @@ func lowerTile(c *call) (*kernel, error) {
 		}
 		from, to = append(from, 1, d), append(to, repeats, d)
 	}
-	w, err := kernels.NewWalk(to, from)
-	if err != nil {
-		return nil, err
-	}
-	return walkKernel(c, "tile", w), nil
+	return expandKernel(c, "tile", to, from)
 }
 
 // padding is what a Pad node adds before and behind each axis; negative
@@ -272,6 +281,8 @@ func lowerSplit(c *call) (*kernel, error) {
 		list[i] *= block * c.in[0].Type.Size()
 	}
 	k := named("split")
+	tier, rows := kernels.CopyRows(c.target)
+	k.tier = tier
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		x, y := in[0].Data, make([][]byte, len(out))
 		for i, t := range out {
@@ -279,7 +290,7 @@ func lowerSplit(c *call) (*kernel, error) {
 				y[i] = t.Data
 			}
 		}
-		return func() error { kernels.Split(y, x, list, outer); return nil }
+		return func() error { kernels.Split(rows, y, x, list, outer); return nil }
 	}
 	return k, nil
 }

@@ -32,9 +32,30 @@ func lowerCast(c *call) (*kernel, error) {
 		return lowerAlias(c)
 	}
 	k := named("cast")
+	if to == model.F32 {
+		switch from {
+		case model.I8:
+			return asFloats[int8](c, k)
+		case model.U8, model.Bool:
+			return asFloats[uint8](c, k)
+		case model.I32:
+			return asFloats[int32](c, k)
+		}
+	}
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		x, y := in[0], out[0]
 		return func() error { castTensor(y, x); return nil }
+	}
+	return k, nil
+}
+
+// asFloats makes k a cast to float32: dequantisation with a scale of 1.
+func asFloats[T int8 | uint8 | int32](c *call, k *kernel) (*kernel, error) {
+	tier, dequantize := kernels.Dequantizer[T](c.target)
+	k.tier = tier
+	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
+		x, y := elementsOf[T](in[0]), out[0].F32()
+		return func() error { dequantize(y, x, 1, 0); return nil }
 	}
 	return k, nil
 }

@@ -138,7 +138,8 @@ func (s *stack) tensor(axis int64, none *model.Value) (*model.Tensor, error) {
 		}
 		parts[i] = t.Data
 	}
-	kernels.Concat(out.Data, parts, widths, outer)
+	_, rows := kernels.CopyRows(kernels.Target{})
+	kernels.Concat(rows, out.Data, parts, widths, outer)
 	return out, nil
 }
 

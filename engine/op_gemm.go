@@ -7,7 +7,8 @@ import (
 	"dunlin/model"
 )
 
-// inferGemm is that of Gemm and dunlin.Gemm: y = alpha*A'*B' + beta*C.
+// inferGemm is that of Gemm and dunlin.Gemm: y = alpha*A'*B' + beta*C. Where B is
+// a constant, A of dunlin.Gemm may have more axes before the two, each a matrix.
 func inferGemm(c *call) error {
 	for i := range 3 {
 		if err := c.want(i, model.F32); err != nil {
@@ -15,10 +16,11 @@ func inferGemm(c *call) error {
 		}
 	}
 	a, b := c.shape(0), c.shape(1)
-	if len(a) != 2 || len(b) != 2 {
+	if len(a) < 2 || len(b) != 2 || (len(a) > 2 && c.node.Op != "dunlin.Gemm") {
 		return fmt.Errorf("product of %v and %v; 2 axes each are needed", a, b)
 	}
-	m, k := a[0], a[1]
+	before := a[:len(a)-2] // of the rows of dunlin.Gemm
+	m, k := a[len(a)-2], a[len(a)-1]
 	if c.node.Int("transA", 0) != 0 {
 		m, k = k, m
 	}
@@ -34,19 +36,27 @@ func inferGemm(c *call) error {
 			return fmt.Errorf("%v cannot be added to [%d %d]", c.shape(2), m, n)
 		}
 	}
-	if err := c.set(model.F32, m, n); err != nil || c.node.Op != "dunlin.Gemm" {
+	if err := c.set(model.F32, append(append(model.Shape{}, before...), m, n)...); err != nil || c.node.Op != "dunlin.Gemm" {
 		return err
 	}
 	return c.wantResidual()
 }
 
 func lowerGemm(c *call) (*kernel, error) {
-	m, n := c.out[0].Shape[0], c.out[0].Shape[1]
+	n := c.out[0].Shape[len(c.out[0].Shape)-1]
 	w, bias := c.constant(1), c.constant(2)
 	if w == nil || c.node.Int("transA", 0) != 0 || (c.has(2) && bias == nil) {
 		return lowerGemmAny(c)
 	}
-	k := c.shape(0)[1]
+	rows := c.out[0].Shape[:len(c.out[0].Shape)-1]
+	m, err := rows.Elements()
+	if err != nil {
+		return nil, err
+	}
+	k := c.shape(1)[0]
+	if c.node.Int("transB", 0) != 0 {
+		k = c.shape(1)[1]
+	}
 	weights := kernels.WeightsF32{W: w.F32(), Clamp: clamp(c.node)}
 	if c.node.Int("transB", 0) == 0 {
 		weights.W = transposed(w.F32(), k, n)

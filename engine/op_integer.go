@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -10,12 +11,17 @@ import (
 // eightBits are the types of integer operators' inputs.
 var eightBits = []model.DType{model.I8, model.U8}
 
-// inferDynamicQuantize makes integers, their scale and their zero point.
+// inferDynamicQuantize makes integers, their scale and their zero point; those
+// of dunlin.DynamicQuantize are int8.
 func inferDynamicQuantize(c *call) error {
 	if err := c.want(0, model.F32); err != nil {
 		return err
 	}
-	for i, t := range []model.DType{model.U8, model.F32, model.U8} {
+	whole := model.U8
+	if c.node.Op == "dunlin.DynamicQuantize" {
+		whole = model.I8
+	}
+	for i, t := range []model.DType{whole, model.F32, whole} {
 		if i < len(c.out) {
 			c.out[i].Type, c.out[i].Shape = t, model.Shape{}
 		}
@@ -28,15 +34,20 @@ func lowerDynamicQuantize(c *call) (*kernel, error) {
 	k := named("dynamic-quantize")
 	tier, quantize := kernels.DynamicQuantizer(c.target)
 	k.tier = tier
+	signed := c.out[0].Type == model.I8
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
-		x, y := in[0].F32(), out[0].U8()
+		x, y := in[0].F32(), out[0].Data
 		return func() error {
 			scale, zero := quantize(y, x)
+			if signed {
+				kernels.FlipSign(y, y)
+				zero ^= flip
+			}
 			if len(out) > 1 && out[1] != nil {
 				out[1].F32()[0] = scale
 			}
 			if len(out) > 2 && out[2] != nil {
-				out[2].U8()[0] = zero
+				out[2].Data[0] = zero
 			}
 			return nil
 		}
@@ -242,6 +253,47 @@ func lowerMatMulIntegerPacked(c *call) (*kernel, error) {
 		}
 	}
 	return out, nil
+}
+
+// inferDynamicGemm is that of dunlin.DynamicGemm: int8 rows [..., K], constant
+// weights [K, N], the rows' zero point, the scale of the sums or one for each
+// column, and the weights' zero points or none, to float32 [..., N].
+func inferDynamicGemm(c *call) error {
+	x, w := c.shape(0), c.shape(1)
+	if len(x) < 1 || len(w) != 2 || x[len(x)-1] != w[0] {
+		return fmt.Errorf("integer product of %v and %v", x, w)
+	}
+	for i, t := range map[int]model.DType{0: model.I8, 2: model.I8, 3: model.F32} {
+		if err := c.want(i, t); err != nil {
+			return err
+		}
+	}
+	return c.set(model.F32, append(slices.Clone(x[:len(x)-1]), w[1])...)
+}
+
+func lowerDynamicGemm(c *call) (*kernel, error) {
+	k, n := c.shape(1)[0], c.shape(1)[1]
+	rows, _ := c.shape(0)[:len(c.shape(0))-1].Elements()
+	values, zeros := signedWeights(c.constant(1), c.constant(4), k, n)
+	g, err := kernels.PackGEMMInt8(c.target, n, k, kernels.WeightsInt8{W: values, WZero: zeros})
+	if err != nil {
+		return nil, err
+	}
+	own, columns := align(g.DynamicScratch()), (n+15)&^15
+	return &kernel{
+		name: "gemm-int8-dynamic", tier: g.Tier(), macs: int64(rows) * int64(n) * int64(k), weights: g.Bytes(), scratch: own + 4*columns,
+		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
+			x, zero, scale, y := in[0].I8(), in[2].I8(), in[3].F32(), out[0].F32()
+			each := (&model.Tensor{Type: model.F32, Shape: model.Shape{columns}, Data: scratch[own : own+4*columns]}).F32()
+			return func() error {
+				for j := range each[:n] {
+					each[j] = scale[j%len(scale)]
+				}
+				g.RunDynamic(y, x, rows, zero[0], each, scratch)
+				return nil
+			}
+		},
+	}, nil
 }
 
 func inferConvInteger(c *call) error {

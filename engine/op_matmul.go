@@ -13,9 +13,9 @@ import (
 var products = []model.DType{model.F32, model.F64, model.I32, model.U32, model.I64, model.U64}
 
 // matrices returns the shapes of MatMul's operands, seen as matrices: a row
-// and a column gain an axis.
+// and a column gain an axis. Those of dunlin.MatMul are transposed first.
 func matrices(c *call) (a, b model.Shape) {
-	a, b = c.shape(0), c.shape(1)
+	a, b = permuted(c.shape(0), c.node.Ints(turnA)), permuted(c.shape(1), c.node.Ints(turnB))
 	if len(a) == 1 {
 		a = model.Shape{1, a[0]}
 	}
@@ -52,7 +52,7 @@ func inferMatMul(c *call) error {
 	if len(c.shape(1)) > 1 {
 		shape = append(shape, n)
 	}
-	return c.set(c.in[0].Type, shape...)
+	return c.set(c.in[0].Type, permuted(shape, c.node.Ints(turnOut))...)
 }
 
 func lowerMatMul(c *call) (*kernel, error) {
@@ -65,6 +65,9 @@ func lowerMatMul(c *call) (*kernel, error) {
 			return nil, err
 		}
 		return gemmF32Kernel("gemm", g, rows, false), nil
+	}
+	if c.in[0].Type == model.F32 && c.elements() > 0 && k > 0 {
+		return lowerProductF32(c, a, b)
 	}
 	batches, err := kernels.NewBroadcast(a[:len(a)-2], b[:len(b)-2])
 	if err != nil {
@@ -82,7 +85,6 @@ func lowerMatMul(c *call) (*kernel, error) {
 	out.macs = int64(count) * int64(m) * int64(n) * int64(k)
 	switch c.in[0].Type {
 	case model.F32:
-		out.name = "matmul-f32"
 		out.bind = matMul(pairs, m, k, n, kernels.MatMulF32)
 	case model.F64:
 		out.bind = matMul(pairs, m, k, n, kernels.MatMul[float64])

@@ -29,7 +29,7 @@ func checkRecurrent(n *model.Node) string {
 	if reverse == nil {
 		return fmt.Sprintf("direction %q is unknown", n.Str("direction", ""))
 	}
-	_, why := activationsOf(n, len(reverse))
+	_, why := activationsOf(n, len(reverse), kernels.Target{})
 	return why
 }
 
@@ -47,9 +47,9 @@ func directions(n *model.Node) []bool {
 	return nil
 }
 
-// activationsOf returns the activations of all directions, or why there are
-// none.
-func activationsOf(n *model.Node, directions int) (list []kernels.Unary, why string) {
+// activationsOf returns the activations of all directions for t, or why there
+// are none.
+func activationsOf(n *model.Node, directions int, t kernels.Target) (list []kernels.Unary, why string) {
 	cell := cells[n.Op]
 	names, _ := n.Attrs["activations"].([]string)
 	if names == nil {
@@ -75,7 +75,7 @@ func activationsOf(n *model.Node, directions int) (list []kernels.Unary, why str
 	}
 	for _, name := range names {
 		defaults := activationDefaults[name]
-		f, ok := kernels.Activation(name, next(&alphas, defaults, 0), next(&betas, defaults, 1))
+		f, ok := kernels.Activation(t, name, next(&alphas, defaults, 0), next(&betas, defaults, 1))
 		if !ok {
 			return nil, fmt.Sprintf("activation %q is unknown", name)
 		}
@@ -118,7 +118,7 @@ func recurrentShape(c *call) (s kernels.RecurrentShape, err error) {
 	s.Coupled = n.Int("input_forget", 0) != 0
 	s.Clip = n.Float("clip", 0)
 	var why string
-	if s.Activations, why = activationsOf(n, d); why != "" {
+	if s.Activations, why = activationsOf(n, d, c.target); why != "" {
 		return s, notYet(why)
 	}
 	return s, nil

@@ -174,8 +174,13 @@ func lowerResize(c *call) (*kernel, error) {
 	}
 	shape := slices.Clone(c.shape(0))
 	var steps []resizeStep
-	for a, axis := range list {
-		if axis.In == axis.Out && axis.Scale == 1 && p.Coordinates != "tf_crop_and_resize" {
+	crop := p.Coordinates == "tf_crop_and_resize"
+	for a := range list {
+		if p.Mode == "nearest" && !crop { // any order will do: the innermost first, while there is least to copy
+			a = len(list) - 1 - a
+		}
+		axis := list[a]
+		if axis.In == axis.Out && axis.Scale == 1 && !crop {
 			continue
 		}
 		shape[a] = axis.Out
@@ -191,6 +196,10 @@ func lowerResize(c *call) (*kernel, error) {
 		return k, err
 	}
 	k := named("resize-" + p.Mode)
+	tier, rows := kernels.CopyRows(c.target)
+	if p.Mode == "nearest" {
+		k.tier = tier
+	}
 	size := c.in[0].Type.Size()
 	most := 0 // elements of a result between two steps
 	for _, s := range steps[:len(steps)-1] {
@@ -200,7 +209,7 @@ func lowerResize(c *call) (*kernel, error) {
 	if len(steps) > 1 {
 		k.scratch = 2 * half
 	}
-	crop, value := p.Coordinates == "tf_crop_and_resize", n.Float("extrapolation_value", 0)
+	value := n.Float("extrapolation_value", 0)
 	if crop && c.in[0].Type != model.F32 {
 		return nil, notYet(fmt.Sprintf("tf_crop_and_resize of %v", c.in[0].Type))
 	}
@@ -213,7 +222,7 @@ func lowerResize(c *call) (*kernel, error) {
 		return func() error {
 			for i, s := range steps {
 				if p.Mode == "nearest" {
-					s.taps.Nearest(stage[i+1].Data, stage[i].Data, s.outer, s.inner*size)
+					s.taps.Nearest(rows, stage[i+1].Data, stage[i].Data, s.outer, s.inner*size)
 				} else {
 					s.taps.Run(stage[i+1].F32(), stage[i].F32(), s.outer, s.inner)
 				}

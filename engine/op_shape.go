@@ -233,13 +233,15 @@ func lowerConcat(c *call) (*kernel, error) {
 		widths[i] = n * c.in[0].Type.Size()
 	}
 	k := named("concat")
+	tier, rows := kernels.CopyRows(c.target)
+	k.tier = tier
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		parts := make([][]byte, len(in))
 		for i, t := range in {
 			parts[i] = t.Data
 		}
 		dst := out[0].Data
-		return func() error { kernels.Concat(dst, parts, widths, outer); return nil }
+		return func() error { kernels.Concat(rows, dst, parts, widths, outer); return nil }
 	}
 	return k, nil
 }
@@ -256,6 +258,29 @@ func inferGather(c *call) error {
 	return c.set(c.in[0].Type, slices.Concat(s[:axis], c.shape(1), s[axis+1:])...)
 }
 
+// chosen returns a Gather's index into n elements, where it is constant and
+// in range.
+func chosen(c *call, n int) []int32 {
+	if c.constant(1) == nil {
+		return nil
+	}
+	index, err := integers(c.constant(1))
+	if err != nil {
+		return nil
+	}
+	list := make([]int32, len(index))
+	for i, k := range index {
+		if k < 0 {
+			k += int64(n)
+		}
+		if k < 0 || k >= int64(n) || n > math.MaxInt32 {
+			return nil
+		}
+		list[i] = int32(k)
+	}
+	return list
+}
+
 func lowerGather(c *call) (*kernel, error) {
 	s := c.shape(0)
 	axis, err := c.axis("axis", 0, len(s))
@@ -267,6 +292,14 @@ func lowerGather(c *call) (*kernel, error) {
 	block *= c.in[0].Type.Size()
 	n := s[axis]
 	k := named("gather")
+	if list := chosen(c, n); block == 4 && list != nil {
+		k.name = "choose"
+		k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
+			x, y := elementsOf[uint32](in[0]), elementsOf[uint32](out[0])
+			return func() error { kernels.Choose(y, x, list, outer, n); return nil }
+		}
+		return k, nil
+	}
 	count, _ := c.shape(1).Elements()
 	k.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		index, x, y := in[1], in[0].Data, out[0].Data
@@ -367,15 +400,10 @@ func lowerSlice(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := c.in[0].Type.Size()
-	stride := make([]int, len(x.length))
-	n := size
-	for i := len(stride) - 1; i >= 0; i-- {
-		stride[i] = n
-		n *= c.shape(0)[i]
-	}
 	k := named("slice")
-	k.bind = moves(func(out, in []byte) { kernels.Slice(out, in, x.start, x.step, x.length, stride, size) })
+	tier, rows := kernels.CopyRows(c.target)
+	part := kernels.NewSlice(c.shape(0), x.start, x.step, x.length, c.in[0].Type.Size())
+	k.tier, k.bind = tier, moves(func(out, in []byte) { part.Run(rows, out, in) })
 	return k, nil
 }
 

@@ -35,7 +35,7 @@ func inferNumbers(c *call) error {
 // smooth are the functions that each tier has as a program of steps.
 var smooth = map[string]kernels.Smooth{
 	"Exp": kernels.SmoothExp, "Sigmoid": kernels.SmoothSigmoid, "Tanh": kernels.SmoothTanh, "Erf": kernels.SmoothErf,
-	"Gelu": kernels.SmoothGelu,
+	"Gelu": kernels.SmoothGelu, "Log": kernels.SmoothLog,
 }
 
 // unaryF32 returns the function of a node that has loops over float32 as c's

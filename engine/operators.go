@@ -11,14 +11,18 @@ var operators map[string]operator
 func init() {
 	operators = map[string]operator{
 		// Convolution and products.
-		"Conv":         {minIn: 2, check: checkConv, infer: inferConv, lower: lowerConv, limits: "1 to 3 spatial axes, float32"},
-		"dunlin.Conv":  {minIn: 2, infer: inferConv, lower: lowerConv},
-		"dunlin.QConv": {minIn: 2, infer: inferConv, lower: lowerQConv},
-		"Gemm":         {minIn: 2, infer: inferGemm, lower: lowerGemm, limits: "float32"},
-		"dunlin.Gemm":  {minIn: 2, infer: inferGemm, lower: lowerGemm},
-		"dunlin.QGemm": {minIn: 2, infer: inferQGemm, lower: lowerQGemm},
-		"MatMul":       {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
-		"Einsum":       {minIn: 1, check: checkEinsum, infer: inferEinsum, lower: lowerEinsum, limits: "up to 2 operands"},
+		"Conv":                   {minIn: 2, check: checkConv, infer: inferConv, lower: lowerConv, limits: "1 to 3 spatial axes, float32"},
+		"dunlin.Conv":            {minIn: 2, infer: inferConv, lower: lowerConv},
+		"dunlin.QConv":           {minIn: 2, infer: inferConv, lower: lowerQConv},
+		"Gemm":                   {minIn: 2, infer: inferGemm, lower: lowerGemm, limits: "float32"},
+		"dunlin.Gemm":            {minIn: 2, infer: inferGemm, lower: lowerGemm},
+		"dunlin.QGemm":           {minIn: 2, infer: inferQGemm, lower: lowerQGemm},
+		"MatMul":                 {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
+		"dunlin.DynamicQuantize": {minIn: 1, outs: 3, infer: inferDynamicQuantize, lower: lowerDynamicQuantize, anyOut: true},
+		"dunlin.DynamicGemm":     {minIn: 4, infer: inferDynamicGemm, lower: lowerDynamicGemm},
+		"dunlin.Rows":            {minIn: 1, infer: inferRows, lower: lowerRows},
+		"dunlin.MatMul":          {minIn: 2, infer: inferMatMul, lower: lowerMatMul},
+		"Einsum":                 {minIn: 1, check: checkEinsum, infer: inferEinsum, lower: lowerEinsum, limits: "up to 2 operands"},
 
 		"ConvTranspose": {minIn: 2, check: checkPads, infer: inferConvTranspose, lower: lowerConvTranspose},
 
@@ -128,6 +132,7 @@ func init() {
 
 		"dunlin.QMul":    {minIn: 2, infer: inferQMul, lower: lowerQMul},
 		"dunlin.QMatMul": {minIn: 2, infer: inferQMatMul, lower: lowerQMatMul},
+		"dunlin.LookUp":  {minIn: 2, infer: inferLookUp, lower: lowerLookUp},
 		"dunlin.Table":   {minIn: 2, infer: inferTable, lower: lowerTable},
 
 		// Recurrent.

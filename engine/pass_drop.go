@@ -6,13 +6,13 @@ import (
 	"dunlin/model"
 )
 
-// dropNothings takes out nodes that do nothing when a network runs: Identity
-// and Dropout. One that makes an output of the graph stays where its input
+// dropNothings takes out nodes that do nothing when a network runs: Identity,
+// Dropout, and moves that move nothing. One that makes an output of the graph stays where its input
 // is an input or output itself, since both names must go on.
 func dropNothings(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	e := editing(g)
 	for _, n := range e.Nodes {
-		if n.Op != "Identity" && (n.Op != "Dropout" || len(n.Out) > 1 || n.Input(2) != "") {
+		if !e.nothing(n) {
 			e.keep(n)
 			continue
 		}
@@ -36,4 +36,29 @@ func dropNothings(_ *compiler, g *model.Graph) (*model.Graph, error) {
 		e.made[to] = maker
 	}
 	return e.done(), nil
+}
+
+// nothing reports whether n's output is its input.
+func (e *edit) nothing(n *model.Node) bool {
+	switch n.Op {
+	case "Identity":
+		return true
+	case "Dropout":
+		return len(n.Out) == 1 && n.Input(2) == ""
+	case "Reshape", "Expand", "Slice":
+		in, out := e.Value(n.In[0]), e.Value(n.Out[0])
+		if in == nil || out == nil || in.Shape == nil || !in.Shape.Known() || !in.Shape.Equal(out.Shape) {
+			return false
+		}
+		if n.Op != "Slice" || n.Input(4) == "" {
+			return true
+		}
+		steps := e.Const(n.In[4])
+		if steps == nil {
+			return false
+		}
+		list, err := integers(steps)
+		return err == nil && !slices.ContainsFunc(list, func(s int64) bool { return s < 0 })
+	}
+	return false
 }

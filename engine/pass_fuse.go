@@ -68,7 +68,7 @@ func (e *edit) fuseBias(n *model.Node, gone map[*model.Node]bool) {
 	channels := w.Shape[0]
 	if n.Op == "MatMul" {
 		channels = w.Shape[1]
-		if len(w.Shape) != 2 || len(e.Value(n.In[0]).Shape) != 2 {
+		if len(w.Shape) != 2 || len(e.Value(n.In[0]).Shape) < 2 {
 			return
 		}
 	}

@@ -81,18 +81,37 @@ func wantsNHWC(n *model.Node) bool {
 var elementwise = []string{
 	"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Exp", "Sqrt", "Neg", "Abs",
 	"Add", "Sub", "Mul", "Div", "Cast", "Identity", "dunlin.QAdd", "dunlin.QMul", "dunlin.Table", "dunlin.Requant", "dunlin.FlipSign",
-	"QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Concat", "Resize",
+	"QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Concat", "Resize", "Gather", "Softmax", "Pad", "Slice", "Split",
+	"Squeeze", "Unsqueeze",
+	"Max", "Min", "PRelu",
 	"Log", "Reciprocal", "Erf", "Gelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "ThresholdedRelu", "Mish", "Floor", "Ceil", "Round",
 }
+
+// ofTwo are those of elementwise whose operands are broadcast.
+var ofTwo = []string{"Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu"}
 
 // follows reports whether n can run in NHWC, and one of its inputs is there
 // in NHWC only.
 func (l *layouts) follows(n *model.Node) bool {
-	if len(n.Out) > 1 || !slices.Contains(elementwise, n.Op) || !slices.ContainsFunc(n.In, func(name string) bool { return l.absent[name] }) {
+	if (len(n.Out) > 1 && n.Op != "Split") || !slices.Contains(elementwise, n.Op) || !slices.ContainsFunc(n.In, func(name string) bool { return l.absent[name] }) {
 		return false
 	}
 	switch n.Op {
-	case "Add", "Sub", "Mul", "Div", "dunlin.QMul":
+	case "Squeeze", "Unsqueeze":
+		return l.spatialAxes(n)
+	case "Gather":
+		return len(l.Value(n.In[1]).Shape) == 1
+	case "Pad":
+		pads := l.Const(n.In[1])
+		return pads != nil && pads.Type == model.I64 && n.Input(3) == ""
+	case "Slice":
+		for i := range n.In[1:] {
+			if c := l.Const(n.In[i+1]); n.In[i+1] != "" && (c == nil || (c.Type != model.I64 && c.Type != model.I32)) {
+				return false
+			}
+		}
+		return true
+	case "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "dunlin.QMul":
 		rank := len(l.Value(n.Out[0]).Shape)
 		for _, name := range n.In {
 			if s := l.Value(name).Shape; len(s) != rank && (l.Const(name) == nil || len(s) > rank) {
@@ -107,6 +126,14 @@ func (l *layouts) follows(n *model.Node) bool {
 	return true
 }
 
+// spatialAxes reports whether a Squeeze or Unsqueeze takes away or adds axes
+// behind the channels only, and leaves an activation.
+func (l *layouts) spatialAxes(n *model.Node) bool {
+	axes := l.Const(n.Input(1))
+	return axes != nil && axes.Type == model.I64 && spatialRank(l.Value(n.Out[0]).Shape) &&
+		!slices.ContainsFunc(axes.I64(), func(a int64) bool { return a < 2 })
+}
+
 // turn keeps a copy of n that reads these inputs, and writes, in NHWC.
 func (l *layouts) turn(n *model.Node, inputs []string) {
 	turned := &model.Node{Op: n.Op, Name: n.Name, In: slices.Clone(n.In), Attrs: maps.Clone(n.Attrs)}
@@ -114,16 +141,13 @@ func (l *layouts) turn(n *model.Node, inputs []string) {
 		turned.Attrs = map[string]model.Attr{}
 	}
 	turned.Attrs[channelsLastAttr] = int64(1)
-	rank := int64(len(l.Value(n.In[0]).Shape))
-	if axis, ok := turned.Attrs["axis"].(int64); ok && n.Op == "Concat" {
-		turned.Attrs["axis"] = int64(slices.Index(toLast(int(rank)), (axis+rank)%rank))
-	}
 	for i, name := range inputs {
 		turned.In[i] = l.last(name, n)
 	}
 	if more := n.Input(3); n.Op == "dunlin.Conv" && more != "" {
 		turned.In[3] = l.last(more, n)
 	}
+	l.turnAxes(turned, len(l.Value(n.In[0]).Shape))
 	for _, o := range n.Out {
 		if o == "" {
 			turned.Out = append(turned.Out, "")
@@ -139,12 +163,56 @@ func (l *layouts) turn(n *model.Node, inputs []string) {
 	}
 }
 
+// alongAxis are the operators that work along an axis, and which one where
+// the attribute is absent.
+var alongAxis = map[string]int64{"Concat": 0, "Gather": 0, "Split": 0, "Softmax": -1}
+
+// turnAxes rewrites what n says of the axes of its input for NHWC.
+func (l *layouts) turnAxes(n *model.Node, rank int) {
+	order := toLast(rank)
+	place := func(axis int64) int64 { return int64(slices.Index(order, (axis+int64(rank))%int64(rank))) }
+	if or, ok := alongAxis[n.Op]; ok {
+		n.Attrs["axis"] = place(n.Int("axis", or))
+	}
+	switch n.Op {
+	case "Squeeze", "Unsqueeze": // of spatial axes: see follows
+		axes := slices.Clone(l.Const(n.In[1]).I64())
+		for i := range axes {
+			axes[i]--
+		}
+		n.In[1] = l.constant(n.In[1], "nhwc", model.Of(model.I64, axes, len(axes)))
+	case "Pad":
+		pads := l.Const(n.In[1]).I64()
+		turned := make([]int64, len(pads))
+		for i, from := range order {
+			turned[i], turned[rank+i] = pads[from], pads[rank+int(from)]
+		}
+		n.In[1] = l.constant(n.In[1], "nhwc", model.Of(model.I64, turned, len(turned)))
+	case "Slice":
+		axes := make([]int64, l.Const(n.In[1]).Elements())
+		for i := range axes {
+			axes[i] = int64(i)
+		}
+		for len(n.In) < 4 {
+			n.In = append(n.In, "")
+		}
+		if n.In[3] != "" {
+			given, _ := integers(l.Const(n.In[3])) // follows has seen that they are
+			copy(axes, given)
+		}
+		for i, a := range axes {
+			axes[i] = place(a)
+		}
+		n.In[3] = l.constant(n.In[1], "axes", model.Of(model.I64, axes, len(axes)))
+	}
+}
+
 // last returns the name of a value in NHWC, and makes it where there is none.
 // Values of other ranks have no layout, constants of fewer axes than the
 // result are broadcast, and get their axes in the new order.
 func (l *layouts) last(name string, n *model.Node) string {
 	v, rank := l.Value(name), len(l.Value(n.Out[0]).Shape)
-	if c := v.Const; c != nil && len(c.Shape) <= rank && slices.Contains([]string{"Add", "Sub", "Mul", "Div"}, n.Op) {
+	if c := v.Const; c != nil && len(c.Shape) <= rank && slices.Contains(ofTwo, n.Op) {
 		return l.constant(name, "nhwc", turnedConstant(c, rank))
 	}
 	if !spatialRank(v.Shape) {

@@ -64,7 +64,7 @@ func (e *edit) addable(m, sum *model.Node, other string) bool {
 	case "dunlin.Gemm":
 		ok := true
 		if bias != nil {
-			_, ok = perColumn(bias, v.Shape[1])
+			_, ok = perColumn(bias, v.Shape[len(v.Shape)-1])
 		}
 		return ok && m.Int("transA", 0) == 0
 	}

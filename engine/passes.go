@@ -19,6 +19,11 @@ type pass struct {
 var fusing = []pass{
 	{"fold", foldShapes},            // shapes become constants; weights behind DequantizeLinear stay
 	{"drop", dropNothings},          // fewer shapes of graph for the others to know
+	{"turn", turnBack},              // orders of axes that are undone
+	{"shuffle", chooseChannels},     // moves that choose channels
+	{"pad", foldPads},               // zeros around a convolution or pool
+	{"look-up", lookUps},            // products with one-hot rows
+	{"hardswish", findHardSwish},    // one operator of four
 	{"batchnorm", foldBatchNorm},    // before bias and activation, which then follow the convolution
 	{"wrap", wrapMoves},             // moves of quantised integers look as those of floats do
 	{"signed", makeSigned},          // uint8 becomes int8, so that there is one kind of integer kernel
@@ -27,11 +32,17 @@ var fusing = []pass{
 	{"integer", toInteger},          // float operators between integers become integer operators
 	{"weights", foldWeights},        // what no integer kernel took is float from here on
 	{"batchnorm", foldBatchNorm},    // of convolutions whose weights have just become constants
+	{"gelu", makeGelu},              // before "divide" and "fuse" change its parts
+	{"divide", divideByConstants},   // a product is faster
 	{"fuse", fuseActivations},       // bias and activation into the operator before them
 	{"residual", fuseResiduals},     // what is added to the result, and the activation behind that
 	{"channels-last", channelsLast}, // NHWC, chosen once
+	{"turn", turnBack},              // what stood in the graph meets what the layout wants
 	{"weights", foldWeights},        // constants that stood in the other layout
 	{"planes", joinPlanes},          // where "channels-last" put a Transpose behind a quantised picture
+	{"dynamic", fuseDynamic},        // integer products with float results
+	{"product", foldTransposes},     // products read operands as they lie
+	{"rows", fuseRows},              // what is left of float runs in the first cache
 }
 
 // observing are the passes where each value must stay.
@@ -110,6 +121,10 @@ func Text(g *model.Graph) string {
 		}
 		slices.Sort(keys)
 		for _, k := range keys {
+			if sub, ok := n.Attrs[k].(*model.Graph); ok {
+				b = fmt.Appendf(b, " %s={\n%s}", k, Text(sub))
+				continue
+			}
 			b = fmt.Appendf(b, " %s=%v", k, n.Attrs[k])
 		}
 		for _, o := range n.Out {

@@ -138,7 +138,7 @@ func (p *Program) ports(g *model.Graph) {
 		s := p.slots[p.outputs[i]]
 		port := Port{Name: name, Type: s.dtype, Shape: s.shape}
 		if port.Type == model.I8 || port.Type == model.U8 {
-			madeScale(g, &port, made[name], made)
+			madeScale(g, &port, name, made)
 		}
 		p.out = append(p.out, port)
 	}
@@ -154,6 +154,9 @@ func readScale(g *model.Graph, port *Port, value string, read map[string][]*mode
 		case n.Op == "dunlin.FlipSign":
 			readScale(g, port, n.Out[0], read)
 			port.Zero += flip
+		case n.Op == "dunlin.Rows":
+			body := n.Attrs[bodyAttr].(*model.Graph)
+			readScale(body, port, value, body.Consumers())
 		case n.Op == "DequantizeLinear":
 			port.dequantised(g, n)
 		case n.Attrs["x_scale"] != nil:
@@ -169,12 +172,16 @@ func readScale(g *model.Graph, port *Port, value string, read map[string][]*mode
 }
 
 // madeScale fills in what the node that makes a value says of its scale.
-func madeScale(g *model.Graph, port *Port, n *model.Node, made map[string]*model.Node) {
+func madeScale(g *model.Graph, port *Port, value string, made map[string]*model.Node) {
+	n := made[value]
 	switch {
 	case n == nil:
 	case n.Op == "dunlin.FlipSign":
-		madeScale(g, port, made[n.In[0]], made)
+		madeScale(g, port, n.In[0], made)
 		port.Zero += flip
+	case n.Op == "dunlin.Rows":
+		body := n.Attrs[bodyAttr].(*model.Graph)
+		madeScale(body, port, value, body.Producers())
 	case n.Op == "QuantizeLinear":
 		port.dequantised(g, n)
 	case n.Attrs["y_scale"] != nil:

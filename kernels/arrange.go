@@ -2,15 +2,16 @@ package kernels
 
 // Split is the reverse of Concat: in [outer, Σ widths] to parts
 // [outer, widths[i]], all in bytes. A nil part is left out.
-func Split(parts [][]byte, in []byte, widths []int, outer int) {
-	at := 0
-	for row := range outer {
-		for i, w := range widths {
-			if parts[i] != nil {
-				copy(parts[i][row*w:(row+1)*w], in[at:])
-			}
-			at += w
+func Split(rows RowCopy, parts [][]byte, in []byte, widths []int, outer int) {
+	step, at := 0, 0
+	for _, w := range widths {
+		step += w
+	}
+	for i, w := range widths {
+		if parts[i] != nil && outer > 0 && w > 0 {
+			rows(parts[i], w, in[at:], step, outer, w)
 		}
+		at += w
 	}
 }
 
@@ -25,6 +26,7 @@ type Pad struct {
 	from    [][]int
 	strides []int
 	total   int
+	lo, hi  int // elements of a row that lie in the input as they do here
 }
 
 // NewPad returns the padding of in to out, with before[a] elements before the
@@ -42,6 +44,10 @@ func NewPad(mode PadMode, in, out, before []int) *Pad {
 	p.total = 1
 	for _, d := range out {
 		p.total *= d
+	}
+	if n := len(out); n > 0 {
+		p.lo = min(max(before[n-1], 0), out[n-1])
+		p.hi = max(min(before[n-1]+in[n-1], out[n-1]), p.lo)
 	}
 	return p
 }
@@ -86,12 +92,24 @@ func RunPad[T any](p *Pad, out, in []T, value T) {
 			}
 		}
 		row := out[at : at+len(last)]
-		for i, f := range last {
-			if from < 0 || f < 0 {
-				row[i] = value
-			} else {
-				row[i] = in[from+f]
-			}
+		if from < 0 || p.lo == p.hi {
+			padRow(row, last, in, from, value)
+			continue
+		}
+		padRow(row[:p.lo], last, in, from, value)
+		copy(row[p.lo:p.hi], in[from+last[p.lo]:])
+		padRow(row[p.hi:], last[p.hi:], in, from, value)
+	}
+}
+
+// padRow writes the elements at last of the row that begins at from, value
+// where there is none.
+func padRow[T any](row []T, last []int, in []T, from int, value T) {
+	for i := range row {
+		if f := last[i]; from < 0 || f < 0 {
+			row[i] = value
+		} else {
+			row[i] = in[from+f]
 		}
 	}
 }

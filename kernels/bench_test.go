@@ -162,6 +162,30 @@ func BenchmarkGEMMF32(b *testing.B) {
 	}
 }
 
+// BenchmarkProductF32 has the products of an attention head: scores, where b
+// is transposed, and values, as one of four heads.
+func BenchmarkProductF32(b *testing.B) {
+	for _, s := range []struct {
+		name string
+		p    ProductF32
+	}{
+		{"scores128x64x128", ProductF32{M: 128, K: 64, N: 128, A: Strides{256, 1}, B: Strides{1, 256}, OutRow: 128}},
+		{"values128x128x64", ProductF32{M: 128, K: 128, N: 64, A: Strides{128, 1}, B: Strides{256, 1}, OutRow: 256}},
+		{"scores128x32x128", ProductF32{M: 128, K: 32, N: 128, A: Strides{384, 1}, B: Strides{1, 384}, OutRow: 128}},
+		{"values1x128x64", ProductF32{M: 1, K: 128, N: 64, A: Strides{128, 1}, B: Strides{64, 1}, OutRow: 64}},
+	} {
+		benchVariants(b, productF32Variants, PeakF32, s.name, s.p.M*s.p.N*s.p.K, func(b *testing.B, t Target) func() {
+			p, err := PickProductF32(t, s.p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			x, w := benchF32(p.A.last(p.M, p.K)+1), benchF32(p.B.last(p.K, p.N)+1)
+			out, scratch, batch := make([]float32, p.M*p.OutRow), make([]byte, p.Scratch()), make([]Offsets, 1)
+			return func() { p.Run(out, x, w, batch, scratch) }
+		})
+	}
+}
+
 func BenchmarkGEMMF16(b *testing.B) {
 	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}} {
 		m, n, k := s[0], s[1], s[2]
@@ -281,6 +305,27 @@ func BenchmarkTranspose(b *testing.B) {
 			k.Use(t)
 			in, out := make([]byte, 4*shape[0]*shape[1]), make([]byte, 4*shape[0]*shape[1])
 			return func() { k.Run(out, in) }
+		})
+	}
+}
+
+func BenchmarkConvTranspose(b *testing.B) {
+	for _, s := range [][3]int{{80, 96, 24}, {160, 24, 1}} {
+		v := Volume{
+			N: 1, C: s[1], OC: s[2], Groups: 1, In: [3]int{1, s[0], s[0]}, Out: [3]int{1, 2 * s[0], 2 * s[0]},
+			Kernel: [3]int{1, 2, 2}, Stride: [3]int{1, 2, 2}, Dilation: [3]int{1, 1, 1},
+		}
+		macs := v.InSize() * v.C * v.OC * v.Taps()
+		benchVariants(b, gemmF32Variants, PeakF32, fmt.Sprintf("%dx%dx%d-%d_2x2s2", s[0], s[0], s[1], s[2]), macs, func(b *testing.B, t Target) func() {
+			c, err := NewConvTranspose(v, nil, NoClamp)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := c.Pack(t, benchF32(v.C*v.OC*v.Taps())); err != nil {
+				b.Fatal(err)
+			}
+			in, out, scratch := benchF32(v.InSize()*v.C), make([]float32, v.OutSize()*v.OC), make([]byte, c.Scratch())
+			return func() { c.Run(out, in, nil, nil, scratch) }
 		})
 	}
 }

@@ -119,6 +119,13 @@ func Min[T Number](out, a, b []T, sa, sb int) {
 	}
 }
 
+// First writes a.
+func First[T Number](out, a, _ []T, sa, _ int) {
+	for i := range out {
+		out[i] = a[i*sa]
+	}
+}
+
 // Prelu writes a, or a*b where a is negative.
 func Prelu(out, a, b []float32, sa, sb int) {
 	for i := range out {

@@ -16,8 +16,22 @@ func (v *tileF32) convRows(c *ConvF32) int {
 }
 
 func (v *tileF32) convScratch(c *ConvF32) int {
+	r := c.ring()
+	n := tileScratchF32Bytes + 8*c.groups[0].segments*r.outRows*c.OW
+	if !c.unpadded() {
+		n += r.bytes()
+	}
+	return n
+}
+
+// ring returns the rows that are looked at together: those of the picture
+// itself, where no window reaches beyond it.
+func (c *ConvF32) ring() ring {
 	r := ringOf(&c.Geometry, 4, convPixels)
-	return tileScratchF32Bytes + 8*c.groups[0].segments*r.outRows*c.OW + r.bytes()
+	if c.unpadded() {
+		r.slots, r.row = c.H, c.W*r.pixel
+	}
+	return r
 }
 
 // zeroF32 is the padding of float rows.
@@ -28,16 +42,26 @@ func copyF32(to, from uintptr, n int) { copyBytes(to, from, 4*n) }
 
 // runConv is convF32Generic with tiles: see tileInt8.runConv.
 func (v *tileF32) runConv(c *ConvF32, out, in, more []float32, scratch []byte) {
-	r := ringRun{ring: ringOf(&c.Geometry, 4, convPixels), g: &c.Geometry, stage: copyF32, size: 4, padding: zeroF32}
+	r := ringRun{ring: c.ring(), g: &c.Geometry, stage: copyF32, size: 4, padding: zeroF32}
 	t := tileSpaceF32(scratch)
 	segments := c.groups[0].segments
 	list := view[uintptr](scratch[tileScratchF32Bytes:][:8*segments*r.outRows*c.OW])
-	r.memory = scratch[tileScratchF32Bytes+8*len(list):][:r.bytes()]
+	direct := c.unpadded()
+	if !direct {
+		r.memory = scratch[tileScratchF32Bytes+8*len(list):][:r.bytes()]
+	}
 	for n := range c.N {
-		r.picture(addressOf(in[n*c.H*c.W*c.C:]))
+		picture := addressOf(in[n*c.H*c.W*c.C:])
+		if direct {
+			r.memory = bytesAt(picture, r.slots*r.row)
+		} else {
+			r.picture(picture)
+		}
 		for oy := 0; oy < c.OH; oy += r.outRows {
 			rows := min(r.outRows, c.OH-oy)
-			r.advance(oy, rows)
+			if !direct {
+				r.advance(oy, rows)
+			}
 			addresses := list[:segments*rows*c.OW]
 			for g := range c.groups {
 				r.list(addresses, oy, rows, 4*g*(c.C/c.Groups))

@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // ConvTranspose is the transposed convolution: each input position adds its
 // channels, times the weights, to the output positions under its window.
@@ -20,6 +23,7 @@ type ConvTranspose struct {
 	bias   []float32
 	clamp  Clamp
 	packed []*GEMMF32 // of each group: [taps*OC/Groups, C/Groups]; nil where weights are computed
+	lines  []*GEMMF32 // instead, where windows are apart: of each row of the kernel, [Kernel[2]*OC, C]
 }
 
 // NewConvTranspose checks v. Weights are then given to each Run.
@@ -40,6 +44,9 @@ func (c *ConvTranspose) Pack(t Target, w []float32) error {
 	if len(w) != c.C*og*taps {
 		return fmt.Errorf("transposed convolution: %d weights for [%d, %d, %d]", len(w), c.C, og, taps)
 	}
+	if c.apart() {
+		return c.packLines(t, c.rows(w, 0))
+	}
 	for g := range c.Groups {
 		m, err := PackGEMMF32(t, taps*og, cg, WeightsF32{W: c.rows(w, g), Clamp: NoClamp})
 		if err != nil {
@@ -48,6 +55,51 @@ func (c *ConvTranspose) Pack(t Target, w []float32) error {
 		c.packed = append(c.packed, m)
 	}
 	return nil
+}
+
+// apart reports whether windows lie side by side: no output position is under
+// two of them, or under none.
+func (c *ConvTranspose) apart() bool {
+	for i := range 3 {
+		if c.Kernel[i] != c.Stride[i] || (c.Kernel[i] > 1 && c.Dilation[i] != 1) || c.Before[i] != 0 || c.Out[i] != c.In[i]*c.Stride[i] {
+			return false
+		}
+	}
+	return c.Groups == 1
+}
+
+// packLines lays out rows, [taps, OC, C], by rows of the kernel.
+func (c *ConvTranspose) packLines(t Target, rows []float32) error {
+	n := c.Kernel[2] * c.OC
+	for ; len(rows) > 0; rows = rows[n*c.C:] {
+		m, err := PackGEMMF32(t, n, c.C, WeightsF32{W: rows[:n*c.C], Clamp: c.clamp})
+		if err != nil {
+			return err
+		}
+		c.lines = append(c.lines, m)
+	}
+	return nil
+}
+
+// runLines is Run where windows are apart: a row of the input times a row of
+// the kernel is a row of the output, which holds the bias before.
+func (c *ConvTranspose) runLines(out, in, bias []float32, scratch []byte) {
+	line := c.Out[2] * c.OC
+	for i := range c.N * c.In[0] * c.In[1] {
+		a := in[i*c.In[2]*c.C:][:c.In[2]*c.C]
+		plane, y := i/c.In[1], i%c.In[1]
+		for k, g := range c.lines {
+			row := (plane*c.Kernel[0]+k/c.Kernel[1])*c.Out[1] + y*c.Kernel[1] + k%c.Kernel[1]
+			dst := out[row*line:][:line]
+			if bias == nil {
+				clear(dst)
+			}
+			for n := 0; bias != nil && n < line; n += c.OC {
+				copy(dst[n:n+c.OC], bias)
+			}
+			g.RunAdd(dst, a, dst, c.In[2], scratch)
+		}
+	}
 }
 
 // rows returns the weights of group g as [taps, OC/Groups, C/Groups].
@@ -66,16 +118,16 @@ func (c *ConvTranspose) rows(w []float32, g int) []float32 {
 
 // Tier returns the tier of the products.
 func (c *ConvTranspose) Tier() Tier {
-	if c.packed == nil {
-		return Generic
+	for _, p := range slices.Concat(c.packed, c.lines) {
+		return p.Tier()
 	}
-	return c.packed[0].Tier()
+	return Generic
 }
 
 // Bytes returns the memory that the packed weights take.
 func (c *ConvTranspose) Bytes() int {
 	n := 0
-	for _, p := range c.packed {
+	for _, p := range slices.Concat(c.packed, c.lines) {
 		n += p.Bytes()
 	}
 	return n
@@ -86,6 +138,9 @@ const stripe = 64
 
 // Scratch returns the bytes of scratch that Run needs, aligned to 64.
 func (c *ConvTranspose) Scratch() int {
+	if c.lines != nil {
+		return c.lines[0].Scratch()
+	}
 	n := 4 * stripe * (c.Taps()*(c.OC/c.Groups) + c.C/c.Groups)
 	if c.packed != nil {
 		return roundUp(n, 64) + c.packed[0].Scratch()
@@ -99,6 +154,10 @@ func (c *ConvTranspose) Run(out, in, w, bias []float32, scratch []byte) {
 	cg, og, taps := c.C/c.Groups, c.OC/c.Groups, c.Taps()
 	if bias == nil {
 		bias = c.bias
+	}
+	if c.lines != nil {
+		c.runLines(out, in, bias, scratch)
+		return
 	}
 	for at := 0; at < len(out); at += c.OC {
 		row := out[at : at+c.OC]

@@ -80,6 +80,10 @@ func TestFunctionsAtTheirEnds(t *testing.T) {
 		{"tanh 0", tanh(0), 0},
 		{"sigmoid inf", sigmoid(inf), 1},
 		{"sigmoid -inf", sigmoid(-inf), 0},
+		{"log 0", log(0), -inf},
+		{"log -0", log(float32(math.Copysign(0, -1))), -inf},
+		{"log inf", log(inf), inf},
+		{"log 1", log(1), 0},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %v, want %v", c.name, c.got, c.want)
@@ -89,6 +93,14 @@ func TestFunctionsAtTheirEnds(t *testing.T) {
 		if v := f(nan); v == v {
 			t.Errorf("of NaN comes %v", v)
 		}
+	}
+	for _, x := range []float32{-1, -inf, nan} {
+		if v := log(x); v == v {
+			t.Errorf("log of %v is %v", x, v)
+		}
+	}
+	if v := log(math.SmallestNonzeroFloat32); math.Abs(float64(v)+149*math.Ln2) > 1e-5 {
+		t.Errorf("log of the least float32 is %v", v)
 	}
 	if v := exp(-100); v <= 0 || v > 4e-44 {
 		t.Errorf("e^-100 is %v", v)
@@ -229,6 +241,9 @@ func TestTransposeTiers(t *testing.T) {
 			if i%2 == 0 {
 				shape[3] = 1
 			}
+			if i%7 == 0 {
+				shape[1] = 3 // planes of a picture
+			}
 			perm, n := perms[i%len(perms)], volume(shape)
 			k, err := NewTranspose(4, shape, perm)
 			if err != nil {
@@ -302,7 +317,7 @@ func TestBroadcast(t *testing.T) {
 
 func TestMoves(t *testing.T) {
 	out := make([]byte, 6)
-	Concat(out, [][]byte{{1, 2, 5, 6}, {3, 7}}, []int{2, 1}, 2)
+	Concat(copyRowsGeneric, out, [][]byte{{1, 2, 5, 6}, {3, 7}}, []int{2, 1}, 2)
 	same(t, "concat", out, []byte{1, 2, 3, 5, 6, 7})
 	if bad := Gather(out[:4], []byte{1, 2, 3, 4, 5, 6}, []int64{2, -3}, 1, 3, 2); bad >= 0 {
 		t.Errorf("index %d is refused", bad)
@@ -311,8 +326,74 @@ func TestMoves(t *testing.T) {
 	if bad := Gather(out[:4], []byte{1, 2, 3, 4, 5, 6}, []int64{0, 3}, 1, 3, 2); bad != 1 {
 		t.Errorf("index %d is refused, want 1", bad)
 	}
-	Slice(out[:4], []byte{1, 2, 3, 4, 5, 6}, []int{0, 2}, []int{1, -2}, []int{2, 2}, []int{3, 1}, 1)
+	NewSlice([]int{2, 3}, []int{0, 2}, []int{1, -2}, []int{2, 2}, 1).Run(copyRowsGeneric, out[:4], []byte{1, 2, 3, 4, 5, 6})
 	same(t, "slice", out[:4], []byte{3, 1, 6, 4})
+}
+
+// Rows of all lengths, near and far from each other, whole words or not.
+func TestCopyRows(t *testing.T) {
+	forVariants(t, rowsF32Variants, func(t *testing.T, target Target) {
+		_, rows := CopyRows(target)
+		r := seeded(11)
+		for i := range 500 {
+			n, count := r.IntN(80), 1+r.IntN(5)
+			if i%3 > 0 {
+				n = 4 * r.IntN(300)
+			}
+			outStep, inStep := n+4*r.IntN(3), n+r.IntN(9)
+			if i%3 == 1 {
+				inStep = n + 4*r.IntN(3)
+			}
+			out, in := guard.Of[byte](t, (count-1)*outStep+n, i%2 == 0), guard.Of[byte](t, (count-1)*inStep+n, i%2 != 0)
+			for j := range in {
+				in[j] = byte(r.Uint32())
+			}
+			want := make([]byte, len(out))
+			for k := range count {
+				copy(want[k*outStep:][:n], in[k*inStep:])
+			}
+			rows(out, outStep, in, inStep, count, n)
+			same(t, fmt.Sprint(n, count, outStep, inStep), out, want)
+		}
+	})
+}
+
+// Slices of all kinds: parts and all of an axis, backwards, single elements.
+func TestSlice(t *testing.T) {
+	_, rows := CopyRows(Target{Tier: hostTiers()[len(hostTiers())-1]})
+	r := seeded(12)
+	for range 500 {
+		rank, size := 1+r.IntN(4), []int{1, 2, 4, 8}[r.IntN(4)]
+		shape, start, step, length := make([]int, rank), make([]int, rank), make([]int, rank), make([]int, rank)
+		for a := range shape {
+			shape[a], step[a] = 1+r.IntN(6), []int{1, 1, 1, 2, -1, 3}[r.IntN(6)]
+			start[a] = r.IntN(shape[a])
+			length[a] = shape[a] - start[a]
+			if step[a] == 1 && r.IntN(2) == 0 {
+				start[a], length[a] = 0, shape[a]
+			}
+			if step[a] < 0 {
+				length[a] = start[a] + 1
+			}
+			length[a] = (length[a] + max(step[a], -step[a]) - 1) / max(step[a], -step[a])
+		}
+		in, out := guard.Of[byte](t, volume(shape)*size, true), guard.Of[byte](t, volume(length)*size, true)
+		for j := range in {
+			in[j] = byte(r.Uint32())
+		}
+		var want []byte
+		for i := range volume(length) {
+			at, unit, n := 0, size, i
+			for a := rank - 1; a >= 0; a-- {
+				at += (start[a] + n%length[a]*step[a]) * unit
+				n /= length[a]
+				unit *= shape[a]
+			}
+			want = append(want, in[at:at+size]...)
+		}
+		NewSlice(shape, start, step, length, size).Run(rows, out, in)
+		same(t, fmt.Sprint(shape, start, step, length, size), out, want)
+	}
 }
 
 func TestHost(t *testing.T) {

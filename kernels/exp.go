@@ -4,8 +4,8 @@ import "math"
 
 // The functions of this file are polynomials in float32, each step rounded
 // once, so that they give the same bits on every CPU; math.Exp has assembly
-// of its own for some. No step depends on a comparison but the bounds of the
-// argument, so that registers of values take the same way as one does:
+// of its own for some. All arguments pass through the same steps; comparisons
+// choose between values only, so that registers of values take the same way as one does:
 // kernels/_gen/smooth.go and smooth_arm64.s repeat the steps. Errors are those
 // that smooth_test.go measures.
 
@@ -24,6 +24,10 @@ const (
 	// factors of it.
 	rounderOne float32 = rounder + 127
 	rounderTwo float32 = rounder + 2*127
+
+	leastNormal  float32 = 0x1p-126
+	rootHalfBits uint32  = 0x3f3504f3
+	fraction     uint32  = 1<<23 - 1
 )
 
 // bound returns x, or the bound beyond which it lies. NaN stays NaN.
@@ -113,3 +117,39 @@ func geluTanh(x float32) float32 {
 
 // silu returns x/(1+e^-x), as the product of x and sigmoid(x).
 func silu(x float32) float32 { return float32(x * sigmoid(x)) }
+
+// log returns the natural logarithm within 1 unit in the last place, -Inf for
+// 0, NaN for what is negative. Coefficients: Cephes, logf.c (S. Moshier).
+func log(x float32) float32 {
+	// x = m*2^n, √½ <= m < √2; a denormal is made normal first.
+	normal, lift := x, float32(0)
+	if x < leastNormal {
+		normal, lift = float32(x*(1<<23)), -23
+	}
+	apart := math.Float32bits(normal) - rootHalfBits
+	n := float32(float32(int32(apart)>>23) + lift)
+	f := float32(math.Float32frombits(apart&fraction+rootHalfBits) - 1)
+	p := float32(7.0376836292e-2)
+	p = float32(float32(p*f) + -1.1514610310e-1)
+	p = float32(float32(p*f) + 1.1676998740e-1)
+	p = float32(float32(p*f) + -1.2420140846e-1)
+	p = float32(float32(p*f) + 1.4249322787e-1)
+	p = float32(float32(p*f) + -1.6668057665e-1)
+	p = float32(float32(p*f) + 2.0000714765e-1)
+	p = float32(float32(p*f) + -2.4999993993e-1)
+	p = float32(float32(p*f) + 3.3333331174e-1)
+	z := float32(f * f)
+	y := float32(float32(p*f) * z)
+	y = float32(y + float32(n*ln2Lo))
+	y = float32(y - float32(z*0.5))
+	y = float32(float32(y+f) + float32(n*ln2Hi))
+	switch {
+	case x < 0:
+		y = float32(math.NaN())
+	case x < math.SmallestNonzeroFloat32:
+		y = float32(math.Inf(-1))
+	case !(x < float32(math.Inf(1))):
+		y = x
+	}
+	return y
+}

@@ -41,6 +41,7 @@ type panels struct {
 	layoutInt8
 	w        []int8
 	bias     []int32 // bias - InZero * Σ_k (w-WZero), for a multiple of lanes channels
+	sums     []int32 // Σ_k (w-WZero), likewise
 	wzero    []int32 // WZero, or nil where all are 0 or the weights have taken it in
 	out      Requant // one scale for each of them
 	n, depth int
@@ -72,6 +73,7 @@ type resultInt8 struct {
 	i32   []int32
 	f32   []float32
 	scale []float32 // of f32, for a multiple of panel channels
+	bias  []int32   // in place of the panels' own, or nil
 	ld    int       // elements from one row to the next
 }
 
@@ -95,7 +97,7 @@ func (g *GEMMInt8) Tier() Tier { return g.variant.tier }
 func (g *GEMMInt8) Bytes() int { return g.weights.bytes() }
 
 func (p *panels) bytes() int {
-	return len(p.w) + len(p.zeros) + 4*(len(p.bias)+len(p.wzero)+len(p.out.Scale))
+	return len(p.w) + len(p.zeros) + 4*(len(p.bias)+len(p.sums)+len(p.wzero)+len(p.out.Scale))
 }
 
 // Scratch returns the bytes of scratch that Run needs, aligned to 8.
@@ -125,6 +127,23 @@ func (g *GEMMInt8) RunF32(out []float32, a []int8, m int, scale []float32, scrat
 	g.variant.run.run(&g.weights, resultInt8{f32: out[:g.length(m)], scale: scale[:roundUp(g.N, panel)], ld: g.ld}, a[:m*g.K], m, scratch)
 }
 
+// DynamicScratch returns the bytes of scratch that RunDynamic needs, aligned
+// to 8.
+func (g *GEMMInt8) DynamicScratch() int { return roundUp(4*len(g.weights.bias), 8) + g.Scratch() }
+
+// RunDynamic is RunF32 for rows whose zero point is known in the run only: it
+// takes the place of InZero.
+func (g *GEMMInt8) RunDynamic(out []float32, a []int8, m int, zero int8, scale []float32, scratch []byte) {
+	p := &g.weights
+	bias := int32s(scratch, len(p.bias))
+	more := int32(zero) - int32(p.inZero)
+	for j, b := range p.bias {
+		bias[j] = b - more*p.sums[j]
+	}
+	r := resultInt8{f32: out[:m*g.N], scale: scale[:roundUp(g.N, panel)], bias: bias, ld: g.N}
+	g.variant.run.run(p, r, a[:m*g.K], m, scratch[roundUp(4*len(bias), 8):])
+}
+
 // gemmInt8Generic is the definition of GEMMInt8.
 func gemmInt8Generic(p *panels, out resultInt8, a []int8, m int, _ []byte) {
 	k := p.depth
@@ -143,6 +162,7 @@ func gemmInt8Generic(p *panels, out resultInt8, a []int8, m int, _ []byte) {
 			var acc [rowTile][panel]int32
 			dotInt8(&acc, a0, a1, p.w[j*k:(j+panel)*k])
 			p.finish(&acc, j, s0, s1)
+			out.rebias(p, &acc, j)
 			out.store(p, &acc, i, j, rows)
 		}
 	}
@@ -191,6 +211,16 @@ func (p *panels) finish(acc *[rowTile][panel]int32, j int, s0, s1 int32) {
 		if p.wzero != nil {
 			acc[0][c] -= s0 * p.wzero[j+c]
 			acc[1][c] -= s1 * p.wzero[j+c]
+		}
+	}
+}
+
+// rebias puts the result's own bias in place of the panels'.
+func (r *resultInt8) rebias(p *panels, acc *[rowTile][panel]int32, j int) {
+	for c := range acc[0] {
+		if r.bias != nil {
+			acc[0][c] += r.bias[j+c] - p.bias[j+c]
+			acc[1][c] += r.bias[j+c] - p.bias[j+c]
 		}
 	}
 }

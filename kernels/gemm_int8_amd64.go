@@ -112,6 +112,9 @@ func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, ro
 	}
 	r.ld = uintptr(out.ld * r.size)
 	weights, bias := addressOf(p.w), addressOf(p.bias)
+	if out.bias != nil {
+		bias = addressOf(out.bias)
+	}
 	for j := 0; j < p.n; j += p.width {
 		columns := p.panelWidth(j)
 		x.weights, x.bias = weights+uintptr(j*p.channelBytes()), bias+uintptr(4*j)

@@ -56,6 +56,36 @@ func TestGEMMInt8(t *testing.T) {
 	})
 }
 
+// A zero point that comes with the rows gives what a packed one does.
+func TestGEMMInt8Dynamic(t *testing.T) {
+	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
+		r := seeded(5)
+		for i, k := range lengths {
+			for _, n := range lengths {
+				m, end := 1+r.IntN(6), i%2 == 0
+				w, a := randomWeights(t, r, productShape(m, n, k)), randomInt8(t, r, m*k, end)
+				scale := randomF32(t, r, roundUp(n, 16), end)
+				var out [2][]float32
+				for j, zero := range []int8{w.InZero, int8(r.IntN(256) - 128)} {
+					v := w
+					v.InZero = zero
+					kernel, err := PackGEMMInt8(target, n, k, v)
+					if err != nil {
+						t.Fatal(err)
+					}
+					out[j] = guard.Of[float32](t, m*n, end)
+					if j == 0 {
+						kernel.RunF32(out[j], a, m, scale, guard.Of[byte](t, kernel.Scratch(), true))
+					} else {
+						kernel.RunDynamic(out[j], a, m, w.InZero, scale, guard.Of[byte](t, kernel.DynamicScratch(), true))
+					}
+				}
+				same(t, fmt.Sprintf("%dx%dx%d", m, n, k), out[1], out[0])
+			}
+		}
+	})
+}
+
 // More rows than are computed at once, and panels of every width.
 func TestGEMMInt8Large(t *testing.T) {
 	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
@@ -101,6 +131,49 @@ func TestGEMMF32(t *testing.T) {
 				kernel.RunAdd(out, a, out, m, scratch)
 				sameF32(t, target, what+", more in place", shape, a, more, w, out)
 			}
+		}
+	})
+}
+
+// Every height of tile, what is left over after the tallest, and more rows than
+// pass the weights at once.
+func TestGEMMF32Rows(t *testing.T) {
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
+		r := seeded(10)
+		const n, k = 37, 9
+		w := WeightsF32{W: randomF32(t, r, n*k, true), Bias: randomF32(t, r, n, true), Clamp: Clamp{-2, 2}}
+		kernel, err := PackGEMMF32(target, n, k, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := guard.Of[byte](t, kernel.Scratch(), true)
+		rows := []int{897, 1801}
+		for m := range 45 {
+			rows = append(rows, m+1)
+		}
+		for _, m := range rows {
+			a, more, out := randomF32(t, r, m*k, true), randomF32(t, r, m*n, true), guard.Of[float32](t, m*n, true)
+			kernel.RunAdd(out, a, more, m, scratch)
+			sameF32(t, target, fmt.Sprint(m), productShape(m, n, k), a, more, w, out)
+		}
+	})
+}
+
+// A depth that is no multiple of any number of steps, and panels of every
+// width.
+func TestGEMMF32Large(t *testing.T) {
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
+		r := seeded(11)
+		for _, s := range [][3]int{{31, 130, 4099}, {100, 176, 31}} {
+			m, n, k := s[0], s[1], s[2]
+			w := WeightsF32{W: randomF32(t, r, n*k, true), Clamp: NoClamp}
+			a, out := randomF32(t, r, m*k, true), guard.Of[float32](t, m*n, true)
+			kernel, err := PackGEMMF32(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+			sameF32(t, target, fmt.Sprint(s), productShape(m, n, k), a, nil, w, out)
 		}
 	})
 }

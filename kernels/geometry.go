@@ -76,6 +76,12 @@ func (g *Geometry) Pointwise() bool {
 		g.OH == g.H && g.OW == g.W && g.Groups == 1
 }
 
+// unpadded reports whether no window reaches beyond the picture.
+func (g *Geometry) unpadded() bool {
+	return g.PadTop == 0 && g.PadLeft == 0 &&
+		(g.OH-1)*g.StrideH+(g.KH-1)*g.DilationH < g.H && (g.OW-1)*g.StrideW+(g.KW-1)*g.DilationW < g.W
+}
+
 // taps is how many input pixels an output pixel reads.
 func (g *Geometry) taps() int { return g.KH * g.KW }
 

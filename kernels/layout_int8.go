@@ -45,7 +45,7 @@ func packPanels(l layoutInt8, n, segments, length int, w WeightsInt8) (panels, e
 	}
 	p := panels{
 		layoutInt8: l, n: n, depth: depth, inZero: w.InZero, terms: 1, segments: segments,
-		steps: roundUp(length, l.step) / l.step, bias: make([]int32, roundUp(n, l.lanes)),
+		steps: roundUp(length, l.step) / l.step, bias: make([]int32, roundUp(n, l.lanes)), sums: make([]int32, roundUp(n, l.lanes)),
 	}
 	if w.Out.Scale != nil {
 		if err := w.Out.Check(n); err != nil {
@@ -114,6 +114,7 @@ func (p *panels) channel(j, length int, w WeightsInt8) {
 		zeroIn += 128
 	}
 	p.bias[j] -= zeroIn * sum
+	p.sums[j] = sum
 }
 
 // put stores a term of weight v with its zero point as cell at of a panel.

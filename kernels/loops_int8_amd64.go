@@ -86,6 +86,25 @@ func dequantizeWith[T int8 | uint8](lanes int, signed bool) dequantizeTier[T] {
 	}
 }
 
+// dequantizeInt32With is Dequantize with lanes.
+func dequantizeInt32With(lanes int) dequantizeTier[int32] {
+	return func(out []float32, in []int32, scale float32, zero int32) {
+		out = out[:len(in)]
+		blocks := len(in) / (4 * lanes)
+		n := blocks * 4 * lanes
+		if x := (loopArgs{
+			out: addressOf(out), a: addressOf(in), blocks: uintptr(blocks), scaleA: scale, zeroA: zero,
+		}); blocks > 0 {
+			if lanes == wide {
+				dequantizeInt32AVX512(&x)
+			} else {
+				dequantizeInt32AVX2(&x)
+			}
+		}
+		Dequantize(out[n:], in[n:], scale, zero)
+	}
+}
+
 func maxPoolInt8Tier(lanes int) maxPoolInt8Func {
 	return func(p *MaxPool, out, in []int8) {
 		r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, 4 * lanes, lanes == wide}, out, in}

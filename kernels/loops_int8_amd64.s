@@ -624,6 +624,47 @@ DATA close4Parts16<>+56(SB)/4, $0x0000000e
 DATA close4Parts16<>+60(SB)/4, $0x0000000f
 GLOBL close4Parts16<>(SB), RODATA|NOPTR, $64
 
+// func dequantizeInt32AVX512(args *loopArgs)
+// Requires: AVX, AVX512F
+TEXT ·dequantizeInt32AVX512(SB), NOSPLIT, $0-8
+	// 4 registers of 32-bit values a turn.
+	// 	AX args   CX out   DX a   BX b   BX blocks   Z0 scaleA   Z1 zeroA
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_b(AX), BX
+	MOVQ         loopArgs_blocks(AX), BX
+	VBROADCASTSS loopArgs_scaleA(AX), Z0
+	VBROADCASTSS loopArgs_zeroA(AX), Z1
+
+block:
+	VMOVUPS   (DX), Z2
+	VPSUBD    Z1, Z2, Z2
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVUPS   Z2, (CX)
+	VMOVUPS   64(DX), Z2
+	VPSUBD    Z1, Z2, Z2
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVUPS   Z2, 64(CX)
+	VMOVUPS   128(DX), Z2
+	VPSUBD    Z1, Z2, Z2
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   192(DX), Z2
+	VPSUBD    Z1, Z2, Z2
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z0, Z2, Z2
+	VMOVUPS   Z2, 192(CX)
+	ADDQ      $0x00000100, DX
+	ADDQ      $0x00000100, CX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
 // func maxPoolInt8AVX512(args *poolArgs)
 // Requires: AVX, AVX512BW, AVX512F, CMOV
 TEXT ·maxPoolInt8AVX512(SB), NOSPLIT, $0-8
@@ -1398,6 +1439,47 @@ DATA close4Parts8<>+20(SB)/4, $0x00000005
 DATA close4Parts8<>+24(SB)/4, $0x00000006
 DATA close4Parts8<>+28(SB)/4, $0x00000007
 GLOBL close4Parts8<>(SB), RODATA|NOPTR, $32
+
+// func dequantizeInt32AVX2(args *loopArgs)
+// Requires: AVX, AVX2
+TEXT ·dequantizeInt32AVX2(SB), NOSPLIT, $0-8
+	// 4 registers of 32-bit values a turn.
+	// 	AX args   CX out   DX a   BX b   BX blocks   Y0 scaleA   Y1 zeroA
+	MOVQ         args+0(FP), AX
+	MOVQ         loopArgs_out(AX), CX
+	MOVQ         loopArgs_a(AX), DX
+	MOVQ         loopArgs_b(AX), BX
+	MOVQ         loopArgs_blocks(AX), BX
+	VBROADCASTSS loopArgs_scaleA(AX), Y0
+	VBROADCASTSS loopArgs_zeroA(AX), Y1
+
+block:
+	VMOVUPS   (DX), Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   32(DX), Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 32(CX)
+	VMOVUPS   64(DX), Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 64(CX)
+	VMOVUPS   96(DX), Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 96(CX)
+	ADDQ      $0x00000080, DX
+	ADDQ      $0x00000080, CX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
 
 // func maxPoolInt8AVX2(args *poolArgs)
 // Requires: AVX, AVX2

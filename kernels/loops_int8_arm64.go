@@ -64,6 +64,18 @@ func dequantizeNEON[T int8 | uint8](signed bool) dequantizeTier[T] {
 	}
 }
 
+// dequantizeInt32NEON is Dequantize.
+func dequantizeInt32NEON(out []float32, in []int32, scale float32, zero int32) {
+	out = out[:len(in)]
+	blocks := len(in) / loopBlock
+	n := blocks * loopBlock
+	if blocks > 0 {
+		dequantizeInt32_NEON(&loopArgs{out: addressOf(out), a: addressOf(in), blocks: uintptr(blocks), scaleA: scale, zeroA: zero})
+	}
+	Dequantize(out[n:], in[n:], scale, zero)
+	runtime.KeepAlive(in)
+}
+
 func maxPoolInt8NEON(p *MaxPool, out, in []int8) {
 	r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, loopBlock, false}, out, in}
 	if r.taps == nil || r.blocks.peels() {

@@ -142,6 +142,31 @@ TEXT ·dequantizeUint8_NEON(SB), NOSPLIT, $0-8
 	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R1)
 	LOOP_END
 
+// func dequantizeInt32_NEON(args *loopArgs)
+// Reference: Dequantize.
+TEXT ·dequantizeInt32_NEON(SB), NOSPLIT, $0-8
+	MOVD args+0(FP), R0
+	MOVD loopArgs_out(R0), R1
+	MOVD loopArgs_a(R0), R2
+	MOVD loopArgs_blocks(R0), R4
+	MOVW loopArgs_zeroA(R0), R5
+	MOVW loopArgs_scaleA(R0), R6
+	VDUP R5, V16.S4
+	VDUP R6, V18.S4
+block:
+	VLD1.P 64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]
+	SUB_S(0, 0, 16)
+	SUB_S(1, 1, 16)
+	SUB_S(2, 2, 16)
+	SUB_S(3, 3, 16)
+	SCVTF(0, 0)
+	SCVTF(1, 1)
+	SCVTF(2, 2)
+	SCVTF(3, 3)
+	SCALE(0, 18)
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R1)
+	LOOP_END
+
 // Pools pass over blocks of channels, pixels and taps:
 //
 //	R0  args        R4  out of the pixel    R8   offset of the block   R11  taps left

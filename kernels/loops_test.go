@@ -98,6 +98,27 @@ func TestQuantizePlanes(t *testing.T) {
 	})
 }
 
+func TestDequantizeInt32Blocks(t *testing.T) {
+	forVariants(t, dequantizeInt32Variants, func(t *testing.T, target Target) {
+		for i, n := range blockLengths {
+			r, end := seeded(uint64(n)), i%2 == 0
+			in := guard.Of[int32](t, n, end)
+			for j := range in {
+				in[j] = int32(r.Uint32()) >> r.IntN(31)
+			}
+			scale, zero := r.Float32(), int32(r.Uint32())
+			out, want := guard.Of[float32](t, n, !end), make([]float32, n)
+			tier, dequantize := Dequantizer[int32](target)
+			if tier != target.Tier {
+				t.Fatalf("tier %v", tier)
+			}
+			dequantize(out, in, scale, zero)
+			Dequantize(want, in, scale, zero)
+			same(t, fmt.Sprint(n), out, want)
+		}
+	})
+}
+
 // paddedPool has windows of padding alone.
 var paddedPool = Geometry{
 	N: 2, H: 3, W: 3, C: 67, OC: 67, KH: 2, KW: 2, PadTop: 4, PadLeft: 4, OH: 8, OW: 8, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,

@@ -46,6 +46,10 @@ var (
 		{AVX512, true, dequantizeWith[uint8](16, false)},
 		{AVX2, true, dequantizeWith[uint8](8, false)},
 	}
+	dequantizeInt32Native = []variant[dequantizeTier[int32]]{
+		{AVX512, true, dequantizeInt32With(16)},
+		{AVX2, true, dequantizeInt32With(8)},
+	}
 	maxPoolInt8Native = []variant[maxPoolInt8Func]{
 		{AVX512, true, maxPoolInt8Tier(16)},
 		{AVX2, true, maxPoolInt8Tier(8)},
@@ -78,6 +82,12 @@ var (
 		{AVX512, true, tileExactF32AVX512.gemm()},
 		{AVX2, false, tileF32AVX2.gemm()},
 		{AVX2, true, tileExactF32AVX2.gemm()},
+	}
+	productF32Native = []variant[productF32Tier]{
+		{AVX512, false, tileF32AVX512.productTier()},
+		{AVX512, true, tileExactF32AVX512.productTier()},
+		{AVX2, false, tileF32AVX2.productTier()},
+		{AVX2, true, tileExactF32AVX2.productTier()},
 	}
 	gemmF16Native = []variant[gemmF32Tier]{
 		{AVX512, false, tileF16AVX512.gemm()},

@@ -53,6 +53,10 @@ var (
 		{NEON, false, tileF32NEON.gemm()},
 		{NEON, true, tileExactF32NEON.gemm()},
 	}
+	productF32Native = []variant[productF32Tier]{
+		{NEON, false, tileF32NEON.productTier()},
+		{NEON, true, tileExactF32NEON.productTier()},
+	}
 	gemmF16Native = []variant[gemmF32Tier]{{NEON, false, tileF16NEON.gemm()}}
 	convF32Native = []variant[convF32Tier]{
 		{NEON, false, tileF32NEON.conv()},
@@ -68,6 +72,7 @@ var (
 	quantizePlanesNative  = []variant[quantizePlanesFunc]{{NEON, true, quantizePlanesNEON}}
 	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeNEON[int8](true)}}
 	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
+	dequantizeInt32Native = []variant[dequantizeTier[int32]]{{NEON, true, dequantizeInt32NEON}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
 	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
 	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}

@@ -88,6 +88,8 @@
 #define FRINTN(d, n) WORD $(0x4e218800 | (n)<<5 | (d))
 // fcmgt v{d}.4s, v{n}.4s, v{m}.4s
 #define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
+// fcmlt v{d}.4s, v{n}.4s, #0.0
+#define FCMLT_0(d, n) WORD $(0x4ea0e800 | (n)<<5 | (d))
 // bit v{d}.16b, v{n}.16b, v{m}.16b
 #define BIT(d, n, m) WORD $(0x6ea01c00 | (m)<<16 | (n)<<5 | (d))
 
@@ -95,6 +97,14 @@
 
 // mov v{d}.16b, v{n}.16b
 #define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16 | (n)<<5 | (d))
+// and v{d}.16b, v{n}.16b, v{m}.16b
+#define AND_V(d, n, m) WORD $(0x4e201c00 | (m)<<16 | (n)<<5 | (d))
+// bic v{d}.16b, v{n}.16b, v{m}.16b
+#define BIC_V(d, n, m) WORD $(0x4e601c00 | (m)<<16 | (n)<<5 | (d))
+// orr v{d}.16b, v{n}.16b, v{m}.16b
+#define ORR_V(d, n, m) WORD $(0x4ea01c00 | (m)<<16 | (n)<<5 | (d))
+// sshr v{d}.4s, v{n}.4s, #23
+#define SSHR_23(d, n) WORD $(0x4f290400 | (n)<<5 | (d))
 // ushr v{d}.4s, v{n}.4s, #1
 #define USHR_1(d, n) WORD $(0x6f3f0400 | (n)<<5 | (d))
 // shl v{d}.4s, v{n}.4s, #23

@@ -26,7 +26,6 @@ row:
 largest:
 	VMOVUPS (DI), Z3
 	VMAXPS  Z2, Z3, Z2
-	VMOVAPS Z2, Z2
 	ADDQ    $0x40, DI
 	SUBQ    $0x10, SI
 	JGE     largest
@@ -40,7 +39,6 @@ largestTail:
 	VMOVUPS.Z (DI), K1, Z3
 	VBLENDMPS Z3, Z2, K1, Z4
 	VMAXPS    Z2, Z4, Z2
-	VMOVAPS   Z2, Z2
 	ADDQ      $0x40, DI
 
 largestDone:
@@ -90,8 +88,7 @@ exp:
 	VMOVUPS     Z3, (DI)
 	ADDQ        $0x40, CX
 	ADDQ        $0x40, DI
-	VADDPS      Z3, Z5, Z3
-	VMOVAPS     Z3, Z5
+	VADDPS      Z5, Z3, Z5
 	SUBQ        $0x10, SI
 	JGE         exp
 
@@ -132,8 +129,7 @@ expTail:
 	VPXORD      Z6, Z6, Z6
 	VBLENDMPS   Z2, Z6, K1, Z7
 	LEAQ        (CX)(SI*4), CX
-	VADDPS      Z7, Z5, Z2
-	VMOVAPS     Z2, Z5
+	VADDPS      Z5, Z7, Z5
 
 expDone:
 	VMOVSS        number3f800000<>+0(SB), X2
@@ -328,8 +324,7 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-20
 
 block:
 	VMOVUPS (AX), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVAPS Z0, Z0
+	VADDPS  Z0, Z1, Z0
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -341,8 +336,7 @@ blockTail:
 	BZHIQ     CX, DX, DX
 	KMOVQ     DX, K1
 	VMOVUPS.Z (AX), K1, Z1
-	VADDPS    Z1, Z0, Z0
-	VMOVAPS   Z0, Z0
+	VADDPS    Z0, Z1, Z0
 	ADDQ      $0x40, AX
 
 blockDone:
@@ -374,11 +368,9 @@ TEXT ·deviationsAVX512(SB), NOSPLIT, $0-32
 block:
 	VMOVUPS (AX), Z5
 	VSUBPS  Z0, Z5, Z5
-	VADDPS  Z5, Z1, Z1
-	VMOVAPS Z1, Z1
+	VADDPS  Z1, Z5, Z1
 	VMULPS  Z5, Z5, Z5
-	VADDPS  Z5, Z2, Z2
-	VMOVAPS Z2, Z2
+	VADDPS  Z2, Z5, Z2
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -393,11 +385,9 @@ blockTail:
 	VSUBPS    Z0, Z5, Z0
 	VPXORD    Z3, Z3, Z3
 	VBLENDMPS Z0, Z3, K1, Z4
-	VADDPS    Z4, Z1, Z0
-	VMOVAPS   Z0, Z1
+	VADDPS    Z1, Z4, Z1
 	VMULPS    Z4, Z4, Z0
-	VADDPS    Z0, Z2, Z0
-	VMOVAPS   Z0, Z2
+	VADDPS    Z2, Z0, Z2
 	ADDQ      $0x40, AX
 
 blockDone:
@@ -540,9 +530,7 @@ TEXT ·spanAVX512(SB), NOSPLIT, $0-24
 block:
 	VMOVUPS (AX), Z2
 	VMINPS  Z0, Z2, Z0
-	VMOVAPS Z0, Z0
 	VMAXPS  Z1, Z2, Z1
-	VMOVAPS Z1, Z1
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -555,9 +543,7 @@ blockTail:
 	KMOVQ     DX, K1
 	VMOVUPS.Z (AX), K1, Z2
 	VMINPS    Z0, Z2, Z0
-	VMOVAPS   Z0, Z0
 	VMAXPS    Z1, Z2, Z1
-	VMOVAPS   Z1, Z1
 	ADDQ      $0x40, AX
 
 blockDone:
@@ -606,8 +592,6 @@ largest:
 	VMOVUPS 32(DI), Y5
 	VMAXPS  Y2, Y4, Y2
 	VMAXPS  Y3, Y5, Y3
-	VMOVAPS Y2, Y2
-	VMOVAPS Y3, Y3
 	ADDQ    $0x40, DI
 	SUBQ    $0x10, SI
 	JGE     largest
@@ -626,8 +610,6 @@ largestTail:
 	VBLENDVPS  Y5, Y7, Y3, Y5
 	VMAXPS     Y2, Y4, Y2
 	VMAXPS     Y3, Y5, Y3
-	VMOVAPS    Y2, Y2
-	VMOVAPS    Y3, Y3
 	ADDQ       $0x40, DI
 
 largestDone:
@@ -713,10 +695,8 @@ exp:
 	VMOVUPS Y6, 32(DI)
 	ADDQ    $0x40, CX
 	ADDQ    $0x40, DI
-	VADDPS  Y5, Y3, Y3
-	VADDPS  Y6, Y4, Y4
-	VMOVAPS Y3, Y3
-	VMOVAPS Y4, Y4
+	VADDPS  Y3, Y5, Y3
+	VADDPS  Y4, Y6, Y4
 	SUBQ    $0x10, SI
 	JGE     exp
 
@@ -798,10 +778,8 @@ expTail:
 	VBLENDVPS  Y5, Y7, Y8, Y5
 	VBLENDVPS  Y6, Y2, Y9, Y2
 	LEAQ       (CX)(SI*4), CX
-	VADDPS     Y5, Y3, Y3
-	VADDPS     Y2, Y4, Y2
-	VMOVAPS    Y3, Y3
-	VMOVAPS    Y2, Y4
+	VADDPS     Y3, Y5, Y3
+	VADDPS     Y4, Y2, Y4
 
 expDone:
 	VMOVSS       number3f800000<>+0(SB), X2
@@ -900,10 +878,8 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-20
 block:
 	VMOVUPS (AX), Y2
 	VMOVUPS 32(AX), Y3
-	VADDPS  Y2, Y0, Y0
-	VADDPS  Y3, Y1, Y1
-	VMOVAPS Y0, Y0
-	VMOVAPS Y1, Y1
+	VADDPS  Y0, Y2, Y0
+	VADDPS  Y1, Y3, Y1
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -918,10 +894,8 @@ blockTail:
 	VMOVUPS    96(DX), Y3
 	VMASKMOVPS (AX), Y2, Y2
 	VMASKMOVPS 32(AX), Y3, Y3
-	VADDPS     Y2, Y0, Y0
-	VADDPS     Y3, Y1, Y1
-	VMOVAPS    Y0, Y0
-	VMOVAPS    Y1, Y1
+	VADDPS     Y0, Y2, Y0
+	VADDPS     Y1, Y3, Y1
 	ADDQ       $0x40, AX
 
 blockDone:
@@ -956,16 +930,12 @@ block:
 	VMOVUPS 32(AX), Y6
 	VSUBPS  Y0, Y5, Y5
 	VSUBPS  Y0, Y6, Y6
-	VADDPS  Y5, Y1, Y1
-	VADDPS  Y6, Y2, Y2
-	VMOVAPS Y1, Y1
-	VMOVAPS Y2, Y2
+	VADDPS  Y1, Y5, Y1
+	VADDPS  Y2, Y6, Y2
 	VMULPS  Y5, Y5, Y5
 	VMULPS  Y6, Y6, Y6
-	VADDPS  Y5, Y3, Y3
-	VADDPS  Y6, Y4, Y4
-	VMOVAPS Y3, Y3
-	VMOVAPS Y4, Y4
+	VADDPS  Y3, Y5, Y3
+	VADDPS  Y4, Y6, Y4
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -986,16 +956,12 @@ blockTail:
 	VPXOR      Y9, Y9, Y9
 	VBLENDVPS  Y5, Y7, Y8, Y5
 	VBLENDVPS  Y6, Y0, Y9, Y0
-	VADDPS     Y5, Y1, Y1
-	VADDPS     Y0, Y2, Y2
-	VMOVAPS    Y1, Y1
-	VMOVAPS    Y2, Y2
+	VADDPS     Y1, Y5, Y1
+	VADDPS     Y2, Y0, Y2
 	VMULPS     Y5, Y5, Y5
 	VMULPS     Y0, Y0, Y0
-	VADDPS     Y5, Y3, Y3
-	VADDPS     Y0, Y4, Y0
-	VMOVAPS    Y3, Y3
-	VMOVAPS    Y0, Y4
+	VADDPS     Y3, Y5, Y3
+	VADDPS     Y4, Y0, Y4
 	ADDQ       $0x40, AX
 
 blockDone:
@@ -1172,12 +1138,8 @@ block:
 	VMOVUPS 32(AX), Y5
 	VMINPS  Y0, Y4, Y0
 	VMINPS  Y1, Y5, Y1
-	VMOVAPS Y0, Y0
-	VMOVAPS Y1, Y1
 	VMAXPS  Y2, Y4, Y2
 	VMAXPS  Y3, Y5, Y3
-	VMOVAPS Y2, Y2
-	VMOVAPS Y3, Y3
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	JGE     block
@@ -1194,12 +1156,8 @@ blockTail:
 	VMASKMOVPS 32(AX), Y5, Y5
 	VMINPS     Y0, Y4, Y0
 	VMINPS     Y1, Y5, Y1
-	VMOVAPS    Y0, Y0
-	VMOVAPS    Y1, Y1
 	VMAXPS     Y2, Y4, Y2
 	VMAXPS     Y3, Y5, Y3
-	VMOVAPS    Y2, Y2
-	VMOVAPS    Y3, Y3
 	ADDQ       $0x40, AX
 
 blockDone:

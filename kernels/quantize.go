@@ -50,6 +50,7 @@ var (
 	quantizeUint8Variants   = append(quantizeUint8Native, variant[quantizeTier[uint8]]{Generic, true, Quantize[uint8]})
 	dequantizeInt8Variants  = append(dequantizeInt8Native, variant[dequantizeTier[int8]]{Generic, true, Dequantize[int8]})
 	dequantizeUint8Variants = append(dequantizeUint8Native, variant[dequantizeTier[uint8]]{Generic, true, Dequantize[uint8]})
+	dequantizeInt32Variants = append(dequantizeInt32Native, variant[dequantizeTier[int32]]{Generic, true, Dequantize[int32]})
 )
 
 // Quantizer returns Quantize as t computes it, and the tier that does.
@@ -63,14 +64,14 @@ func Quantizer[T int8 | uint8](t Target) (Tier, func(out []T, in []float32, scal
 
 // Dequantizer returns Dequantize as t computes it, and the tier that does.
 func Dequantizer[T int8 | uint8 | int32](t Target) (Tier, func(out []float32, in []T, scale float32, zero T)) {
-	signed, unsigned := pick(t, dequantizeInt8Variants), pick(t, dequantizeUint8Variants)
+	signed, unsigned, wide := pick(t, dequantizeInt8Variants), pick(t, dequantizeUint8Variants), pick(t, dequantizeInt32Variants)
 	if f, ok := any(signed.run).(dequantizeTier[T]); ok {
 		return signed.tier, f
 	}
 	if f, ok := any(unsigned.run).(dequantizeTier[T]); ok {
 		return unsigned.tier, f
 	}
-	return Generic, Dequantize[T]
+	return wide.tier, any(wide.run).(dequantizeTier[T])
 }
 
 // FlipSign changes int8 with an offset of 128 into uint8 and back: it writes

@@ -482,18 +482,22 @@ func MatMulRowsF32(out, a, w, bias []float32, m, n, k int) {
 }
 
 // Activation returns the activation of a recurrent operator by its name in
-// ONNX, and whether there is one of that name.
-func Activation(name string, alpha, beta float32) (Unary, bool) {
+// ONNX as t computes it, and whether there is one of that name.
+func Activation(t Target, name string, alpha, beta float32) (Unary, bool) {
 	one := func(f func(x float32) float32) (Unary, bool) {
 		return func(dst, src []float32) { each(dst, src, f) }, true
+	}
+	smooth := func(s Smooth) (Unary, bool) {
+		_, f := s.For(t)
+		return f, true
 	}
 	switch name {
 	case "Relu":
 		return Clamp{0, NoClamp.Max}.Clip, true
 	case "Tanh":
-		return Tanh, true
+		return smooth(SmoothTanh)
 	case "Sigmoid":
-		return Sigmoid, true
+		return smooth(SmoothSigmoid)
 	case "Affine":
 		return one(func(x float32) float32 { return float32(float32(alpha*x) + beta) })
 	case "LeakyRelu":

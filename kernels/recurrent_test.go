@@ -235,7 +235,7 @@ func TestRecurrentRefuses(t *testing.T) {
 		t.Error("a sequence longer than its steps is accepted")
 	}
 	for _, name := range []string{"Relu", "Affine", "ThresholdedRelu", "ScaledTanh", "Elu", "Softsign", "Softplus", "LeakyRelu", "HardSigmoid"} {
-		f, ok := Activation(name, 1, 1)
+		f, ok := Activation(Target{}, name, 1, 1)
 		if !ok {
 			t.Fatal(name)
 		}
@@ -252,7 +252,7 @@ func TestRecurrentRefuses(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := Activation("Frobnicate", 0, 0); ok {
+	if _, ok := Activation(Target{}, "Frobnicate", 0, 0); ok {
 		t.Error("Frobnicate is a function")
 	}
 }

@@ -191,13 +191,35 @@ func (t *Taps) Run(out, in []float32, outer, inner int) {
 }
 
 // Nearest copies the nearest blocks of the middle axis of in [outer, n,
-// block], bytes.
-func (t *Taps) Nearest(out, in []byte, outer, block int) {
+// block], bytes. Where each is repeated equally often, all blocks are copied
+// with rows, once for each repetition.
+func (t *Taps) Nearest(rows RowCopy, out, in []byte, outer, block int) {
+	if times := t.repeats(); times > 0 && outer*block > 0 {
+		for k := range times {
+			rows(out[k*block:], times*block, in, block, outer*t.in, block)
+		}
+		return
+	}
 	for o := range outer {
 		for i := range t.out {
 			copy(out[(o*t.out+i)*block:][:block], in[(o*t.in+t.index[i])*block:])
 		}
 	}
+}
+
+// repeats returns how often each element stands in the result, side by side, 0
+// where that differs.
+func (t *Taps) repeats() int {
+	if t.in == 0 || t.out%t.in != 0 {
+		return 0
+	}
+	times := t.out / t.in
+	for i, from := range t.index {
+		if from != i/times {
+			return 0
+		}
+	}
+	return times
 }
 
 // Len returns the length of the axis in the result.

@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // OpF32 is an elementwise operation of float32 that has loops of its own on
 // every tier. All are exact.
@@ -15,6 +18,7 @@ const (
 	OpMin                      // the smaller; NaN where either is
 	OpMax                      // the larger; NaN where either is
 	OpPrelu                    // a, or a*b where a is negative
+	OpCopy                     // a, whatever its bits and b are
 	OpClip                     // a bounded to [p, q]; NaN stays NaN
 	OpHardSigmoid              // clamp(p*a + q, 0, 1)
 	OpHardSwish                // a * clamp(p*a + q, 0, 1)
@@ -43,6 +47,7 @@ var definitionsF32 = [...]definitionF32{
 	OpMin:         {name: "min", binary: Min[float32]},
 	OpMax:         {name: "max", binary: Max[float32]},
 	OpPrelu:       {name: "prelu", binary: Prelu},
+	OpCopy:        {name: "copy", binary: First[float32]},
 	OpClip:        {name: "clip", unary: func(p, q float32) Unary { return Clamp{p, q}.Clip }},
 	OpHardSigmoid: {name: "hardsigmoid", unary: HardSigmoid},
 	OpHardSwish:   {name: "hardswish", unary: hardSwish},
@@ -64,15 +69,14 @@ func wholeF32(f func(float64) float64) func(p, q float32) Unary {
 	})
 }
 
-// rowsF32 are rows of n values: those of out side by side, those of a and b
-// aStep and bStep values apart. aEach and bEach are 1, or 0 where a row
-// repeats its first value.
+// rowsF32 are rows of n values, step, aStep and bStep values apart. aEach and
+// bEach are 1, or 0 where a row repeats its first value.
 type rowsF32 struct {
-	out, a, b    []float32
-	rows, n      int
-	aStep, bStep int
-	aEach, bEach int
-	p, q         float32
+	out, a, b          []float32
+	rows, n            int
+	step, aStep, bStep int
+	aEach, bEach       int
+	p, q               float32
 }
 
 type rowsF32Func func(op OpF32, x rowsF32)
@@ -84,11 +88,14 @@ var rowsF32Variants = append(rowsF32Native, variant[rowsF32Func]{Generic, true, 
 func rowsF32Generic(op OpF32, x rowsF32) {
 	d := &definitionsF32[op]
 	if d.binary == nil {
-		d.unary(x.p, x.q)(x.out[:x.n], x.a)
+		f := d.unary(x.p, x.q)
+		for r := range x.rows {
+			f(x.out[r*x.step:][:x.n], x.a[r*x.aStep:][:x.n])
+		}
 		return
 	}
 	for r := range x.rows {
-		d.binary(x.out[r*x.n:][:x.n], x.a[r*x.aStep:], x.b[r*x.bStep:], x.aEach, x.bEach)
+		d.binary(x.out[r*x.step:][:x.n], x.a[r*x.aStep:], x.b[r*x.bStep:], x.aEach, x.bEach)
 	}
 }
 
@@ -115,28 +122,80 @@ func LeakyReluF32(t Target, alpha float32) (Tier, Unary) {
 // BinaryF32 returns the operation of two tensors that w broadcasts as t
 // computes it, and the tier that does. Lengths are those of Elementwise.
 func BinaryF32(t Target, op OpF32, w *Broadcast) (Tier, func(out, a, b []float32)) {
-	v := pick(t, rowsF32Variants)
-	return v.tier, func(out, a, b []float32) { elementwiseF32(v.run, op, w, out, a, b) }
+	v, plan := pick(t, rowsF32Variants), planRows(w)
+	return v.tier, func(out, a, b []float32) { plan.run(v.run, op, out, a, b) }
 }
 
-// elementwiseF32 is Elementwise with the rows of the second innermost axis
-// done at once.
-func elementwiseF32(run rowsF32Func, op OpF32, w *Broadcast, out, a, b []float32) {
+// rowPlan is a broadcast as calls of a loop over rows.
+type rowPlan struct {
+	x            rowsF32 // of each call
+	outer        []triple
+	calls        int
+	spanA, spanB int // elements that a call reads
+	span         int // elements from the first that it writes to the last
+}
+
+// triple is an axis of calls: how far apart they are in the result, a and b.
+type triple struct{ length, to, a, b int }
+
+// fewRows is how many rows make a call worth while.
+const fewRows = 16
+
+// planRows chooses the axis that is walked inside of a call: the second
+// innermost, or, where that is short, the longest.
+func planRows(w *Broadcast) *rowPlan {
+	p := &rowPlan{calls: 1}
+	p.x = rowsF32{rows: 1, n: w.inner.length, step: w.inner.length, aEach: w.inner.a, bEach: w.inner.b}
+	var axes []triple // innermost first
+	to := w.inner.length
+	for i := len(w.axes) - 1; i >= 0; i-- {
+		a := w.axes[i]
+		axes = append(axes, triple{a.length, to, a.a, a.b})
+		to *= a.length
+	}
 	if w.total == 0 {
-		return
+		p.calls = 0
+		return p
 	}
-	x := rowsF32{rows: 1, n: w.inner.length, aEach: w.inner.a, bEach: w.inner.b}
-	axes := w.axes
-	if k := len(axes) - 1; k >= 0 {
-		x.rows, x.aStep, x.bStep = axes[k].length, axes[k].a, axes[k].b
-		axes = axes[:k]
+	if len(axes) > 0 {
+		rows := 0
+		for i, a := range axes {
+			if axes[0].length < fewRows && a.length > axes[rows].length {
+				rows = i
+			}
+		}
+		a := axes[rows]
+		p.x.rows, p.x.step, p.x.aStep, p.x.bStep = a.length, a.to, a.a, a.b
+		axes = slices.Delete(axes, rows, rows+1)
 	}
-	spanA := (x.rows-1)*x.aStep + (x.n-1)*x.aEach + 1
-	spanB := (x.rows-1)*x.bStep + (x.n-1)*x.bEach + 1
-	block := x.rows * x.n
-	for at := 0; at < w.total; at += block {
-		fa, fb := offsets(axes, at/block)
-		x.out, x.a, x.b = out[at:at+block], a[fa:fa+spanA], b[fb:fb+spanB]
-		run(op, x)
+	for _, a := range axes {
+		p.calls *= a.length
 	}
+	p.outer = axes
+	p.span = (p.x.rows-1)*p.x.step + p.x.n
+	p.spanA = (p.x.rows-1)*p.x.aStep + (p.x.n-1)*p.x.aEach + 1
+	p.spanB = (p.x.rows-1)*p.x.bStep + (p.x.n-1)*p.x.bEach + 1
+	return p
+}
+
+// run is Elementwise.
+func (p *rowPlan) run(f rowsF32Func, op OpF32, out, a, b []float32) {
+	x := p.x
+	for call := range p.calls {
+		to, fa, fb, n := 0, 0, 0, call
+		for _, axis := range p.outer {
+			k := n % axis.length
+			n /= axis.length
+			to, fa, fb = to+k*axis.to, fa+k*axis.a, fb+k*axis.b
+		}
+		x.out, x.a, x.b = out[to:to+p.span], a[fa:fa+p.spanA], b[fb:fb+p.spanB]
+		f(op, x)
+	}
+}
+
+// ExpandF32 returns what writes a tensor, broadcast to another shape, as t
+// does, and the tier that does: 32-bit values, whatever they are.
+func ExpandF32(t Target, w *Broadcast) (Tier, func(out, in []float32)) {
+	v, plan := pick(t, rowsF32Variants), planRows(w)
+	return v.tier, func(out, in []float32) { plan.run(v.run, OpCopy, out, in, out) }
 }

@@ -14,7 +14,7 @@ func rowsF32Tier(lanes int) rowsF32Func {
 		args := rowArgs{
 			out: addressOf(x.out), a: addressOf(x.a), b: addressOf(x.b), rows: uintptr(x.rows),
 			vectors: uintptr(x.n / lanes), rest: uintptr(rest), mask: 1<<rest - 1,
-			outStep: uintptr(4 * x.n), aStep: uintptr(4 * x.aStep), bStep: uintptr(4 * x.bStep),
+			outStep: uintptr(4 * x.step), aStep: uintptr(4 * x.aStep), bStep: uintptr(4 * x.bStep),
 			aEach: uintptr(4 * lanes * x.aEach), bEach: uintptr(4 * lanes * x.bEach), p: x.p, q: x.q,
 		}
 		if lanes == wide {

@@ -714,6 +714,74 @@ done:
 	VZEROUPPER
 	RET
 
+// func copyF32AVX512(args *rowArgs)
+// Requires: AVX, AVX512F
+TEXT ·copyF32AVX512(SB), NOSPLIT, $64-8
+	// 4 registers of a row a turn, then one, then the rest of the row.
+	// 	AX args   CX out   DX out   BX a   DI aEach   SI a   R8 3*aEach   R9 rows   R10 vectors left
+	// 	K1 mask   Z0 values
+	MOVQ  args+0(FP), AX
+	MOVQ  rowArgs_out(AX), CX
+	MOVQ  rowArgs_a(AX), BX
+	MOVQ  rowArgs_aEach(AX), DI
+	LEAQ  (DI)(DI*2), R8
+	MOVQ  rowArgs_rows(AX), R9
+	KMOVW rowArgs_mask(AX), K1
+
+row:
+	MOVQ         CX, DX
+	MOVQ         BX, SI
+	TESTQ        DI, DI
+	JNZ          spread0
+	VBROADCASTSS (BX), Z0
+	VMOVUPS      Z0, (SP)
+	LEAQ         (SP), SI
+
+spread0:
+	MOVQ rowArgs_vectors(AX), R10
+	SUBQ $0x04, R10
+	JL   few
+
+four:
+	VMOVUPS (SI), Z0
+	VMOVUPS (SI)(DI*1), Z1
+	VMOVUPS (SI)(DI*2), Z2
+	VMOVUPS (SI)(R8*1), Z3
+	VMOVUPS Z0, (DX)
+	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z2, 128(DX)
+	VMOVUPS Z3, 192(DX)
+	LEAQ    (SI)(DI*4), SI
+	ADDQ    $0x00000100, DX
+	SUBQ    $0x04, R10
+	JGE     four
+
+few:
+	ADDQ $0x04, R10
+	JZ   rest
+
+one:
+	VMOVUPS (SI), Z0
+	VMOVUPS Z0, (DX)
+	ADDQ    DI, SI
+	ADDQ    $0x00000040, DX
+	DECQ    R10
+	JNZ     one
+
+rest:
+	CMPQ      rowArgs_rest(AX), $0x00
+	JE        done
+	VMOVUPS.Z (SI), K1, Z0
+	VMOVUPS   Z0, K1, (DX)
+
+done:
+	ADDQ rowArgs_outStep(AX), CX
+	ADDQ rowArgs_aStep(AX), BX
+	DECQ R9
+	JNZ  row
+	VZEROUPPER
+	RET
+
 // func clipF32AVX512(args *rowArgs)
 // Requires: AVX, AVX512F
 TEXT ·clipF32AVX512(SB), NOSPLIT, $64-8
@@ -2256,6 +2324,76 @@ done:
 	ADDQ rowArgs_aStep(AX), BX
 	ADDQ rowArgs_bStep(AX), R9
 	DECQ R13
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func copyF32AVX2(args *rowArgs)
+// Requires: AVX, AVX2
+TEXT ·copyF32AVX2(SB), NOSPLIT, $32-8
+	// 4 registers of a row a turn, then one, then the rest of the row.
+	// 	AX args   CX out   DX out   BX a   DI aEach   SI a   R8 3*aEach   R9 rows   R10 vectors left
+	// 	Y0 mask   Y1 values
+	MOVQ         args+0(FP), AX
+	MOVQ         rowArgs_out(AX), CX
+	MOVQ         rowArgs_a(AX), BX
+	MOVQ         rowArgs_aEach(AX), DI
+	LEAQ         (DI)(DI*2), R8
+	MOVQ         rowArgs_rows(AX), R9
+	VMOVUPS      lanes<>+0(SB), Y1
+	VPBROADCASTD rowArgs_rest(AX), Y0
+	VPCMPGTD     Y1, Y0, Y0
+
+row:
+	MOVQ         CX, DX
+	MOVQ         BX, SI
+	TESTQ        DI, DI
+	JNZ          spread0
+	VBROADCASTSS (BX), Y1
+	VMOVUPS      Y1, (SP)
+	LEAQ         (SP), SI
+
+spread0:
+	MOVQ rowArgs_vectors(AX), R10
+	SUBQ $0x04, R10
+	JL   few
+
+four:
+	VMOVUPS (SI), Y1
+	VMOVUPS (SI)(DI*1), Y2
+	VMOVUPS (SI)(DI*2), Y3
+	VMOVUPS (SI)(R8*1), Y4
+	VMOVUPS Y1, (DX)
+	VMOVUPS Y2, 32(DX)
+	VMOVUPS Y3, 64(DX)
+	VMOVUPS Y4, 96(DX)
+	LEAQ    (SI)(DI*4), SI
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x04, R10
+	JGE     four
+
+few:
+	ADDQ $0x04, R10
+	JZ   rest
+
+one:
+	VMOVUPS (SI), Y1
+	VMOVUPS Y1, (DX)
+	ADDQ    DI, SI
+	ADDQ    $0x00000020, DX
+	DECQ    R10
+	JNZ     one
+
+rest:
+	CMPQ       rowArgs_rest(AX), $0x00
+	JE         done
+	VMASKMOVPS (SI), Y0, Y1
+	VMASKMOVPS Y1, Y0, (DX)
+
+done:
+	ADDQ rowArgs_outStep(AX), CX
+	ADDQ rowArgs_aStep(AX), BX
+	DECQ R9
 	JNZ  row
 	VZEROUPPER
 	RET

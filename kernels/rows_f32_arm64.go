@@ -12,7 +12,7 @@ func rowsF32NEON(op OpF32, x rowsF32) {
 	}
 	args := rowArgs{
 		out: addressOf(x.out), a: addressOf(x.a), b: addressOf(x.b), rows: uintptr(x.rows), vectors: uintptr(x.n / 4), rest: uintptr(x.n % 4),
-		outStep: uintptr(4 * x.n), aStep: uintptr(4 * x.aStep), bStep: uintptr(4 * x.bStep),
+		outStep: uintptr(4 * x.step), aStep: uintptr(4 * x.aStep), bStep: uintptr(4 * x.bStep),
 		aEach: uintptr(4 * x.aEach), bEach: uintptr(4 * x.bEach), p: x.p, q: x.q,
 	}
 	switch op {
@@ -30,6 +30,8 @@ func rowsF32NEON(op OpF32, x rowsF32) {
 		maxF32_NEON(&args)
 	case OpPrelu:
 		preluF32_NEON(&args)
+	case OpCopy:
+		copyF32_NEON(&args)
 	case OpClip:
 		clipF32_NEON(&args)
 	case OpHardSigmoid:

@@ -155,6 +155,7 @@ done:                    \
 	FMUL(1, 0, 1)   \
 	FCMGT(2, 18, 0) \
 	BIT(0, 1, 2)
+#define OP_COPY
 #define OP_CLIP CLAMP(0, 16, 17)
 #define OP_HARD_SIGMOID \
 	UNIT                \
@@ -204,6 +205,11 @@ TEXT ·maxF32_NEON(SB), NOSPLIT, $32-8
 // Reference: rowsF32Generic.
 TEXT ·preluF32_NEON(SB), NOSPLIT, $32-8
 	BINARY(OP_PRELU)
+
+// func copyF32_NEON(args *rowArgs)
+// Reference: rowsF32Generic.
+TEXT ·copyF32_NEON(SB), NOSPLIT, $32-8
+	UNARY(OP_COPY)
 
 // func clipF32_NEON(args *rowArgs)
 // Reference: rowsF32Generic.

@@ -13,6 +13,7 @@ const (
 	SmoothGelu
 	SmoothGeluTanh
 	SmoothSilu
+	SmoothLog
 	smooths
 )
 
@@ -24,6 +25,7 @@ func Erf(dst, src []float32)      { each(dst, src, erf) }
 func Gelu(dst, src []float32)     { each(dst, src, gelu) }
 func GeluTanh(dst, src []float32) { each(dst, src, geluTanh) }
 func Silu(dst, src []float32)     { each(dst, src, silu) }
+func Log(dst, src []float32)      { each(dst, src, log) }
 
 // smoothTier is what a tier has: every function.
 type smoothTier [smooths]Unary
@@ -31,6 +33,7 @@ type smoothTier [smooths]Unary
 // smoothVariants is the table of Smooth.
 var smoothVariants = append(smoothNative, variant[smoothTier]{Generic, true, smoothTier{
 	SmoothExp: Exp, SmoothSigmoid: Sigmoid, SmoothTanh: Tanh, SmoothErf: Erf, SmoothGelu: Gelu, SmoothGeluTanh: GeluTanh, SmoothSilu: Silu,
+	SmoothLog: Log,
 }})
 
 // For returns the function as t computes it, and the tier that does.

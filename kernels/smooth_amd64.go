@@ -9,10 +9,12 @@ var (
 	smoothAVX512 = smoothTier{
 		SmoothExp: over(expAVX512), SmoothSigmoid: over(sigmoidAVX512), SmoothTanh: over(tanhAVX512), SmoothErf: over(erfAVX512),
 		SmoothGelu: over(geluAVX512), SmoothGeluTanh: over(geluTanhAVX512), SmoothSilu: over(siluAVX512),
+		SmoothLog: over(logAVX512),
 	}
 	smoothAVX2 = smoothTier{
 		SmoothExp: over(expAVX2), SmoothSigmoid: over(sigmoidAVX2), SmoothTanh: over(tanhAVX2), SmoothErf: over(erfAVX2),
 		SmoothGelu: over(geluAVX2), SmoothGeluTanh: over(geluTanhAVX2), SmoothSilu: over(siluAVX2),
+		SmoothLog: over(logAVX2),
 	}
 )
 

@@ -912,6 +912,318 @@ DATA number3f4c422a<>+24(SB)/4, $0x3f4c422a
 DATA number3f4c422a<>+28(SB)/4, $0x3f4c422a
 GLOBL number3f4c422a<>(SB), RODATA|NOPTR, $32
 
+// func logAVX512(to uintptr, from uintptr, n int)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·logAVX512(SB), NOSPLIT, $0-24
+	// 	AX to   CX from   DX n   Z0 0   Z1 1   Z2 1e-45   Z3 1.1754944e-38   Z4 +Inf
+	MOVQ         to+0(FP), AX
+	MOVQ         from+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS number00000000<>+0(SB), Z0
+	VBROADCASTSS number3f800000<>+0(SB), Z1
+	VBROADCASTSS number00000001<>+0(SB), Z2
+	VBROADCASTSS number00800000<>+0(SB), Z3
+	VBROADCASTSS number7f800000<>+0(SB), Z4
+	SUBQ         $0x10, DX
+	JL           blockTail
+
+block:
+	VMOVUPS      (CX), Z5
+	VMULPS.BCST  number4b000000<>+0(SB), Z5, Z6
+	VCMPPS       $0x11, Z3, Z5, K1
+	VBLENDMPS    Z6, Z5, K1, Z7
+	VBROADCASTSS numberc1b80000<>+0(SB), Z6
+	VCMPPS       $0x11, Z3, Z5, K1
+	VBLENDMPS    Z6, Z0, K1, Z8
+	VPSUBD.BCST  number3f3504f3<>+0(SB), Z7, Z6
+	VPSRAD       $0x17, Z6, Z17
+	VCVTDQ2PS    Z17, Z17
+	VADDPS       Z8, Z17, Z17
+	VPANDD.BCST  number007fffff<>+0(SB), Z6, Z6
+	VPADDD.BCST  number3f3504f3<>+0(SB), Z6, Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS.BCST  number3d9021bb<>+0(SB), Z6, Z18
+	VADDPS.BCST  numberbdebd1b8<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  number3def251a<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  numberbdfe5d4f<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  number3e11e9bf<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  numberbe2aae50<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  number3e4cceac<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  numberbe7ffffc<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z18, Z18
+	VADDPS.BCST  number3eaaaaaa<>+0(SB), Z18, Z18
+	VMULPS       Z6, Z6, Z19
+	VMULPS       Z6, Z18, Z18
+	VMULPS       Z19, Z18, Z18
+	VMULPS.BCST  numberb95e8083<>+0(SB), Z17, Z20
+	VADDPS       Z20, Z18, Z18
+	VMULPS.BCST  number3f000000<>+0(SB), Z19, Z19
+	VSUBPS       Z19, Z18, Z18
+	VADDPS       Z6, Z18, Z6
+	VMULPS.BCST  number3f318000<>+0(SB), Z17, Z17
+	VADDPS       Z17, Z6, Z6
+	VCMPPS       $0x11, Z4, Z5, K1
+	VBLENDMPS    Z6, Z5, K1, Z9
+	VBROADCASTSS numberff800000<>+0(SB), Z6
+	VCMPPS       $0x11, Z2, Z5, K1
+	VBLENDMPS    Z6, Z9, K1, Z10
+	VBROADCASTSS number7fc00000<>+0(SB), Z6
+	VCMPPS       $0x11, Z0, Z5, K1
+	VBLENDMPS    Z6, Z10, K1, Z11
+	VMOVUPS      Z11, (AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, DX
+	JGE          block
+
+blockTail:
+	ADDQ         $0x10, DX
+	JZ           blockDone
+	MOVQ         $-1, BX
+	BZHIQ        DX, BX, BX
+	KMOVQ        BX, K1
+	VMOVUPS.Z    (CX), K1, Z5
+	VMULPS.BCST  number4b000000<>+0(SB), Z5, Z6
+	VCMPPS       $0x11, Z3, Z5, K2
+	VBLENDMPS    Z6, Z5, K2, Z12
+	VBROADCASTSS numberc1b80000<>+0(SB), Z6
+	VCMPPS       $0x11, Z3, Z5, K2
+	VBLENDMPS    Z6, Z0, K2, Z13
+	VPSUBD.BCST  number3f3504f3<>+0(SB), Z12, Z3
+	VPSRAD       $0x17, Z3, Z6
+	VCVTDQ2PS    Z6, Z6
+	VADDPS       Z13, Z6, Z6
+	VPANDD.BCST  number007fffff<>+0(SB), Z3, Z3
+	VPADDD.BCST  number3f3504f3<>+0(SB), Z3, Z3
+	VSUBPS       Z1, Z3, Z1
+	VMULPS.BCST  number3d9021bb<>+0(SB), Z1, Z3
+	VADDPS.BCST  numberbdebd1b8<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  number3def251a<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  numberbdfe5d4f<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  number3e11e9bf<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  numberbe2aae50<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  number3e4cceac<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  numberbe7ffffc<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VADDPS.BCST  number3eaaaaaa<>+0(SB), Z3, Z3
+	VMULPS       Z1, Z1, Z7
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z7, Z3, Z3
+	VMULPS.BCST  numberb95e8083<>+0(SB), Z6, Z8
+	VADDPS       Z8, Z3, Z3
+	VMULPS.BCST  number3f000000<>+0(SB), Z7, Z7
+	VSUBPS       Z7, Z3, Z3
+	VADDPS       Z1, Z3, Z1
+	VMULPS.BCST  number3f318000<>+0(SB), Z6, Z3
+	VADDPS       Z3, Z1, Z1
+	VCMPPS       $0x11, Z4, Z5, K2
+	VBLENDMPS    Z1, Z5, K2, Z14
+	VBROADCASTSS numberff800000<>+0(SB), Z1
+	VCMPPS       $0x11, Z2, Z5, K2
+	VBLENDMPS    Z1, Z14, K2, Z15
+	VBROADCASTSS number7fc00000<>+0(SB), Z1
+	VCMPPS       $0x11, Z0, Z5, K2
+	VBLENDMPS    Z1, Z15, K2, Z16
+	VMOVUPS      Z16, K1, (AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, AX
+
+blockDone:
+	VZEROUPPER
+	RET
+
+DATA number00000000<>+0(SB)/4, $0x00000000
+DATA number00000000<>+4(SB)/4, $0x00000000
+DATA number00000000<>+8(SB)/4, $0x00000000
+DATA number00000000<>+12(SB)/4, $0x00000000
+DATA number00000000<>+16(SB)/4, $0x00000000
+DATA number00000000<>+20(SB)/4, $0x00000000
+DATA number00000000<>+24(SB)/4, $0x00000000
+DATA number00000000<>+28(SB)/4, $0x00000000
+GLOBL number00000000<>(SB), RODATA|NOPTR, $32
+
+DATA number00000001<>+0(SB)/4, $0x00000001
+DATA number00000001<>+4(SB)/4, $0x00000001
+DATA number00000001<>+8(SB)/4, $0x00000001
+DATA number00000001<>+12(SB)/4, $0x00000001
+DATA number00000001<>+16(SB)/4, $0x00000001
+DATA number00000001<>+20(SB)/4, $0x00000001
+DATA number00000001<>+24(SB)/4, $0x00000001
+DATA number00000001<>+28(SB)/4, $0x00000001
+GLOBL number00000001<>(SB), RODATA|NOPTR, $32
+
+DATA number00800000<>+0(SB)/4, $0x00800000
+DATA number00800000<>+4(SB)/4, $0x00800000
+DATA number00800000<>+8(SB)/4, $0x00800000
+DATA number00800000<>+12(SB)/4, $0x00800000
+DATA number00800000<>+16(SB)/4, $0x00800000
+DATA number00800000<>+20(SB)/4, $0x00800000
+DATA number00800000<>+24(SB)/4, $0x00800000
+DATA number00800000<>+28(SB)/4, $0x00800000
+GLOBL number00800000<>(SB), RODATA|NOPTR, $32
+
+DATA number7f800000<>+0(SB)/4, $0x7f800000
+DATA number7f800000<>+4(SB)/4, $0x7f800000
+DATA number7f800000<>+8(SB)/4, $0x7f800000
+DATA number7f800000<>+12(SB)/4, $0x7f800000
+DATA number7f800000<>+16(SB)/4, $0x7f800000
+DATA number7f800000<>+20(SB)/4, $0x7f800000
+DATA number7f800000<>+24(SB)/4, $0x7f800000
+DATA number7f800000<>+28(SB)/4, $0x7f800000
+GLOBL number7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA number4b000000<>+0(SB)/4, $0x4b000000
+DATA number4b000000<>+4(SB)/4, $0x4b000000
+DATA number4b000000<>+8(SB)/4, $0x4b000000
+DATA number4b000000<>+12(SB)/4, $0x4b000000
+DATA number4b000000<>+16(SB)/4, $0x4b000000
+DATA number4b000000<>+20(SB)/4, $0x4b000000
+DATA number4b000000<>+24(SB)/4, $0x4b000000
+DATA number4b000000<>+28(SB)/4, $0x4b000000
+GLOBL number4b000000<>(SB), RODATA|NOPTR, $32
+
+DATA numberc1b80000<>+0(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+4(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+8(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+12(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+16(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+20(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+24(SB)/4, $0xc1b80000
+DATA numberc1b80000<>+28(SB)/4, $0xc1b80000
+GLOBL numberc1b80000<>(SB), RODATA|NOPTR, $32
+
+DATA number007fffff<>+0(SB)/4, $0x007fffff
+DATA number007fffff<>+4(SB)/4, $0x007fffff
+DATA number007fffff<>+8(SB)/4, $0x007fffff
+DATA number007fffff<>+12(SB)/4, $0x007fffff
+DATA number007fffff<>+16(SB)/4, $0x007fffff
+DATA number007fffff<>+20(SB)/4, $0x007fffff
+DATA number007fffff<>+24(SB)/4, $0x007fffff
+DATA number007fffff<>+28(SB)/4, $0x007fffff
+GLOBL number007fffff<>(SB), RODATA|NOPTR, $32
+
+DATA number3d9021bb<>+0(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+4(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+8(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+12(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+16(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+20(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+24(SB)/4, $0x3d9021bb
+DATA number3d9021bb<>+28(SB)/4, $0x3d9021bb
+GLOBL number3d9021bb<>(SB), RODATA|NOPTR, $32
+
+DATA numberbdebd1b8<>+0(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+4(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+8(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+12(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+16(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+20(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+24(SB)/4, $0xbdebd1b8
+DATA numberbdebd1b8<>+28(SB)/4, $0xbdebd1b8
+GLOBL numberbdebd1b8<>(SB), RODATA|NOPTR, $32
+
+DATA number3def251a<>+0(SB)/4, $0x3def251a
+DATA number3def251a<>+4(SB)/4, $0x3def251a
+DATA number3def251a<>+8(SB)/4, $0x3def251a
+DATA number3def251a<>+12(SB)/4, $0x3def251a
+DATA number3def251a<>+16(SB)/4, $0x3def251a
+DATA number3def251a<>+20(SB)/4, $0x3def251a
+DATA number3def251a<>+24(SB)/4, $0x3def251a
+DATA number3def251a<>+28(SB)/4, $0x3def251a
+GLOBL number3def251a<>(SB), RODATA|NOPTR, $32
+
+DATA numberbdfe5d4f<>+0(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+4(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+8(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+12(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+16(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+20(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+24(SB)/4, $0xbdfe5d4f
+DATA numberbdfe5d4f<>+28(SB)/4, $0xbdfe5d4f
+GLOBL numberbdfe5d4f<>(SB), RODATA|NOPTR, $32
+
+DATA number3e11e9bf<>+0(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+4(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+8(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+12(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+16(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+20(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+24(SB)/4, $0x3e11e9bf
+DATA number3e11e9bf<>+28(SB)/4, $0x3e11e9bf
+GLOBL number3e11e9bf<>(SB), RODATA|NOPTR, $32
+
+DATA numberbe2aae50<>+0(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+4(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+8(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+12(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+16(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+20(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+24(SB)/4, $0xbe2aae50
+DATA numberbe2aae50<>+28(SB)/4, $0xbe2aae50
+GLOBL numberbe2aae50<>(SB), RODATA|NOPTR, $32
+
+DATA number3e4cceac<>+0(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+4(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+8(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+12(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+16(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+20(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+24(SB)/4, $0x3e4cceac
+DATA number3e4cceac<>+28(SB)/4, $0x3e4cceac
+GLOBL number3e4cceac<>(SB), RODATA|NOPTR, $32
+
+DATA numberbe7ffffc<>+0(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+4(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+8(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+12(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+16(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+20(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+24(SB)/4, $0xbe7ffffc
+DATA numberbe7ffffc<>+28(SB)/4, $0xbe7ffffc
+GLOBL numberbe7ffffc<>(SB), RODATA|NOPTR, $32
+
+DATA number3eaaaaaa<>+0(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+4(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+8(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+12(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+16(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+20(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+24(SB)/4, $0x3eaaaaaa
+DATA number3eaaaaaa<>+28(SB)/4, $0x3eaaaaaa
+GLOBL number3eaaaaaa<>(SB), RODATA|NOPTR, $32
+
+DATA numberff800000<>+0(SB)/4, $0xff800000
+DATA numberff800000<>+4(SB)/4, $0xff800000
+DATA numberff800000<>+8(SB)/4, $0xff800000
+DATA numberff800000<>+12(SB)/4, $0xff800000
+DATA numberff800000<>+16(SB)/4, $0xff800000
+DATA numberff800000<>+20(SB)/4, $0xff800000
+DATA numberff800000<>+24(SB)/4, $0xff800000
+DATA numberff800000<>+28(SB)/4, $0xff800000
+GLOBL numberff800000<>(SB), RODATA|NOPTR, $32
+
+DATA number7fc00000<>+0(SB)/4, $0x7fc00000
+DATA number7fc00000<>+4(SB)/4, $0x7fc00000
+DATA number7fc00000<>+8(SB)/4, $0x7fc00000
+DATA number7fc00000<>+12(SB)/4, $0x7fc00000
+DATA number7fc00000<>+16(SB)/4, $0x7fc00000
+DATA number7fc00000<>+20(SB)/4, $0x7fc00000
+DATA number7fc00000<>+24(SB)/4, $0x7fc00000
+DATA number7fc00000<>+28(SB)/4, $0x7fc00000
+GLOBL number7fc00000<>(SB), RODATA|NOPTR, $32
+
 // func siluAVX512(to uintptr, from uintptr, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, BMI2
 TEXT ·siluAVX512(SB), NOSPLIT, $0-24
@@ -2006,6 +2318,232 @@ blockTail:
 	VMASKMOVPS Y0, Y3, 32(AX)
 	ADDQ       $0x40, CX
 	ADDQ       $0x40, AX
+
+blockDone:
+	VZEROUPPER
+	RET
+
+// func logAVX2(to uintptr, from uintptr, n int)
+// Requires: AVX, AVX2
+TEXT ·logAVX2(SB), NOSPLIT, $0-24
+	// 	AX to   CX from   DX n   Y0 0   Y1 1   Y2 1e-45   Y3 1.1754944e-38   Y4 +Inf
+	MOVQ         to+0(FP), AX
+	MOVQ         from+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS number00000000<>+0(SB), Y0
+	VBROADCASTSS number3f800000<>+0(SB), Y1
+	VBROADCASTSS number00000001<>+0(SB), Y2
+	VBROADCASTSS number00800000<>+0(SB), Y3
+	VBROADCASTSS number7f800000<>+0(SB), Y4
+	SUBQ         $0x10, DX
+	JL           blockTail
+
+block:
+	VMOVUPS      (CX), Y5
+	VMOVUPS      32(CX), Y6
+	VMULPS       number4b000000<>+0(SB), Y5, Y7
+	VMULPS       number4b000000<>+0(SB), Y6, Y8
+	VCMPPS       $0x11, Y3, Y5, Y9
+	VBLENDVPS    Y9, Y7, Y5, Y7
+	VCMPPS       $0x11, Y3, Y6, Y9
+	VBLENDVPS    Y9, Y8, Y6, Y8
+	VBROADCASTSS numberc1b80000<>+0(SB), Y9
+	VCMPPS       $0x11, Y3, Y5, Y10
+	VBLENDVPS    Y10, Y9, Y0, Y10
+	VCMPPS       $0x11, Y3, Y6, Y11
+	VBLENDVPS    Y11, Y9, Y0, Y9
+	VPSUBD       number3f3504f3<>+0(SB), Y7, Y7
+	VPSUBD       number3f3504f3<>+0(SB), Y8, Y8
+	VPSRAD       $0x17, Y7, Y11
+	VPSRAD       $0x17, Y8, Y12
+	VCVTDQ2PS    Y11, Y11
+	VCVTDQ2PS    Y12, Y12
+	VADDPS       Y10, Y11, Y10
+	VADDPS       Y9, Y12, Y9
+	VPAND        number007fffff<>+0(SB), Y7, Y7
+	VPAND        number007fffff<>+0(SB), Y8, Y8
+	VPADDD       number3f3504f3<>+0(SB), Y7, Y7
+	VPADDD       number3f3504f3<>+0(SB), Y8, Y8
+	VSUBPS       Y1, Y7, Y7
+	VSUBPS       Y1, Y8, Y8
+	VMULPS       number3d9021bb<>+0(SB), Y7, Y11
+	VMULPS       number3d9021bb<>+0(SB), Y8, Y12
+	VADDPS       numberbdebd1b8<>+0(SB), Y11, Y11
+	VADDPS       numberbdebd1b8<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       number3def251a<>+0(SB), Y11, Y11
+	VADDPS       number3def251a<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       numberbdfe5d4f<>+0(SB), Y11, Y11
+	VADDPS       numberbdfe5d4f<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       number3e11e9bf<>+0(SB), Y11, Y11
+	VADDPS       number3e11e9bf<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       numberbe2aae50<>+0(SB), Y11, Y11
+	VADDPS       numberbe2aae50<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       number3e4cceac<>+0(SB), Y11, Y11
+	VADDPS       number3e4cceac<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       numberbe7ffffc<>+0(SB), Y11, Y11
+	VADDPS       numberbe7ffffc<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       number3eaaaaaa<>+0(SB), Y11, Y11
+	VADDPS       number3eaaaaaa<>+0(SB), Y12, Y12
+	VMULPS       Y7, Y7, Y13
+	VMULPS       Y8, Y8, Y14
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VMULPS       Y13, Y11, Y11
+	VMULPS       Y14, Y12, Y12
+	VMULPS       numberb95e8083<>+0(SB), Y10, Y15
+	VMULPS       numberb95e8083<>+0(SB), Y9, Y16
+	VADDPS       Y15, Y11, Y11
+	VADDPS       Y16, Y12, Y12
+	VMULPS       number3f000000<>+0(SB), Y13, Y13
+	VMULPS       number3f000000<>+0(SB), Y14, Y14
+	VSUBPS       Y13, Y11, Y11
+	VSUBPS       Y14, Y12, Y12
+	VADDPS       Y7, Y11, Y7
+	VADDPS       Y8, Y12, Y8
+	VMULPS       number3f318000<>+0(SB), Y10, Y10
+	VMULPS       number3f318000<>+0(SB), Y9, Y9
+	VADDPS       Y10, Y7, Y7
+	VADDPS       Y9, Y8, Y8
+	VCMPPS       $0x11, Y4, Y5, Y9
+	VBLENDVPS    Y9, Y7, Y5, Y7
+	VCMPPS       $0x11, Y4, Y6, Y9
+	VBLENDVPS    Y9, Y8, Y6, Y8
+	VBROADCASTSS numberff800000<>+0(SB), Y9
+	VCMPPS       $0x11, Y2, Y5, Y10
+	VBLENDVPS    Y10, Y9, Y7, Y7
+	VCMPPS       $0x11, Y2, Y6, Y10
+	VBLENDVPS    Y10, Y9, Y8, Y8
+	VBROADCASTSS number7fc00000<>+0(SB), Y9
+	VCMPPS       $0x11, Y0, Y5, Y5
+	VBLENDVPS    Y5, Y9, Y7, Y5
+	VCMPPS       $0x11, Y0, Y6, Y6
+	VBLENDVPS    Y6, Y9, Y8, Y6
+	VMOVUPS      Y5, (AX)
+	VMOVUPS      Y6, 32(AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, DX
+	JGE          block
+
+blockTail:
+	ADDQ         $0x10, DX
+	JZ           blockDone
+	LEAQ         masks<>+0(SB), BX
+	SHLQ         $0x02, DX
+	SUBQ         DX, BX
+	VMOVUPS      64(BX), Y5
+	VMOVUPS      96(BX), Y6
+	VMASKMOVPS   (CX), Y5, Y7
+	VMASKMOVPS   32(CX), Y6, Y8
+	VMULPS       number4b000000<>+0(SB), Y7, Y9
+	VMULPS       number4b000000<>+0(SB), Y8, Y10
+	VCMPPS       $0x11, Y3, Y7, Y11
+	VBLENDVPS    Y11, Y9, Y7, Y9
+	VCMPPS       $0x11, Y3, Y8, Y11
+	VBLENDVPS    Y11, Y10, Y8, Y10
+	VBROADCASTSS numberc1b80000<>+0(SB), Y11
+	VCMPPS       $0x11, Y3, Y7, Y12
+	VBLENDVPS    Y12, Y11, Y0, Y12
+	VCMPPS       $0x11, Y3, Y8, Y3
+	VBLENDVPS    Y3, Y11, Y0, Y3
+	VPSUBD       number3f3504f3<>+0(SB), Y9, Y9
+	VPSUBD       number3f3504f3<>+0(SB), Y10, Y10
+	VPSRAD       $0x17, Y9, Y11
+	VPSRAD       $0x17, Y10, Y13
+	VCVTDQ2PS    Y11, Y11
+	VCVTDQ2PS    Y13, Y13
+	VADDPS       Y12, Y11, Y11
+	VADDPS       Y3, Y13, Y3
+	VPAND        number007fffff<>+0(SB), Y9, Y9
+	VPAND        number007fffff<>+0(SB), Y10, Y10
+	VPADDD       number3f3504f3<>+0(SB), Y9, Y9
+	VPADDD       number3f3504f3<>+0(SB), Y10, Y10
+	VSUBPS       Y1, Y9, Y9
+	VSUBPS       Y1, Y10, Y1
+	VMULPS       number3d9021bb<>+0(SB), Y9, Y10
+	VMULPS       number3d9021bb<>+0(SB), Y1, Y12
+	VADDPS       numberbdebd1b8<>+0(SB), Y10, Y10
+	VADDPS       numberbdebd1b8<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       number3def251a<>+0(SB), Y10, Y10
+	VADDPS       number3def251a<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       numberbdfe5d4f<>+0(SB), Y10, Y10
+	VADDPS       numberbdfe5d4f<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       number3e11e9bf<>+0(SB), Y10, Y10
+	VADDPS       number3e11e9bf<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       numberbe2aae50<>+0(SB), Y10, Y10
+	VADDPS       numberbe2aae50<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       number3e4cceac<>+0(SB), Y10, Y10
+	VADDPS       number3e4cceac<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       numberbe7ffffc<>+0(SB), Y10, Y10
+	VADDPS       numberbe7ffffc<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VADDPS       number3eaaaaaa<>+0(SB), Y10, Y10
+	VADDPS       number3eaaaaaa<>+0(SB), Y12, Y12
+	VMULPS       Y9, Y9, Y13
+	VMULPS       Y1, Y1, Y14
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y1, Y12, Y12
+	VMULPS       Y13, Y10, Y10
+	VMULPS       Y14, Y12, Y12
+	VMULPS       numberb95e8083<>+0(SB), Y11, Y15
+	VMULPS       numberb95e8083<>+0(SB), Y3, Y16
+	VADDPS       Y15, Y10, Y10
+	VADDPS       Y16, Y12, Y12
+	VMULPS       number3f000000<>+0(SB), Y13, Y13
+	VMULPS       number3f000000<>+0(SB), Y14, Y14
+	VSUBPS       Y13, Y10, Y10
+	VSUBPS       Y14, Y12, Y12
+	VADDPS       Y9, Y10, Y9
+	VADDPS       Y1, Y12, Y1
+	VMULPS       number3f318000<>+0(SB), Y11, Y10
+	VMULPS       number3f318000<>+0(SB), Y3, Y3
+	VADDPS       Y10, Y9, Y9
+	VADDPS       Y3, Y1, Y1
+	VCMPPS       $0x11, Y4, Y7, Y3
+	VBLENDVPS    Y3, Y9, Y7, Y3
+	VCMPPS       $0x11, Y4, Y8, Y4
+	VBLENDVPS    Y4, Y1, Y8, Y1
+	VBROADCASTSS numberff800000<>+0(SB), Y4
+	VCMPPS       $0x11, Y2, Y7, Y9
+	VBLENDVPS    Y9, Y4, Y3, Y3
+	VCMPPS       $0x11, Y2, Y8, Y2
+	VBLENDVPS    Y2, Y4, Y1, Y1
+	VBROADCASTSS number7fc00000<>+0(SB), Y2
+	VCMPPS       $0x11, Y0, Y7, Y4
+	VBLENDVPS    Y4, Y2, Y3, Y3
+	VCMPPS       $0x11, Y0, Y8, Y0
+	VBLENDVPS    Y0, Y2, Y1, Y0
+	VMASKMOVPS   Y3, Y5, (AX)
+	VMASKMOVPS   Y0, Y6, 32(AX)
+	ADDQ         $0x40, CX
+	ADDQ         $0x40, AX
 
 blockDone:
 	VZEROUPPER

@@ -44,5 +44,7 @@ func (s Smooth) blocks(to, from *float32, blocks int) {
 		geluTanh_NEON(to, from, blocks)
 	case SmoothSilu:
 		silu_NEON(to, from, blocks)
+	case SmoothLog:
+		log_NEON(to, from, blocks)
 	}
 }

@@ -8,8 +8,8 @@
 //
 //	R1  to    R2  from    R3  blocks left    R5  numbers
 //
-//	V0-V3    values     V8-V11   p of exp.go, or P of erf      V16-V19  what waits
-//	V4-V7    t, or x²   V12-V15  products, or Q of erf         V31      a number
+//	V0-V3    values     V8-V11   p of exp.go, or P of erf      V16-V19  what waits    V20-V23  masks
+//	V4-V7    t, or x²   V12-V15  products, or Q of erf         V30, V31  numbers
 
 // The numbers, four times each; names are their places.
 #define ONE          (16*0)
@@ -47,6 +47,24 @@
 #define ERF_Q2       (16*32)
 #define ERF_Q3       (16*33)
 #define ERF_Q4       (16*34)
+#define LEAST        (16*35)
+#define LEAST_NORMAL (16*36)
+#define LIFT         (16*37)
+#define LIFTED       (16*38)
+#define ROOT_HALF_BITS (16*39)
+#define FRACTION     (16*40)
+#define INFINITE     (16*41)
+#define MINUS_INFINITE (16*42)
+#define NO_NUMBER    (16*43)
+#define LOG_0        (16*44)
+#define LOG_1        (16*45)
+#define LOG_2        (16*46)
+#define LOG_3        (16*47)
+#define LOG_4        (16*48)
+#define LOG_5        (16*49)
+#define LOG_6        (16*50)
+#define LOG_7        (16*51)
+#define LOG_8        (16*52)
 
 DATA numbers<>+0(SB)/8, $0x3f8000003f800000 // 1
 DATA numbers<>+8(SB)/8, $0x3f8000003f800000
@@ -118,7 +136,43 @@ DATA numbers<>+528(SB)/8, $0xbbf19bf8bbf19bf8 // -0.00737333
 DATA numbers<>+536(SB)/8, $0xbbf19bf8bbf19bf8
 DATA numbers<>+544(SB)/8, $0xbc69b6a7bc69b6a7 // -0.0142647
 DATA numbers<>+552(SB)/8, $0xbc69b6a7bc69b6a7
-GLOBL numbers<>(SB), RODATA|NOPTR, $560
+DATA numbers<>+560(SB)/8, $0x0000000100000001
+DATA numbers<>+568(SB)/8, $0x0000000100000001
+DATA numbers<>+576(SB)/8, $0x0080000000800000 // 1.17549e-38
+DATA numbers<>+584(SB)/8, $0x0080000000800000
+DATA numbers<>+592(SB)/8, $0x4b0000004b000000 // 8.38861e+06
+DATA numbers<>+600(SB)/8, $0x4b0000004b000000
+DATA numbers<>+608(SB)/8, $0xc1b80000c1b80000 // -23
+DATA numbers<>+616(SB)/8, $0xc1b80000c1b80000
+DATA numbers<>+624(SB)/8, $0x3f3504f33f3504f3
+DATA numbers<>+632(SB)/8, $0x3f3504f33f3504f3
+DATA numbers<>+640(SB)/8, $0x007fffff007fffff
+DATA numbers<>+648(SB)/8, $0x007fffff007fffff
+DATA numbers<>+656(SB)/8, $0x7f8000007f800000
+DATA numbers<>+664(SB)/8, $0x7f8000007f800000
+DATA numbers<>+672(SB)/8, $0xff800000ff800000
+DATA numbers<>+680(SB)/8, $0xff800000ff800000
+DATA numbers<>+688(SB)/8, $0x7fc000007fc00000
+DATA numbers<>+696(SB)/8, $0x7fc000007fc00000
+DATA numbers<>+704(SB)/8, $0x3d9021bb3d9021bb // 0.0703768
+DATA numbers<>+712(SB)/8, $0x3d9021bb3d9021bb
+DATA numbers<>+720(SB)/8, $0xbdebd1b8bdebd1b8 // -0.115146
+DATA numbers<>+728(SB)/8, $0xbdebd1b8bdebd1b8
+DATA numbers<>+736(SB)/8, $0x3def251a3def251a // 0.11677
+DATA numbers<>+744(SB)/8, $0x3def251a3def251a
+DATA numbers<>+752(SB)/8, $0xbdfe5d4fbdfe5d4f // -0.124201
+DATA numbers<>+760(SB)/8, $0xbdfe5d4fbdfe5d4f
+DATA numbers<>+768(SB)/8, $0x3e11e9bf3e11e9bf // 0.142493
+DATA numbers<>+776(SB)/8, $0x3e11e9bf3e11e9bf
+DATA numbers<>+784(SB)/8, $0xbe2aae50be2aae50 // -0.166681
+DATA numbers<>+792(SB)/8, $0xbe2aae50be2aae50
+DATA numbers<>+800(SB)/8, $0x3e4cceac3e4cceac // 0.200007
+DATA numbers<>+808(SB)/8, $0x3e4cceac3e4cceac
+DATA numbers<>+816(SB)/8, $0xbe7ffffcbe7ffffc // -0.25
+DATA numbers<>+824(SB)/8, $0xbe7ffffcbe7ffffc
+DATA numbers<>+832(SB)/8, $0x3eaaaaaa3eaaaaaa // 0.333333
+DATA numbers<>+840(SB)/8, $0x3eaaaaaa3eaaaaaa
+GLOBL numbers<>(SB), RODATA|NOPTR, $848
 
 
 // NUMBER is op on four registers, with a number as the last operand.
@@ -227,6 +281,68 @@ GLOBL numbers<>(SB), RODATA|NOPTR, $560
 	SIGMOID                   \
 	FOUR(FMUL, 0, 16, 0)
 
+// IF_LESS puts number into y where x, in V0-V3, is less than another.
+#define IF_LESS(than, y, number) \
+	LDR_Q(30, 5, than)  \
+	LDR_Q(31, 5, number) \
+	FCMGT(20, 30, 0)    \
+	FCMGT(21, 30, 1)    \
+	FCMGT(22, 30, 2)    \
+	FCMGT(23, 30, 3)    \
+	BIT(y, 31, 20)      \
+	BIT(y+1, 31, 21)    \
+	BIT(y+2, 31, 22)    \
+	BIT(y+3, 31, 23)
+
+// LOG: f in V4-V7, n in V16-V19, f² in V12-V15; n begins as what denormals are
+// lifted by.
+#define LOG \
+	FOUR(SUB_S, 16, 16, 16)        \
+	IF_LESS(LEAST_NORMAL, 16, LIFTED) \
+	NUMBER(FMUL, 4, 0, LIFT)       \
+	FOUR(BIC_V, 8, 0, 20)            \
+	FOUR(AND_V, 4, 4, 20)            \
+	FOUR(ORR_V, 4, 4, 8)             \
+	NUMBER(SUB_S, 4, 4, ROOT_HALF_BITS) \
+	FOUR_OF_ONE(SSHR_23, 8, 4)     \
+	FOUR_OF_ONE(SCVTF, 8, 8)       \
+	FOUR(FADD, 16, 8, 16)          \
+	NUMBER(AND_V, 4, 4, FRACTION)    \
+	NUMBER(ADD_S, 4, 4, ROOT_HALF_BITS) \
+	NUMBER(FSUB, 4, 4, ONE)        \
+	NUMBER(FMUL, 8, 4, LOG_0)      \
+	NUMBER(FADD, 8, 8, LOG_1)      \
+	TERM(8, 4, LOG_2)              \
+	TERM(8, 4, LOG_3)              \
+	TERM(8, 4, LOG_4)              \
+	TERM(8, 4, LOG_5)              \
+	TERM(8, 4, LOG_6)              \
+	TERM(8, 4, LOG_7)              \
+	TERM(8, 4, LOG_8)              \
+	FOUR(FMUL, 12, 4, 4)           \
+	FOUR(FMUL, 8, 8, 4)            \
+	FOUR(FMUL, 8, 8, 12)           \
+	NUMBER(FMUL, 20, 16, LN2_LOW)  \
+	FOUR(FADD, 8, 8, 20)           \
+	NUMBER(FMUL, 12, 12, HALF)     \
+	FOUR(FSUB, 8, 8, 12)           \
+	FOUR(FADD, 8, 8, 4)            \
+	NUMBER(FMUL, 16, 16, LN2_HIGH) \
+	FOUR(FADD, 8, 8, 16)           \
+	IF_LESS(LEAST, 8, MINUS_INFINITE) \
+	LDR_Q(31, 5, NO_NUMBER)        \
+	FOUR_OF_ONE(FCMLT_0, 20, 0)    \
+	BIT(8, 31, 20)                 \
+	BIT(9, 31, 21)                 \
+	BIT(10, 31, 22)                \
+	BIT(11, 31, 23)                \
+	LDR_Q(30, 5, INFINITE)         \
+	FCMGT(20, 30, 0)               \
+	FCMGT(21, 30, 1)               \
+	FCMGT(22, 30, 2)               \
+	FCMGT(23, 30, 3)               \
+	FOUR(BIT, 0, 8, 20)
+
 #define SMOOTH(function) \
 	MOVD to+0(FP), R1      \
 	MOVD from+8(FP), R2    \
@@ -274,6 +390,11 @@ TEXT ·geluTanh_NEON(SB), NOSPLIT, $0-24
 // Reference: Silu.
 TEXT ·silu_NEON(SB), NOSPLIT, $0-24
 	SMOOTH(SILU)
+
+// func log_NEON(to, from *float32, blocks int)
+// Reference: Log.
+TEXT ·log_NEON(SB), NOSPLIT, $0-24
+	SMOOTH(LOG)
 
 // func expSum_NEON(sums *laneSums, to, from *float32, blocks int, top float32)
 // Reference: Softmax.

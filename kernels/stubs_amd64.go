@@ -113,6 +113,7 @@ type rowArgs struct {
 type transposeArgs struct {
 	in      uintptr // first value of the first line
 	inStep  uintptr // bytes from line to line
+	inStep3 uintptr // bytes from a line to the third behind it
 	out     uintptr // first row of the result
 	outStep uintptr // bytes from row to row
 	tiles   uintptr // how many, at least 1
@@ -369,6 +370,8 @@ func rowsF32AVX512(op OpF32, args *rowArgs) {
 		maxF32AVX512(args)
 	case OpPrelu:
 		preluF32AVX512(args)
+	case OpCopy:
+		copyF32AVX512(args)
 	case OpClip:
 		clipF32AVX512(args)
 	case OpHardSigmoid:
@@ -409,6 +412,8 @@ func rowsF32AVX2(op OpF32, args *rowArgs) {
 		maxF32AVX2(args)
 	case OpPrelu:
 		preluF32AVX2(args)
+	case OpCopy:
+		copyF32AVX2(args)
 	case OpClip:
 		clipF32AVX2(args)
 	case OpHardSigmoid:
@@ -1391,7 +1396,7 @@ func addInt8AVX512(args *loopArgs)
 //go:noescape
 func quantizeInt8AVX512(args *loopArgs)
 
-// dequantizeInt8AVX512 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeInt8AVX512 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeInt8AVX512(args *loopArgs)
@@ -1401,7 +1406,7 @@ func dequantizeInt8AVX512(args *loopArgs)
 //go:noescape
 func quantizeUint8AVX512(args *loopArgs)
 
-// dequantizeUint8AVX512 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeUint8AVX512 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeUint8AVX512(args *loopArgs)
@@ -1420,6 +1425,11 @@ func quantizePlanes3AVX512(args *loopArgs)
 //
 //go:noescape
 func quantizePlanes4AVX512(args *loopArgs)
+
+// dequantizeInt32AVX512 turns integers into float32; b is not read. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32AVX512(args *loopArgs)
 
 // maxPoolInt8AVX512 finds the largest of the taps, 64 channels at once. Reference: maxPool.
 //
@@ -1451,7 +1461,7 @@ func addInt8AVX2(args *loopArgs)
 //go:noescape
 func quantizeInt8AVX2(args *loopArgs)
 
-// dequantizeInt8AVX2 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeInt8AVX2 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeInt8AVX2(args *loopArgs)
@@ -1461,7 +1471,7 @@ func dequantizeInt8AVX2(args *loopArgs)
 //go:noescape
 func quantizeUint8AVX2(args *loopArgs)
 
-// dequantizeUint8AVX2 turns bytes into float32; b is not read. Reference: Dequantize.
+// dequantizeUint8AVX2 turns integers into float32; b is not read. Reference: Dequantize.
 //
 //go:noescape
 func dequantizeUint8AVX2(args *loopArgs)
@@ -1480,6 +1490,11 @@ func quantizePlanes3AVX2(args *loopArgs)
 //
 //go:noescape
 func quantizePlanes4AVX2(args *loopArgs)
+
+// dequantizeInt32AVX2 turns integers into float32; b is not read. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32AVX2(args *loopArgs)
 
 // maxPoolInt8AVX2 finds the largest of the taps, 32 channels at once. Reference: maxPool.
 //
@@ -1519,6 +1534,9 @@ func geluAVX512(to, from uintptr, n int)
 // geluTanhAVX512 computes GeluTanh of n values. Reference: GeluTanh.
 func geluTanhAVX512(to, from uintptr, n int)
 
+// logAVX512 computes Log of n values. Reference: Log.
+func logAVX512(to, from uintptr, n int)
+
 // siluAVX512 computes Silu of n values. Reference: Silu.
 func siluAVX512(to, from uintptr, n int)
 
@@ -1539,6 +1557,9 @@ func geluAVX2(to, from uintptr, n int)
 
 // geluTanhAVX2 computes GeluTanh of n values. Reference: GeluTanh.
 func geluTanhAVX2(to, from uintptr, n int)
+
+// logAVX2 computes Log of n values. Reference: Log.
+func logAVX2(to, from uintptr, n int)
 
 // siluAVX2 computes Silu of n values. Reference: Silu.
 func siluAVX2(to, from uintptr, n int)
@@ -1613,6 +1634,11 @@ func maxF32AVX512(args *rowArgs)
 //
 //go:noescape
 func preluF32AVX512(args *rowArgs)
+
+// copyF32AVX512 is copy of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func copyF32AVX512(args *rowArgs)
 
 // clipF32AVX512 is clip of rows. Reference: rowsF32Generic.
 //
@@ -1698,6 +1724,11 @@ func maxF32AVX2(args *rowArgs)
 //
 //go:noescape
 func preluF32AVX2(args *rowArgs)
+
+// copyF32AVX2 is copy of rows. Reference: rowsF32Generic.
+//
+//go:noescape
+func copyF32AVX2(args *rowArgs)
 
 // clipF32AVX2 is clip of rows. Reference: rowsF32Generic.
 //

@@ -87,6 +87,7 @@ type rowArgs struct {
 type transposeArgs struct {
 	in      uintptr // first value of the first line
 	inStep  uintptr // bytes from line to line
+	inStep3 uintptr // bytes from a line to the third behind it
 	out     uintptr // first row of the result
 	outStep uintptr // bytes from row to row
 	tiles   uintptr // how many, at least 1
@@ -230,6 +231,11 @@ func dequantizeInt8_NEON(args *loopArgs)
 //go:noescape
 func dequantizeUint8_NEON(args *loopArgs)
 
+// dequantizeInt32_NEON turns integers into float32. Reference: Dequantize.
+//
+//go:noescape
+func dequantizeInt32_NEON(args *loopArgs)
+
 //go:noescape
 func maxPoolInt8_NEON(args *poolArgs)
 
@@ -342,6 +348,11 @@ func geluTanh_NEON(to, from *float32, blocks int)
 //go:noescape
 func silu_NEON(to, from *float32, blocks int)
 
+// log_NEON computes Log of blocks of 16 values, at least one. Reference: Log.
+//
+//go:noescape
+func log_NEON(to, from *float32, blocks int)
+
 // expSum_NEON writes e^(x-top) of blocks of 16 values, at least one, and adds
 // them to sums. Reference: Softmax.
 //
@@ -399,6 +410,9 @@ func maxF32_NEON(args *rowArgs)
 
 //go:noescape
 func preluF32_NEON(args *rowArgs)
+
+//go:noescape
+func copyF32_NEON(args *rowArgs)
 
 //go:noescape
 func clipF32_NEON(args *rowArgs)

@@ -21,6 +21,7 @@ type Transpose struct {
 	cols  axis // its neighbours are neighbours in out
 	total int
 	block variant[transposeFunc]
+	copy  RowCopy // where the innermost axes are one
 }
 
 // axis is one axis of a result: how far apart its neighbours lie in the input
@@ -96,7 +97,10 @@ func (t *Transpose) blocks(axes []axis) {
 // Use makes Run do what t can; a new Transpose is Generic.
 func (t *Transpose) Use(target Target) {
 	t.block = variant[transposeFunc]{Generic, true, transposeGeneric[uint32]}
-	if t.size == 4 && t.cols.stride != 1 {
+	switch {
+	case t.cols.stride == 1:
+		t.block.tier, t.copy = CopyRows(target)
+	case t.size == 4:
 		t.block = pick(target, transposeVariants)
 	}
 }
@@ -113,6 +117,13 @@ func (t *Transpose) Run(out, in []byte) {
 	if t.total == 0 {
 		return
 	}
+	if t.copy != nil {
+		for i := range t.total / (t.rows.length * t.cols.length) {
+			from, to := places(t.outer, i)
+			t.copy(out[to*t.size:], t.rows.to*t.size, in[from*t.size:], t.rows.stride*t.size, t.rows.length, t.cols.length*t.size)
+		}
+		return
+	}
 	switch t.size {
 	case 1:
 		transpose(t, out, in, transposeGeneric)
@@ -126,27 +137,21 @@ func (t *Transpose) Run(out, in []byte) {
 }
 
 func transpose[T any](t *Transpose, out, in []T, block func(out, in []T, rows, cols axis)) {
-	if t.cols.stride == 1 {
-		block = copyRows
-	}
-	count := t.total / (t.rows.length * t.cols.length)
-	for i := range count {
-		from, to, n := 0, 0, i
-		for k := len(t.outer) - 1; k >= 0; k-- {
-			a := t.outer[k]
-			from += n % a.length * a.stride
-			to += n % a.length * a.to
-			n /= a.length
-		}
+	for i := range t.total / (t.rows.length * t.cols.length) {
+		from, to := places(t.outer, i)
 		block(out[to:], in[from:], t.rows, t.cols)
 	}
 }
 
-// copyRows is for rows that lie in in as they do in out.
-func copyRows[T any](out, in []T, rows, cols axis) {
-	for r := range rows.length {
-		copy(out[r*rows.to:][:cols.length], in[r*rows.stride:])
+// places returns where place n of the axes is in the input and in the result.
+func places(axes []axis, n int) (from, to int) {
+	for k := len(axes) - 1; k >= 0; k-- {
+		a := axes[k]
+		from += n % a.length * a.stride
+		to += n % a.length * a.to
+		n /= a.length
 	}
+	return from, to
 }
 
 // transposeGeneric is the definition of a block. It goes along the longer side

@@ -9,14 +9,14 @@
 // Requires: AVX, AVX512F
 TEXT ·transpose16x16AVX512(SB), NOSPLIT, $0-8
 	// a tile a turn, four of its rows at once.
-	// 	AX args   CX inStep   BX out   SI outStep   R8 tiles   DX 3*inStep   DI 3*outStep   AX in   R9 in
+	// 	AX args   CX inStep   DX inStep3   BX out   SI outStep   R8 tiles   DI 3*outStep   AX in   R9 in
 	// 	R10 in   R11 in   Z0-Z3 values   Z6-Z9 values   Z10-Z13 values   Z14-Z17 values
 	MOVQ args+0(FP), AX
 	MOVQ transposeArgs_inStep(AX), CX
+	MOVQ transposeArgs_inStep3(AX), DX
 	MOVQ transposeArgs_out(AX), BX
 	MOVQ transposeArgs_outStep(AX), SI
 	MOVQ transposeArgs_tiles(AX), R8
-	LEAQ (CX)(CX*2), DX
 	LEAQ (SI)(SI*2), DI
 	MOVQ transposeArgs_in(AX), AX
 	LEAQ (AX)(CX*4), R9
@@ -153,14 +153,14 @@ tile:
 // Requires: AVX
 TEXT ·transpose8x8AVX2(SB), NOSPLIT, $0-8
 	// a tile a turn, four of its rows at once.
-	// 	AX args   CX inStep   BX out   SI outStep   R8 tiles   DX 3*inStep   DI 3*outStep   AX in   R9 in
+	// 	AX args   CX inStep   DX inStep3   BX out   SI outStep   R8 tiles   DI 3*outStep   AX in   R9 in
 	// 	Y0-Y3 values   Y6-Y9 values
 	MOVQ args+0(FP), AX
 	MOVQ transposeArgs_inStep(AX), CX
+	MOVQ transposeArgs_inStep3(AX), DX
 	MOVQ transposeArgs_out(AX), BX
 	MOVQ transposeArgs_outStep(AX), SI
 	MOVQ transposeArgs_tiles(AX), R8
-	LEAQ (CX)(CX*2), DX
 	LEAQ (SI)(SI*2), DI
 	MOVQ transposeArgs_in(AX), AX
 	LEAQ (AX)(CX*4), R9
@@ -219,14 +219,14 @@ tile:
 // Requires: AVX
 TEXT ·transpose4x4AVX2(SB), NOSPLIT, $0-8
 	// a tile a turn, four of its rows at once.
-	// 	AX args   CX inStep   BX out   SI outStep   R8 tiles   DX 3*inStep   DI 3*outStep   AX in
+	// 	AX args   CX inStep   DX inStep3   BX out   SI outStep   R8 tiles   DI 3*outStep   AX in
 	// 	X0-X3 values
 	MOVQ args+0(FP), AX
 	MOVQ transposeArgs_inStep(AX), CX
+	MOVQ transposeArgs_inStep3(AX), DX
 	MOVQ transposeArgs_out(AX), BX
 	MOVQ transposeArgs_outStep(AX), SI
 	MOVQ transposeArgs_tiles(AX), R8
-	LEAQ (CX)(CX*2), DX
 	LEAQ (SI)(SI*2), DI
 	MOVQ transposeArgs_in(AX), AX
 

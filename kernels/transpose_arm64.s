@@ -21,7 +21,8 @@ TEXT ·transpose4x4_NEON(SB), NOSPLIT, $0-8
 	MOVD transposeArgs_tiles(R0), R5
 	ADD  R2, R6, R7
 	ADD  R2, R7, R8
-	ADD  R2, R8, R9
+	MOVD transposeArgs_inStep3(R0), R9
+	ADD  R6, R9
 
 tile:
 	VLD1.P 16(R6), [V0.S4]

@@ -9,6 +9,10 @@ import "runtime"
 // begins so early that it ends with the side.
 func transposeTiles(most int) transposeFunc {
 	return func(out, in []uint32, rows, cols axis) {
+		if cols.length == 3 && rows.to == 3 && rows.length > 4 {
+			interleave3(out, in, rows, cols)
+			return
+		}
 		n := most
 		for n > min(rows.length, cols.length) {
 			n /= 2
@@ -22,7 +26,7 @@ func transposeTiles(most int) transposeFunc {
 		for c := 0; c < cols.length; c += n {
 			c = min(c, cols.length-n)
 			x := transposeArgs{
-				in: addressOf(in) + uintptr(4*c*cols.stride), inStep: uintptr(4 * cols.stride),
+				in: addressOf(in) + uintptr(4*c*cols.stride), inStep: uintptr(4 * cols.stride), inStep3: uintptr(12 * cols.stride),
 				out: addressOf(out) + uintptr(4*c), outStep: uintptr(4 * rows.to), tiles: uintptr(rows.length / n),
 			}
 			tile := x
@@ -35,4 +39,20 @@ func transposeTiles(most int) transposeFunc {
 		runtime.KeepAlive(in)
 		runtime.KeepAlive(out)
 	}
+}
+
+// interleave3 is for three planes whose values come to stand side by side, as
+// those of a picture do: tiles of 4x4 whose fourth line is the third again.
+// What a row writes too far, the next one overwrites; the last rows are done
+// one by one.
+func interleave3(out, in []uint32, rows, cols axis) {
+	tiles := (rows.length - 1) / 4
+	x := transposeArgs{
+		in: addressOf(in), inStep: uintptr(4 * cols.stride), inStep3: uintptr(8 * cols.stride), out: addressOf(out), outStep: 4 * 3, tiles: uintptr(tiles),
+	}
+	transposeTile(4, &x)
+	rows.length -= 4 * tiles
+	transposeGeneric(out[4*tiles*3:], in[4*tiles:], rows, cols)
+	runtime.KeepAlive(in)
+	runtime.KeepAlive(out)
 }

@@ -95,6 +95,16 @@ func (f *file) number(c float32) Mem {
 // fresh returns a new block.
 func (r *row) fresh() block { return block(r.vecs(r.registers())) }
 
+// fixed returns a block of a constant, of which all registers are the same.
+func (r *row) fixed(c float32) block {
+	if b := r.held[c]; b != nil {
+		return b
+	}
+	v := r.vec()
+	r.VBROADCASTSS(r.number(c), v)
+	return r.repeated(v)
+}
+
 // set returns a block of a constant that lives through a loop.
 func (r *row) set(c float32) block {
 	b := r.fresh()
@@ -137,7 +147,7 @@ func (r *row) sub(a, b value) block { return r.each(a, b, r.VSUBPS, r.VSUBPS_BCS
 func (r *row) mul(a, b value) block { return r.each(a, b, r.VMULPS, r.VMULPS_BCST) }
 func (r *row) div(a, b value) block { return r.each(a, b, r.VDIVPS, r.VDIVPS_BCST) }
 
-// most and least return b where the other is NaN, or where both are 0.
+// most and least return b where a is NaN, or where both are 0.
 func (r *row) most(a, b value) block  { return r.each(a, b, r.VMAXPS, r.VMAXPS_BCST) }
 func (r *row) least(a, b value) block { return r.each(a, b, r.VMINPS, r.VMINPS_BCST) }
 
@@ -154,7 +164,7 @@ func (r *row) negative(x block) block {
 	return r.each(x, minus, r.VXORPS, nil)
 }
 
-// horner returns c[0]*x^k + c[1]*x^(k-1) + ..., the first of them held.
+// horner returns c[0]*x^k + c[1]*x^(k-1) + ... for k+1 constants.
 func (r *row) horner(x block, c ...float32) block {
 	p := r.mul(x, c[0])
 	for i, k := range c[1:] {
@@ -179,11 +189,48 @@ func (r *row) shifted(x block, n int) block {
 	return out
 }
 
-// minusBits returns the difference of a and b as integers.
-func (r *row) minusBits(a, b block) block {
+// signed returns the bits of x shifted by n to the right, copies of the sign
+// coming in.
+func (r *row) signed(x block, n int) block {
 	out := r.fresh()
 	for i := range out {
-		r.VPSUBD(b[i], a[i], out[i])
+		r.VPSRAD(Imm(uint64(n)), x[i], out[i])
+	}
+	return out
+}
+
+// floats returns integers as float32.
+func (r *row) floats(x block) block {
+	out := r.fresh()
+	for i := range out {
+		r.VCVTDQ2PS(x[i], out[i])
+	}
+	return out
+}
+
+// minusBits, plusBits and andBits take bits as integers.
+func (r *row) minusBits(a, b value) block { return r.each(a, b, r.VPSUBD, r.VPSUBD_BCST) }
+func (r *row) plusBits(a, b value) block  { return r.each(a, b, r.VPADDD, r.VPADDD_BCST) }
+func (r *row) andBits(a, b value) block {
+	if r.zmm() {
+		return r.each(a, b, r.VPANDD, r.VPANDD_BCST)
+	}
+	return r.each(a, b, func(ops ...Op) { r.VPAND(ops[0], ops[1], ops[2]) }, nil)
+}
+
+// ifLess returns yes where x < than, which is held, no elsewhere and for NaN.
+func (r *row) ifLess(x block, than float32, yes, no block) block {
+	out, bound := r.fresh(), r.held[than]
+	for i := range out {
+		if r.zmm() {
+			k := r.K()
+			r.VCMPPS(Imm(17), bound[i], x[i], k) // 17: less, quietly
+			r.VBLENDMPS(yes[i], no[i], k, out[i])
+		} else {
+			m := r.vec()
+			r.VCMPPS(Imm(17), bound[i], x[i], m)
+			r.VBLENDVPS(m, yes[i], no[i], out[i])
+		}
 	}
 	return out
 }
@@ -232,10 +279,11 @@ func (r *row) only(x, other block) block {
 	return out
 }
 
-// update overwrites a block that lives through a loop.
-func (r *row) update(b, from block) {
+// accumulate combines x with b, which lives through a loop and is the second
+// operand: what VMAXPS and VMINPS keep where x is NaN.
+func (r *row) accumulate(op func(ops ...Op), b, x block) {
 	for i := range b {
-		r.VMOVAPS(from[i], b[i])
+		op(b[i], x[i], b[i])
 	}
 }
 

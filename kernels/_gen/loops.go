@@ -38,6 +38,7 @@ func loopsInt8(f *file) {
 		for channels := 2; channels <= 4; channels++ {
 			f.quantizePlanes(s, channels)
 		}
+		f.dequantize(s, "Int32")
 		f.maxPoolInt8(s)
 		f.sumPoolInt8(s)
 		f.maxPoolF32(s)
@@ -255,18 +256,26 @@ func (f *function) storeFront(v reg.VecVirtual, bytes int, to reg.Register) {
 }
 
 func (file *file) dequantize(s isa, kind string) {
-	l := file.loop(s, "dequantize"+kind, "turns bytes into float32; b is not read. Reference: Dequantize.")
+	l := file.loop(s, "dequantize"+kind, "turns integers into float32; b is not read. Reference: Dequantize.")
 	scale, zero := l.spread("scaleA"), l.spread("zeroA")
+	size := 1
+	if kind == "Int32" {
+		size = 4
+	}
 	l.Label("block")
 	for j := range 4 {
-		v := l.vec()
-		l.widenBytes(Mem{Base: l.a, Disp: j * l.lanes}, kind == "Uint8", v)
+		v, m := l.vec(), Mem{Base: l.a, Disp: j * size * l.lanes}
+		if size == 4 {
+			l.load(m, v)
+		} else {
+			l.widenBytes(m, kind == "Uint8", v)
+		}
 		l.VPSUBD(zero, v, v)
 		l.VCVTDQ2PS(v, v)
 		l.VMULPS(scale, v, v)
 		l.VMOVUPS(v, Mem{Base: l.out, Disp: j * l.bytes()})
 	}
-	l.next(1, 0, 4)
+	l.next(size, 0, 4)
 }
 
 var poolArgs = &args{

@@ -37,7 +37,7 @@ func (file *file) softmax(s isa) {
 		if masked {
 			x = r.only(x, top)
 		}
-		r.update(top, r.most(x, top))
+		r.accumulate(r.VMAXPS, top, x)
 		r.advance(at)
 	})
 	top = r.all(r.folded(top, r.VMAXPS))
@@ -57,7 +57,7 @@ func (file *file) softmax(s isa) {
 		} else {
 			r.advance(from, at)
 		}
-		r.update(sum, r.add(sum, y))
+		r.accumulate(r.VADDPS, sum, y)
 	})
 	one := r.XMM()
 	r.VMOVSS(r.number(1), one)
@@ -85,7 +85,7 @@ func (file *file) sum(s isa) {
 	sum := r.set(0)
 	r.usesVecs("sums", sum...)
 	r.blocks("block", func(masked bool) {
-		r.update(sum, r.add(sum, r.load(x, masked)))
+		r.accumulate(r.VADDPS, sum, r.load(x, masked))
 		r.advance(x)
 	})
 	r.result("sum", r.folded(sum, r.VADDPS))
@@ -108,8 +108,8 @@ func (file *file) deviations(s isa) {
 		if masked {
 			d = r.only(d, r.set(0))
 		}
-		r.update(sum, r.add(sum, d))
-		r.update(squares, r.add(squares, r.mul(d, d)))
+		r.accumulate(r.VADDPS, sum, d)
+		r.accumulate(r.VADDPS, squares, r.mul(d, d))
 		r.advance(x)
 	})
 	r.result("sum", r.folded(sum, r.VADDPS))
@@ -155,8 +155,8 @@ func (file *file) span(s isa) {
 	r.usesVecs("largest", hi...)
 	r.blocks("block", func(masked bool) {
 		v := r.load(x, masked)
-		r.update(lo, r.least(v, lo))
-		r.update(hi, r.most(v, hi))
+		r.accumulate(r.VMINPS, lo, v)
+		r.accumulate(r.VMAXPS, hi, v)
 		r.advance(x)
 	})
 	r.result("lo", r.folded(lo, r.VMINPS))

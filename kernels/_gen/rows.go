@@ -71,6 +71,7 @@ var realOps = []realOp{
 			f.VBLENDVPS(negative, b, a, a)
 		}
 	}},
+	{"copy", 1, func(f *function) func(a, b reg.VecVirtual) { return func(_, _ reg.VecVirtual) {} }},
 	{"clip", 1, func(f *function) func(a, b reg.VecVirtual) {
 		lo, hi := f.spread("p"), f.spread("q")
 		return func(a, _ reg.VecVirtual) { f.clamp(a, lo, hi) }

@@ -16,6 +16,11 @@ const (
 	rounder    = 12582912
 	rounderOne = rounder + 127
 	rounderTwo = rounder + 2*127
+
+	least        = math.SmallestNonzeroFloat32
+	leastNormal  = 0x1p-126
+	rootHalfBits = 0x3f3504f3
+	fraction     = 1<<23 - 1
 )
 
 // smoothFunctions repeat exp.go step by step.
@@ -35,6 +40,7 @@ var smoothFunctions = []struct {
 		cube := r.mul(r.mul(r.mul(x, x), x), float32(0.044715))
 		return r.mul(r.mul(x, float32(0.5)), r.add(r.tanh(r.mul(r.add(x, cube), float32(rootTwoPi))), float32(1)))
 	}},
+	{"log", "Log", []float32{0, 1, least, leastNormal, float32(math.Inf(1))}, (*row).log},
 	{"silu", "Silu", []float32{expLeast, expMost, 1}, func(r *row, x block) block { return r.mul(x, r.sigmoid(x)) }},
 }
 
@@ -99,3 +105,24 @@ func (r *row) erf(x block) block {
 	q := r.horner(z, -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
 	return r.div(r.mul(x, p), q)
 }
+
+func (r *row) log(x block) block {
+	normal := r.ifLess(x, leastNormal, r.mul(x, float32(1<<23)), x)
+	lift := r.ifLess(x, leastNormal, r.fixed(-23), r.fixed(0))
+	apart := r.minusBits(normal, bits(rootHalfBits))
+	n := r.add(r.floats(r.signed(apart, 23)), lift)
+	f := r.sub(r.plusBits(r.andBits(apart, bits(fraction)), bits(rootHalfBits)), float32(1))
+	p := r.horner(f, 7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+		-2.4999993993e-1, 3.3333331174e-1)
+	z := r.mul(f, f)
+	y := r.mul(r.mul(p, f), z)
+	y = r.add(y, r.mul(n, float32(ln2Lo)))
+	y = r.sub(y, r.mul(z, float32(0.5)))
+	y = r.add(r.add(y, f), r.mul(n, float32(ln2Hi)))
+	y = r.ifLess(x, float32(math.Inf(1)), y, x)
+	y = r.ifLess(x, least, r.fixed(float32(math.Inf(-1))), y)
+	return r.ifLess(x, 0, r.fixed(float32(math.NaN())), y)
+}
+
+// bits is the float32 of these bits, which instructions for integers read.
+func bits(b uint32) float32 { return math.Float32frombits(b) }

@@ -175,9 +175,10 @@ func (f *function) depthF32(sums [][]reg.VecVirtual, rows, columns, sets int) {
 	f.JNZ(LabelRef("segment"))
 }
 
-// ahead is how far before their use weights are asked for, in bytes: a page,
-// where the prefetchers of most CPUs stop.
-const ahead = 4096
+// ahead is how far before their use weights are asked for, in bytes: beyond
+// the page, where the prefetchers of most CPUs stop, and as long before as
+// memory takes to answer.
+const ahead = 8192
 
 // prefetch asks for n bytes of the weights that come next.
 func (f *function) prefetch(weights reg.Register, n int) {

@@ -15,6 +15,7 @@ var transposeArgs = &args{
 	fields: []field{
 		{"in", "uintptr", "first value of the first line"},
 		{"inStep", "uintptr", "bytes from line to line"},
+		{"inStep3", "uintptr", "bytes from a line to the third behind it"},
 		{"out", "uintptr", "first row of the result"},
 		{"outStep", "uintptr", "bytes from row to row"},
 		{"tiles", "uintptr", "how many, at least 1"},
@@ -39,10 +40,8 @@ func (file *file) transpose(s isa) {
 	n := s.lanes
 	f := file.function(fmt.Sprintf("transpose%dx%d%s", n, n, s.name), s, transposeArgs,
 		fmt.Sprintf("turns lines of 32-bit values into columns, %d at once. Reference: transposeGeneric.", n), "a tile a turn, four of its rows at once.")
-	step, step3, out, outStep, outStep3, tiles := f.value("inStep"), f.GP64(), f.value("out"), f.value("outStep"), f.GP64(), f.value("tiles")
-	f.LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
+	step, step3, out, outStep, outStep3, tiles := f.value("inStep"), f.value("inStep3"), f.value("out"), f.value("outStep"), f.GP64(), f.value("tiles")
 	f.LEAQ(Mem{Base: outStep, Index: outStep, Scale: 2}, outStep3)
-	f.uses("3*inStep", step3)
 	f.uses("3*outStep", outStep3)
 	lines := []reg.GPVirtual{f.value("in")} // each fourth line
 	for len(lines) < n/4 {
