@@ -109,7 +109,7 @@ func (l *lowering) cut() {
 		}
 		cutters := s.kernel.cutters
 		if cutters == nil {
-			cutters = rowwise(c)
+			cutters = byRule(c)
 		}
 		if s.parts = cutInto(cutters, n); s.parts == nil {
 			continue

@@ -143,6 +143,46 @@ func gemmInt8Floats(name string, g *kernels.GEMMInt8, m int, scale []float32) *k
 	return k
 }
 
+// gemmDynamicKernel is that of dunlin.DynamicGemm for the columns of g, which
+// begin at column first of all.
+func gemmDynamicKernel(g *kernels.GEMMInt8, m, first int) *kernel {
+	own, columns := align(g.DynamicScratch()), (g.N+15)&^15
+	k := gemmInt8("gemm-int8-dynamic", g, m, func(in, out []*model.Tensor, scratch []byte) func() error {
+		x, zero, scale, y := in[0].I8(), in[2].I8(), in[3].F32(), out[0].F32()
+		each := (&model.Tensor{Type: model.F32, Shape: model.Shape{columns}, Data: scratch[own : own+4*columns]}).F32()
+		return func() error {
+			for j := range each[:g.N] {
+				each[j] = scale[(first+j)%len(scale)]
+			}
+			g.RunDynamic(y, x, m, zero[0], each, scratch)
+			return nil
+		}
+	})
+	k.scratch = own + 4*columns
+	k.cutters = byWeights(g.N, m,
+		inStrips(m, g.Step(), func(from, to int) (*kernel, int, int) {
+			return gemmDynamicKernel(g, to-from, first), from * g.K, from * g.N
+		}),
+		inColumns(g.N, g.Panel(), func(from, to int) *kernel { return gemmDynamicKernel(g.Columns(from, to), m, first+from) }))
+	return k
+}
+
+// productKernel is that of a product of computed tensors: it is cut between
+// the matrices of the batch.
+func productKernel(p *kernels.ProductF32, batch []kernels.Offsets) *kernel {
+	k := &kernel{
+		name: "matmul-f32", tier: p.Tier(), macs: int64(len(batch)) * int64(p.M) * int64(p.N) * int64(p.K), scratch: p.Scratch(),
+		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
+			x, w, y := in[0].F32(), in[1].F32(), out[0].F32()
+			return func() error { p.Run(y, x, w, batch, scratch); return nil }
+		},
+	}
+	k.cutters = []cutter{{units: len(batch), step: 1, part: func(from, to int) (part, error) {
+		return part{kernel: productKernel(p, batch[from:to])}, nil
+	}}}
+	return k
+}
+
 func gemmInt8(name string, g *kernels.GEMMInt8, m int, bind binder) *kernel {
 	return &kernel{
 		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(), bind: bind,

@@ -64,14 +64,7 @@ func lowerProductF32(c *call, a, b model.Shape) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := batchOf(out[:len(out)-2], a[:len(a)-2], b[:len(b)-2], so, sa, sb)
-	return &kernel{
-		name: "matmul-f32", tier: ready.Tier(), macs: int64(len(batch)) * int64(p.M) * int64(p.N) * int64(p.K), scratch: ready.Scratch(),
-		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
-			x, w, y := in[0].F32(), in[1].F32(), out[0].F32()
-			return func() error { ready.Run(y, x, w, batch, scratch); return nil }
-		},
-	}, nil
+	return productKernel(ready, batchOf(out[:len(out)-2], a[:len(a)-2], b[:len(b)-2], so, sa, sb)), nil
 }
 
 // batchOf returns where each product of a batch begins. out, a and b are the

@@ -240,6 +240,17 @@ func lowerRows(c *call) (*kernel, error) {
 	}
 	at, need := r.memory(full)
 	k.scratch = need
+	all, _ := r.shape[:len(r.shape)-1].Elements()
+	r.kernelOf(k, full, tail, at, 0, all/r.segment*r.perSegment())
+	return k, nil
+}
+
+// perSegment is how many blocks a segment has.
+func (r *rows) perSegment() int { return (r.segment + r.block - 1) / r.block }
+
+// kernelOf makes k the kernel of blocks from to to-1. Parts are other blocks of
+// the same tensors.
+func (r *rows) kernelOf(k *kernel, full, tail []rowStep, at map[string]int, from, to int) {
 	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
 		b := &rowBinding{rows: r, at: at, scratch: scratch, outside: map[string]*model.Tensor{}}
 		for name, v := range r.body.Values {
@@ -253,10 +264,14 @@ func lowerRows(c *call) (*kernel, error) {
 		for i, name := range r.body.Outputs {
 			b.outside[name] = out[i]
 		}
-		list := b.blocks(full, tail)
+		list := b.blocks(full, tail, from, to)
 		return func() error { return runAll(list) }
 	}
-	return k, nil
+	k.cutters = []cutter{{units: to - from, step: 1, part: func(first, end int) (part, error) {
+		p := *k
+		r.kernelOf(&p, full, tail, at, from+first, from+end)
+		return part{kernel: &p}, nil
+	}}}
 }
 
 func runAll(list []func() error) error {
@@ -302,19 +317,16 @@ type rowBinding struct {
 	scratch []byte
 }
 
-// blocks binds the steps to all blocks.
-func (b *rowBinding) blocks(full, tail []rowStep) []func() error {
+// blocks binds the steps to blocks from to to-1.
+func (b *rowBinding) blocks(full, tail []rowStep, from, to int) []func() error {
 	var list []func() error
-	rows, _ := b.shape[:len(b.shape)-1].Elements()
-	for first := 0; first < rows; first += b.segment {
-		for row := 0; row < b.segment; row += b.block {
-			steps := full
-			if row+b.block > b.segment {
-				steps = tail
-			}
-			for _, s := range steps {
-				list = append(list, b.bind(s, first+row))
-			}
+	for i := from; i < to; i++ {
+		row, steps := i%b.perSegment()*b.block, full
+		if row+b.block > b.segment {
+			steps = tail
+		}
+		for _, s := range steps {
+			list = append(list, b.bind(s, i/b.perSegment()*b.segment+row))
 		}
 	}
 	return list

@@ -58,7 +58,7 @@ type kernel struct {
 	alias   bool // the output is the first input's bytes: nothing runs
 
 	// cutters are the ways to compute the kernel in parts, the best first. A
-	// kernel without is cut by its operator's rule (rowwise.go), if at all.
+	// kernel without is cut by its operator's rule (along.go), if at all.
 	cutters []cutter
 
 	// bind returns the function that runs the kernel on these tensors, which

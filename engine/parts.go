@@ -14,7 +14,7 @@ import (
 //	convolution     rows of the output, or channels         (Strip, Columns in kernels)
 //	product         rows, or columns
 //	pool, transpose rows
-//	what sees an element or a row at a time: the same operator over a part of an axis (rowwise.go)
+//	what sees an element or a row at a time: the same operator over a part of an axis (along.go)
 //
 // Which steps are cut, and into how many parts, is decided at compile time from
 // what they cost (cost.go).

@@ -140,7 +140,7 @@ func (g *GEMMInt8) RunDynamic(out []float32, a []int8, m int, zero int8, scale [
 	for j, b := range p.bias {
 		bias[j] = b - more*p.sums[j]
 	}
-	r := resultInt8{f32: out[:m*g.N], scale: scale[:roundUp(g.N, panel)], bias: bias, ld: g.N}
+	r := resultInt8{f32: out[:g.length(m)], scale: scale[:roundUp(g.N, panel)], bias: bias, ld: g.ld}
 	g.variant.run.run(p, r, a[:m*g.K], m, scratch[roundUp(4*len(bias), 8):])
 }
 

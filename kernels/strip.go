@@ -205,6 +205,9 @@ func (p *panels) columns(from, to int) panels {
 	s := *p
 	s.n = to - from
 	s.w, s.bias = p.w[from*p.channelBytes():], p.bias[from:]
+	if p.sums != nil {
+		s.sums = p.sums[from:]
+	}
 	if p.wzero != nil {
 		s.wzero = p.wzero[from:]
 	}

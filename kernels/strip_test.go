@@ -205,6 +205,11 @@ func TestColumnsOfGEMM(t *testing.T) {
 			columns(t, n, g.Panel(), reals, func(from, to int, out []float32) {
 				g.Columns(from, to).RunF32(out, a, m, scale[from:], scratch)
 			})
+			more := guard.Of[byte](t, g.DynamicScratch(), true)
+			g.RunDynamic(reals, a, m, -7, scale, more)
+			columns(t, n, g.Panel(), reals, func(from, to int, out []float32) {
+				g.Columns(from, to).RunDynamic(out, a, m, -7, scale[from:], more)
+			})
 		}
 	})
 }

@@ -45,9 +45,9 @@ func init() {
 	}
 }
 
-// rowwise returns the cutter of an operator that has a rule, along the first
-// axis of its output that is longer than 1: all parts are in one piece then.
-func rowwise(c *call) []cutter {
+// byRule returns the cutter of an operator that has a rule, along the first axis
+// of its output that is longer than 1: all parts are in one piece then.
+func byRule(c *call) []cutter {
 	r := rules[c.node.Op]
 	if r.axes == nil || c.elements() == 0 {
 		return nil
