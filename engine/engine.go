@@ -19,8 +19,9 @@
 // nodes in one; Run fails only on what depends on the data, such as an index
 // out of range.
 //
-// A Session uses one thread. Options.Threads is accepted for callers to set;
-// for now every plan chooses one.
+// A Session runs on its caller's goroutine, which other threads help with the
+// steps that take long enough (parts.go). All sessions share those threads: a
+// second one that runs at the same time is on its own.
 //
 // The package reads no file but /proc/meminfo, knows no foreign format, and
 // learns nothing about inputs beyond their shape.
@@ -38,7 +39,10 @@ import (
 
 // Options say how to compile. The zero value compiles for this CPU.
 type Options struct {
-	// Threads that a Run may use; 0: the plan chooses. One, for now.
+	// Threads that a Run may use, no more than Go runs at once. 0: as many as
+	// pay, which is one where a run takes less than half a millisecond. A run
+	// takes less time on more threads, and more CPU time; outputs are the same
+	// bits.
 	Threads int
 
 	// Shapes gives the lengths of inputs that have Unknown axes, by input
@@ -84,6 +88,7 @@ type Options struct {
 	Dump io.Writer
 
 	inner bool // the graph is a part of one: inputs may be empty
+	parts int  // cut every step that can be cut into so many parts, whatever it costs: for tests
 }
 
 // Compile returns a program for g, which it does not change. It fails with

@@ -194,7 +194,7 @@ func TestGoldensAllocateNothing(t *testing.T) {
 func TestArenaIsNearTheBound(t *testing.T) {
 	const input, widest = 4 * 3 * 224 * 224, 112*112*96 + 56*56*96
 	for name, size := range map[string]int{"mobilenet-v2-1.0-224-dequant": 4, "mobilenet-v2-1.0-224-qdq-uint8": 1} {
-		p, _ := readGolden(t, name).session(t, engine.Options{})
+		p, _ := readGolden(t, name).session(t, engine.Options{Threads: 1})
 		bound := input + size*widest
 		if got := p.Memory().Arena; got < bound || got > bound+bound/50 {
 			t.Errorf("%s: arena of %d bytes, at least %d live at once", name, got, bound)

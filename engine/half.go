@@ -86,6 +86,7 @@ func (c *call) kernel() (*kernel, error) {
 		k = copyKernel(k)
 	}
 	outer := *k
+	outer.cutters = nil
 	outer.name += "-half"
 	at := make([]int, len(c.in)+len(c.out)) // offsets of the wide copies in the scratch, behind k's
 	need := align(k.scratch)

@@ -24,7 +24,8 @@ type step struct {
 	in, out []int // slot numbers, -1 for an input left out or an output nobody wants
 	scratch *buffer
 
-	fallback bool // see fallbacks
+	fallback bool   // see fallbacks
+	parts    []part // nil: in one piece
 }
 
 // lower makes a kernel of each node, and plans the memory. The nodes that no
@@ -60,6 +61,7 @@ func (c *compiler) lower(g *model.Graph) (*Program, error) {
 	if err := l.outputs(); err != nil {
 		return nil, err
 	}
+	l.cut()
 	if err := l.plan(); err != nil {
 		return nil, err
 	}
@@ -77,6 +79,7 @@ type lowering struct {
 	p       *Program
 	slots   map[string]int // by value name
 	buffers []*buffer
+	calls   []*call // of the steps
 	weights int
 	reads   map[string]int // how often each value is read, once it is asked for
 }
@@ -174,6 +177,7 @@ func (l *lowering) node(n *model.Node) error {
 		return err
 	}
 	l.weights += k.weights
+	l.calls = append(l.calls, call)
 	at := len(l.p.steps)
 	s := step{node: n, kernel: k}
 	for i, name := range n.In {
@@ -282,7 +286,7 @@ func (l *lowering) plan() error {
 // copyKernel returns a kernel that copies its input's bytes.
 func copyKernel(k *kernel) *kernel {
 	c := *k
-	c.alias = false
+	c.alias, c.cutters = false, nil
 	c.bind = func(in, out []*model.Tensor, _ []byte) func() error {
 		dst, src := out[0].Data, in[0].Data
 		return func() error { copy(dst, src); return nil }

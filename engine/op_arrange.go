@@ -346,8 +346,8 @@ func lowerDepthToSpace(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := named(c.node.Op)
-	k.bind = moves(t.Run)
+	k := transposeKernel(t)
+	k.name = c.node.Op
 	return k, nil
 }
 

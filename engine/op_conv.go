@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"dunlin/kernels"
 	"dunlin/model"
@@ -141,16 +140,12 @@ func lowerConv(c *call) (*kernel, error) {
 	if bias != nil {
 		weights.Bias = bias.F32()
 	}
-	macs := convMACs(g)
 	if g.Depthwise() {
 		d, err := kernels.PackDepthwiseF32(c.target, g, weights)
 		if err != nil {
 			return nil, err
 		}
-		return &kernel{
-			name: "depthwise-f32", tier: d.Tier(), macs: macs, weights: d.Bytes(), scratch: d.Scratch(),
-			bind: floats(d.Run),
-		}, nil
+		return depthwiseF32Kernel(d), nil
 	}
 	weights.W = tapsFirst(weights.W, w.Shape)
 	if g.Pointwise() {
@@ -158,16 +153,13 @@ func lowerConv(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows := g.N * g.H * g.W
-		return c.addingGEMM(gemmF32Kernel("pointwise-f32", m, rows), m, rows), nil
+		return gemmF32Kernel("pointwise", m, g.N*g.H*g.W, c.has(3)), nil
 	}
 	v, err := kernels.PackConvF32(c.target, g, weights)
 	if err != nil {
 		return nil, err
 	}
-	return c.adding(&kernel{
-		name: "conv-f32", tier: v.Tier(), macs: macs, weights: v.Bytes(), scratch: v.Scratch(), bind: floats(v.Run),
-	}, v.RunAdd), nil
+	return convF32Kernel(v, c.has(3)), nil
 }
 
 // floats binds a kernel of one float input and one float output.
@@ -178,18 +170,12 @@ func floats(run func(out, in []float32, scratch []byte)) func(in, out []*model.T
 	}
 }
 
-// adding returns k, or where there is an input 3, the kernel that adds it to
-// the result.
-func (c *call) adding(k *kernel, run func(out, in, more []float32, scratch []byte)) *kernel {
-	if !c.has(3) {
-		return k
-	}
-	k.name = strings.TrimSuffix(k.name, "-f32") + "-add-f32"
-	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
+// addingFloats is floats for a kernel that adds input 3 to its result.
+func addingFloats(run func(out, in, more []float32, scratch []byte)) binder {
+	return func(in, out []*model.Tensor, scratch []byte) func() error {
 		x, more, y := in[0].F32(), in[3].F32(), out[0].F32()
 		return func() error { run(y, x, more, scratch); return nil }
 	}
-	return k
 }
 
 // int8s binds a kernel of one int8 input and one int8 output.
@@ -266,10 +252,7 @@ func lowerQConv(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &kernel{
-			name: "depthwise-int8", tier: d.Tier(), macs: convMACs(g), weights: d.Bytes(), scratch: d.Scratch(),
-			bind: int8s(d.Run),
-		}, nil
+		return depthwiseInt8Kernel(d), nil
 	}
 	w.W = tapsFirst(w.W, c.shape(1))
 	if g.Pointwise() {
@@ -283,10 +266,7 @@ func lowerQConv(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kernel{
-		name: "conv-int8", tier: v.Tier(), macs: convMACs(g), weights: v.Bytes(), scratch: v.Scratch(),
-		bind: int8s(v.Run),
-	}, nil
+	return convInt8Kernel(v), nil
 }
 
 // quantWeights reads the constants of dunlin.QConv and dunlin.QGemm for n

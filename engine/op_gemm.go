@@ -83,7 +83,7 @@ func lowerGemm(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.addingGEMM(gemmF32Kernel("gemm-f32", g, m), g, m), nil
+	return gemmF32Kernel("gemm", g, m, c.has(3)), nil
 }
 
 // lowerGemmAny is for computed matrices. The exact order is: the sum of
@@ -180,26 +180,6 @@ func transposed[T any](w []T, rows, cols int) []T {
 	return out
 }
 
-func gemmF32Kernel(name string, g *kernels.GEMMF32, m int) *kernel {
-	return &kernel{
-		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
-		bind: floats(func(out, in []float32, scratch []byte) { g.Run(out, in, m, scratch) }),
-	}
-}
-
-// addingGEMM is k, which is g for m rows, or where there is an input 3, the
-// kernel that adds it.
-func (c *call) addingGEMM(k *kernel, g *kernels.GEMMF32, m int) *kernel {
-	return c.adding(k, func(out, in, more []float32, scratch []byte) { g.RunAdd(out, in, more, m, scratch) })
-}
-
-func gemmInt8Kernel(name string, g *kernels.GEMMInt8, m int) *kernel {
-	return &kernel{
-		name: name, tier: g.Tier(), macs: int64(m) * int64(g.N) * int64(g.K), weights: g.Bytes(), scratch: g.Scratch(),
-		bind: int8s(func(out, in []int8, scratch []byte) { g.Run(out, in, m, scratch) }),
-	}
-}
-
 // inferQGemm is that of dunlin.QGemm: rows of x [..., K] with w int8 [N, K].
 // Inputs and attributes are those of dunlin.QConv. The result is int8, or
 // float32 where there is no y_scale.
@@ -229,11 +209,5 @@ func lowerQGemm(c *call) (*kernel, error) {
 	if w.Out.Scale != nil {
 		return gemmInt8Kernel("gemm-int8", g, rows), nil
 	}
-	scale := floatScales(c, n)
-	kern := gemmInt8Kernel("gemm-int8", g, rows)
-	kern.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
-		x, y := in[0].I8(), out[0].F32()
-		return func() error { g.RunF32(y, x, rows, scale, scratch); return nil }
-	}
-	return kern, nil
+	return gemmInt8Floats("gemm-int8", g, rows, floatScales(c, n)), nil
 }

@@ -279,21 +279,7 @@ func lowerDynamicGemm(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, columns := align(g.DynamicScratch()), (n+15)&^15
-	return &kernel{
-		name: "gemm-int8-dynamic", tier: g.Tier(), macs: int64(rows) * int64(n) * int64(k), weights: g.Bytes(), scratch: own + 4*columns,
-		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
-			x, zero, scale, y := in[0].I8(), in[2].I8(), in[3].F32(), out[0].F32()
-			each := (&model.Tensor{Type: model.F32, Shape: model.Shape{columns}, Data: scratch[own : own+4*columns]}).F32()
-			return func() error {
-				for j := range each[:n] {
-					each[j] = scale[j%len(scale)]
-				}
-				g.RunDynamic(y, x, rows, zero[0], each, scratch)
-				return nil
-			}
-		},
-	}, nil
+	return gemmDynamicKernel(g, rows, 0), nil
 }
 
 func inferConvInteger(c *call) error {

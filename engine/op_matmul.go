@@ -65,7 +65,7 @@ func lowerMatMul(c *call) (*kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gemmF32Kernel("gemm-f32", g, rows), nil
+		return gemmF32Kernel("gemm", g, rows, false), nil
 	}
 	if c.in[0].Type == model.F32 && c.elements() > 0 && k > 0 {
 		return lowerProductF32(c, a, b)

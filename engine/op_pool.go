@@ -101,16 +101,7 @@ func lowerMaxPool(c *call) (*kernel, error) {
 		return nil, err
 	}
 	p.Use(c.target)
-	if t == model.I8 {
-		k := named("maxpool-int8")
-		k.tier = p.Tier()
-		k.bind = int8s(func(out, in []int8, _ []byte) { p.Int8(out, in) })
-		return k, nil
-	}
-	k := named("maxpool-f32")
-	k.tier = p.Tier()
-	k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
-	return k, nil
+	return maxPoolKernel(p, t), nil
 }
 
 // lowerMaxPoolVolume is for three axes, for other types and for indices.
@@ -176,20 +167,14 @@ func lowerAveragePool(c *call) (*kernel, error) {
 	}
 	if c.in[0].Type == model.F32 {
 		p.Use(c.target)
-		k := named("averagepool-f32")
-		k.tier = p.Tier()
-		k.bind = floats(func(out, in []float32, _ []byte) { p.F32(out, in) })
-		return k, nil
+		return averagePoolKernel(p, model.F32), nil
 	}
 	q := attrsOf(c.node)
 	if err := p.Quantise(q.xScale, int8(q.xZero), q.yScale, q.requant()); err != nil {
 		return nil, err
 	}
 	p.Use(c.target)
-	k := named("averagepool-int8")
-	k.tier, k.scratch = p.Tier(), p.Scratch()
-	k.bind = int8s(p.Int8)
-	return k, nil
+	return averagePoolKernel(p, model.I8), nil
 }
 
 // maxPower bounds p of LpPool: a power is formed by multiplying.

@@ -83,13 +83,7 @@ func lowerProductF32(c *call, a, b model.Shape) (*kernel, error) {
 	}
 	batch := batchOf(out[:len(out)-2], so, batchOperand{a, sa, permuted(c.node.Ints(timesA), c.node.Ints(turnA))},
 		batchOperand{b, sb, permuted(c.node.Ints(timesB), c.node.Ints(turnB))})
-	return &kernel{
-		name: "matmul-f32", tier: ready.Tier(), macs: int64(len(batch)) * int64(p.M) * int64(p.N) * int64(p.K), scratch: ready.Scratch(),
-		bind: func(in, out []*model.Tensor, scratch []byte) func() error {
-			x, w, y := in[0].F32(), in[1].F32(), out[0].F32()
-			return func() error { ready.Run(y, x, w, batch, scratch); return nil }
-		},
-	}, nil
+	return productKernel(ready, batch), nil
 }
 
 // batchOperand is an operand with its matrices' axes last.

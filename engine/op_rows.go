@@ -85,6 +85,9 @@ func (r *rows) measure() error {
 	return nil
 }
 
+// perSegment is how many blocks a segment has.
+func (r *rows) perSegment() int { return (r.segment + r.block - 1) / r.block }
+
 // operands is how many of a node's inputs have rows; what follows are scales,
 // bounds and axes.
 func operands(n *model.Node) int {

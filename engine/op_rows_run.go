@@ -18,14 +18,14 @@ func lowerRows(c *call) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rest []rowStep // for the last block of a segment
+	p := &rowPlan{full: full}
 	if n := r.segment % r.block; n > 0 {
-		if rest, err = r.steps(n); err != nil {
+		if p.rest, err = r.steps(n); err != nil {
 			return nil, err
 		}
 	}
-	blocks, need := r.memory(full)
-	k := &kernel{name: namesOf(full), tier: full[0].kernel.tier, scratch: need}
+	k := &kernel{name: namesOf(full), tier: full[0].kernel.tier}
+	p.blocks, k.scratch = r.memory(full)
 	for _, s := range full {
 		k.tier = min(k.tier, s.kernel.tier)
 	}
@@ -34,16 +34,37 @@ func lowerRows(c *call) (*kernel, error) {
 			k.weights += len(v.Const.Data)
 		}
 	}
+	all, err := r.shape[:len(r.shape)-1].Elements()
+	if err != nil {
+		return nil, err
+	}
+	r.over(k, p, 0, all/r.segment*r.perSegment())
+	return k, nil
+}
+
+// rowPlan is what each block runs, and where its values are in scratch.
+type rowPlan struct {
+	full, rest []rowStep // rest is for the last block of a segment
+	blocks     map[string]*buffer
+}
+
+// over makes k the kernel of blocks from to to-1. Parts of it are fewer of
+// them.
+func (r *rows) over(k *kernel, p *rowPlan, from, to int) {
 	k.bind = func(in, out []*model.Tensor, scratch []byte) func() error {
-		b := &rowRun{rows: r, outside: r.outside(in, out), blocks: map[string][]byte{}}
-		for name, x := range blocks {
+		b := &rowRun{rows: r, outside: r.outside(in, out), blocks: map[string][]byte{}, from: from, to: to}
+		for name, x := range p.blocks {
 			b.blocks[name] = scratch[x.offset : x.offset+x.bytes]
 		}
-		b.full, b.rest = b.bind(full, scratch), b.bind(rest, scratch)
-		b.copies(full)
+		b.full, b.rest = b.bind(p.full, scratch), b.bind(p.rest, scratch)
+		b.copies(p.full)
 		return b.run
 	}
-	return k, nil
+	k.cutters = []cutter{{units: to - from, step: 1, part: func(first, end int) (part, error) {
+		some := *k
+		r.over(&some, p, from+first, from+end)
+		return part{kernel: &some}, nil
+	}}}
 }
 
 // namesOf returns what a plan shows: Dequantize+Add+Softmax.
@@ -113,6 +134,7 @@ type rowRun struct {
 	blocks     map[string][]byte        // of values, in scratch
 	full, rest []func() error
 	in, out    []blockCopy
+	from, to   int // the blocks that it runs
 }
 
 // blockCopy moves a block between scratch and the tensor that it is of.
@@ -182,21 +204,16 @@ func (b *rowRun) copies(steps []rowStep) {
 	}
 }
 
-// run runs all blocks, none of which goes beyond a segment.
+// run runs the blocks, none of which goes beyond a segment.
 func (b *rowRun) run() error {
-	rows := 1
-	for _, d := range b.shape[:len(b.shape)-1] {
-		rows *= d
-	}
-	for first := 0; first < rows; first += b.segment {
-		for row := 0; row < b.segment; row += b.block {
-			n, list := b.block, b.full
-			if row+n > b.segment {
-				n, list = b.segment-row, b.rest
-			}
-			if err := b.runBlock(list, first+row, n); err != nil {
-				return err
-			}
+	each := b.perSegment()
+	for i := b.from; i < b.to; i++ {
+		row, n, list := i%each*b.block, b.block, b.full
+		if row+n > b.segment {
+			n, list = b.segment-row, b.rest
+		}
+		if err := b.runBlock(list, i/each*b.segment+row, n); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -188,9 +188,7 @@ func lowerTranspose(c *call) (*kernel, error) {
 		return lowerAlias(c)
 	}
 	t.Use(c.target)
-	k := named("transpose")
-	k.tier, k.bind = t.Tier(), moves(t.Run)
-	return k, nil
+	return transposeKernel(t), nil
 }
 
 // moves binds a kernel that moves the bytes of its first input.

@@ -58,6 +58,10 @@ type kernel struct {
 	scratch int  // bytes that bind's function needs while it runs
 	alias   bool // the output is the first input's bytes: nothing runs
 
+	// cutters are the ways to compute the kernel in parts, the best first. A
+	// kernel without is cut by its operator's rule (along.go), if at all.
+	cutters []cutter
+
 	// bind returns the function that runs the kernel on these tensors, which
 	// stay where they are, as does scratch. All that can be prepared is
 	// prepared in bind: its function must not allocate.

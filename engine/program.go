@@ -20,6 +20,7 @@ type Program struct {
 	observe         func(string, *model.Tensor)
 	observed        map[string]bool // values that the graph names
 	trace           *tracing        // nil: nobody wants it
+	threads         int             // that its steps are cut for, 0 where none is
 	then            *continuation   // what is compiled in a run; nil: nothing
 }
 
@@ -46,6 +47,7 @@ type Step struct {
 	Offset    int         // of the first output in the arena
 	Bytes     int         // of the first output
 	MACs      int64       // multiplications with weights, or 0
+	Parts     int         // that threads compute at once
 }
 
 // Memory is what a program takes, in bytes: each session one Arena, all of
@@ -93,7 +95,7 @@ func (p *Program) ownSteps() []Step {
 		n, _ := out.shape.Elements()
 		line := Step{
 			Name: s.node.Name, Kernel: s.kernel.name + " " + s.kernel.tier.String(), Tier: s.kernel.tier.String(), Precision: p.precision(s),
-			Fallback: s.fallback, Out: out.shape, Offset: out.buffer.offset, Bytes: n * out.dtype.Size(), MACs: s.kernel.macs,
+			Fallback: s.fallback, Out: out.shape, Offset: out.buffer.offset, Bytes: n * out.dtype.Size(), MACs: s.kernel.macs, Parts: max(1, len(s.parts)),
 		}
 		if s.kernel.alias {
 			line.Kernel = "alias"

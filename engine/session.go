@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"dunlin/internal/pool"
 	"dunlin/model"
 )
 
@@ -46,7 +47,13 @@ func (p *Program) NewSession() *Session {
 		if b := step.scratch; b != nil {
 			scratch = arena[b.offset : b.offset+b.bytes]
 		}
-		s.runs = append(s.runs, run{f: step.kernel.bind(s.pick(step.in), s.pick(step.out), scratch), step: step})
+		r := run{step: step}
+		if step.parts == nil {
+			r.f = step.kernel.bind(s.pick(step.in), s.pick(step.out), scratch)
+		} else {
+			r.f = bindParts(step.parts, s.pick(step.in), s.pick(step.out), scratch, pool.Shared(p.threads))
+		}
+		s.runs = append(s.runs, r)
 	}
 	if p.then != nil {
 		s.sequel = newSequel(s, p.then)

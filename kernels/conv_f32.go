@@ -19,6 +19,7 @@ type ConvF32 struct {
 	groups  []panelsF32
 	win     window
 	pad     []float32 // C/Groups zeros: what taps outside the picture read
+	first   int       // output channel with which out begins, where this is a part
 	variant variant[convF32Tier]
 }
 
@@ -27,6 +28,7 @@ type convF32Tier struct {
 	layout  layoutF32
 	scratch func(c *ConvF32) int // nil: none
 	run     func(c *ConvF32, out, in, more []float32, scratch []byte)
+	rows    func(c *ConvF32) int // computed at once, where the order of sums depends on it; nil: it does not
 }
 
 // convF32Variants is the table of ConvF32.
@@ -85,13 +87,16 @@ func (c *ConvF32) Scratch() int {
 
 // Run writes the convolution of in to out.
 func (c *ConvF32) Run(out, in []float32, scratch []byte) {
-	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], nil, scratch)
+	c.variant.run.run(c, out[:c.length()], in[:c.N*c.H*c.W*c.C], nil, scratch)
 }
+
+// length is that of the result.
+func (c *ConvF32) length() int { return c.N*c.OH*c.OW*c.OC - c.first }
 
 // RunAdd is Run with more, of the shape of out, added before the clamp. more
 // may be out.
 func (c *ConvF32) RunAdd(out, in, more []float32, scratch []byte) {
-	n := c.N * c.OH * c.OW * c.OC
+	n := c.length()
 	c.variant.run.run(c, out[:n], in[:c.N*c.H*c.W*c.C], more[:n], scratch)
 }
 

@@ -5,7 +5,14 @@ package kernels
 import "runtime"
 
 func (v *tileF32) conv() convF32Tier {
-	return convF32Tier{layout: v.layout, scratch: v.convScratch, run: v.runConv}
+	return convF32Tier{layout: v.layout, scratch: v.convScratch, run: v.runConv, rows: v.convRows}
+}
+
+// convRows is how many rows of output pixels share tiles, of which small ones
+// keep several sums of one result.
+func (v *tileF32) convRows(c *ConvF32) int {
+	r := ringOf(&c.Geometry, 4, convPixels)
+	return r.outRows
 }
 
 func (v *tileF32) convScratch(c *ConvF32) int {

@@ -19,6 +19,7 @@ type ConvInt8 struct {
 	order   []int32  // what its columns then read: see tileArgs
 	win     window
 	pad     []int8 // C/Groups times InZero: what taps outside the picture read
+	first   int    // output channel with which out begins, where this is a part
 	variant variant[convInt8Tier]
 }
 
@@ -115,7 +116,7 @@ func (c *ConvInt8) Scratch() int {
 
 // Run writes the convolution of in to out.
 func (c *ConvInt8) Run(out, in []int8, scratch []byte) {
-	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC], in[:c.N*c.H*c.W*c.C], scratch)
+	c.variant.run.run(c, out[:c.N*c.OH*c.OW*c.OC-c.first], in[:c.N*c.H*c.W*c.C], scratch)
 }
 
 // convInt8Generic is the definition of ConvInt8. Two output pixels of a row

@@ -68,6 +68,7 @@ type panelsF32 struct {
 	half     []uint16  // instead of w, where the layout has them so
 	greatest float32   // magnitude of the greatest finite one of half
 	n, depth int
+	ld       int // elements from one row of a product's result to the next: n, or more where this is a part
 	segments int // runs of the depth that lie side by side in the input
 	clamp    Clamp
 }
@@ -87,6 +88,7 @@ type gemmF32Tier struct {
 	layout  layoutF32
 	scratch func(p *panelsF32) int // nil: none
 	run     func(p *panelsF32, out, a, more []float32, m int, scratch []byte)
+	rows    func(p *panelsF32, m int) int // multiples at which a part of m may begin, for the order of sums to stay; nil: any
 }
 
 // gemmF32Variants is the table of GEMMF32.
@@ -119,7 +121,7 @@ func packPanelsF32(l layoutF32, n, depth int, w WeightsF32) (panelsF32, error) {
 	if w.Bias != nil && len(w.Bias) != n {
 		return panelsF32{}, fmt.Errorf("%d biases for %d channels", len(w.Bias), n)
 	}
-	p := panelsF32{layoutF32: l, n: n, depth: depth, clamp: w.Clamp, bias: aligned[float32](roundUp(n, l.lanes))}
+	p := panelsF32{layoutF32: l, n: n, ld: n, depth: depth, clamp: w.Clamp, bias: aligned[float32](roundUp(n, l.lanes))}
 	copy(p.bias, w.Bias)
 	switch {
 	case w.Half == nil:
@@ -176,12 +178,16 @@ func (g *GEMMF32) Scratch() int {
 
 // Run writes the product of a [m, K] to out [m, N].
 func (g *GEMMF32) Run(out, a []float32, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, out[:m*g.N], a[:m*g.K], nil, m, scratch)
+	g.variant.run.run(&g.weights, out[:g.length(m)], a[:m*g.K], nil, m, scratch)
 }
+
+// length is that of a result of m rows.
+func (g *GEMMF32) length(m int) int { return max(0, (m-1)*g.weights.ld+g.N) }
 
 // RunAdd is Run with more [m, N] added before the clamp. more may be out.
 func (g *GEMMF32) RunAdd(out, a, more []float32, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, out[:m*g.N], a[:m*g.K], more[:m*g.N], m, scratch)
+	n := g.length(m)
+	g.variant.run.run(&g.weights, out[:n], a[:m*g.K], more[:n], m, scratch)
 }
 
 // gemmF32Generic is the definition of GEMMF32.
@@ -195,7 +201,7 @@ func gemmF32Generic(p *panelsF32, out, a, more []float32, m int, _ []byte) {
 			var acc [rowTile][panel]float32
 			p.start(&acc, j)
 			dotF32(&acc, a0, a1, p.w[j*k:(j+panel)*k])
-			p.store(out, more, &acc, i*p.n+j, p.n, j, rows)
+			p.store(out, more, &acc, i*p.ld+j, p.ld, j, rows)
 		}
 	}
 }

@@ -13,7 +13,16 @@ type tileF32 struct {
 }
 
 func (v *tileF32) gemm() gemmF32Tier {
-	return gemmF32Tier{layout: v.layout, scratch: v.gemmScratch, run: v.runGEMM}
+	return gemmF32Tier{layout: v.layout, scratch: v.gemmScratch, run: v.runGEMM, rows: v.gemmRows}
+}
+
+// gemmRows is how many rows share tiles of one height: low ones may keep
+// several sums of one result.
+func (v *tileF32) gemmRows(p *panelsF32, m int) int {
+	if block := v.block(p); m > block {
+		return block
+	}
+	return v.most()
 }
 
 // block returns how many rows pass all weights before the next do: what
@@ -37,7 +46,7 @@ func (v *tileF32) runGEMM(p *panelsF32, out, a, more []float32, m int, scratch [
 			list[k] = at
 			at += uintptr(4 * p.depth)
 		}
-		v.panels(t, p, resultF32(out, more, i*p.n, p.n), list[:rows])
+		v.panels(t, p, resultF32(out, more, i*p.ld, p.ld), list[:rows])
 	}
 	runtime.KeepAlive(scratch)
 	runtime.KeepAlive(a)

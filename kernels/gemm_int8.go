@@ -20,6 +20,7 @@ const (
 // multiplied by a scale.
 type GEMMInt8 struct {
 	K, N    int
+	ld      int // elements from one row of the result to the next: N, or more where this is a part
 	weights panels
 	variant variant[gemmInt8Tier]
 }
@@ -86,7 +87,7 @@ func PackGEMMInt8(t Target, n, k int, w WeightsInt8) (*GEMMInt8, error) {
 	if err != nil {
 		return nil, fmt.Errorf("int8 product: %w", err)
 	}
-	return &GEMMInt8{K: k, N: n, weights: p, variant: v}, nil
+	return &GEMMInt8{K: k, N: n, ld: n, weights: p, variant: v}, nil
 }
 
 // Tier returns the tier that was chosen.
@@ -107,20 +108,23 @@ func (g *GEMMInt8) Scratch() int {
 	return g.variant.run.scratch(&g.weights)
 }
 
+// length is that of a result of m rows.
+func (g *GEMMInt8) length(m int) int { return max(0, (m-1)*g.ld+g.N) }
+
 // Run writes the requantised product of a [m, K] to out [m, N].
 func (g *GEMMInt8) Run(out, a []int8, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, resultInt8{i8: out[:m*g.N], ld: g.N}, a[:m*g.K], m, scratch)
+	g.variant.run.run(&g.weights, resultInt8{i8: out[:g.length(m)], ld: g.ld}, a[:m*g.K], m, scratch)
 }
 
 // RunInt32 writes the sums to out [m, N].
 func (g *GEMMInt8) RunInt32(out []int32, a []int8, m int, scratch []byte) {
-	g.variant.run.run(&g.weights, resultInt8{i32: out[:m*g.N], ld: g.N}, a[:m*g.K], m, scratch)
+	g.variant.run.run(&g.weights, resultInt8{i32: out[:g.length(m)], ld: g.ld}, a[:m*g.K], m, scratch)
 }
 
 // RunF32 writes float32(sum)*scale[n], rounded once, to out [m, N]. len(scale)
 // is at least N rounded up to a multiple of 4.
 func (g *GEMMInt8) RunF32(out []float32, a []int8, m int, scale []float32, scratch []byte) {
-	g.variant.run.run(&g.weights, resultInt8{f32: out[:m*g.N], scale: scale[:roundUp(g.N, panel)], ld: g.N}, a[:m*g.K], m, scratch)
+	g.variant.run.run(&g.weights, resultInt8{f32: out[:g.length(m)], scale: scale[:roundUp(g.N, panel)], ld: g.ld}, a[:m*g.K], m, scratch)
 }
 
 // DynamicScratch returns the bytes of scratch that RunDynamic needs, aligned
@@ -136,7 +140,7 @@ func (g *GEMMInt8) RunDynamic(out []float32, a []int8, m int, zero int8, scale [
 	for j, b := range p.bias {
 		bias[j] = b - more*p.sums[j]
 	}
-	r := resultInt8{f32: out[:m*g.N], scale: scale[:roundUp(g.N, panel)], bias: bias, ld: g.N}
+	r := resultInt8{f32: out[:g.length(m)], scale: scale[:roundUp(g.N, panel)], bias: bias, ld: g.ld}
 	g.variant.run.run(p, r, a[:m*g.K], m, scratch[roundUp(4*len(bias), 8):])
 }
 

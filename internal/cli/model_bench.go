@@ -127,7 +127,7 @@ func benchModel(path string, in inputFlags, o engine.Options, d time.Duration, s
 	}
 	return benchLine{
 		Profile: rows,
-		Model:   filepath.Base(path), Threads: max(1, o.Threads), MedianMS: millis(times[len(times)/2]), MinMS: millis(times[0]),
+		Model:   filepath.Base(path), Threads: threadsOf(p), MedianMS: millis(times[len(times)/2]), MinMS: millis(times[0]),
 		Runs: len(times), LoadMS: millis(load), ArenaKiB: p.Memory().Arena >> 10, PeakKiB: peakMemory(),
 	}, nil
 }
@@ -145,6 +145,15 @@ func peakMemory() (kib int) {
 		}
 	}
 	return 0
+}
+
+// threadsOf returns how many threads a program uses.
+func threadsOf(p *engine.Program) int {
+	n := 1
+	for _, s := range p.Steps() {
+		n = max(n, s.Parts)
+	}
+	return n
 }
 
 // measure runs s for d, at least 5 times after one that is not counted, and

@@ -187,9 +187,9 @@ func shapeText(p portInfo) string {
 }
 
 func printPlan(w io.Writer, p *planInfo) {
-	rows := [][]string{{"STEP", "KERNEL", "PRECISION", "SHAPE", "OFFSET", "BYTES", "MACS"}}
+	rows := [][]string{{"STEP", "KERNEL", "PRECISION", "SHAPE", "OFFSET", "BYTES", "MACS", "PARTS"}}
 	for _, s := range p.Steps {
-		rows = append(rows, []string{s.Name, s.Kernel, s.Precision, fmt.Sprint(s.Out), fmt.Sprint(s.Offset), fmt.Sprint(s.Bytes), fmt.Sprint(s.MACs)})
+		rows = append(rows, []string{s.Name, s.Kernel, s.Precision, fmt.Sprint(s.Out), fmt.Sprint(s.Offset), fmt.Sprint(s.Bytes), fmt.Sprint(s.MACs), fmt.Sprint(s.Parts)})
 	}
 	table(w, rows)
 	same := "depends on the CPU in the last bits"
