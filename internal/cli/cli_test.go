@@ -84,6 +84,9 @@ func TestModelRoad(t *testing.T) {
 	if out := must(t, "model", "bench", "--seconds", "0.05", "--json", at("garments.onnx"), at("pack-int8")); strings.Count(out, "median_ms") != 2 {
 		t.Errorf("bench: %s", out)
 	}
+	if out := must(t, "model", "inspect", at("pack-int8"), "--passes"); !strings.Contains(out, "--- after import") || !strings.Contains(out, "--- after integer") {
+		t.Errorf("passes: %s", out)
+	}
 	if out := must(t, "model", "inspect", at("pack-int8"), "--plan"); !strings.Contains(out, "the same bits on every CPU") {
 		t.Errorf("plan: %s", out)
 	}

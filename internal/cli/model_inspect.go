@@ -49,16 +49,17 @@ type planInfo struct {
 
 func modelInspectCommand() *cobra.Command {
 	var (
-		in              inputFlags
-		flags           compileFlags
-		plan, precision bool
-		asJSON          bool
+		in                      inputFlags
+		flags                   compileFlags
+		plan, precision, passes bool
+		asJSON                  bool
 	)
 	c := &cobra.Command{
 		Use:   "inspect MODEL",
 		Short: "Show what a model is: inputs, outputs, operators, precision, plan",
 		Example: `  dunlin model inspect net.onnx
   dunlin model inspect garments-int8 --plan
+  dunlin model inspect net.onnx --passes | less       # the graph before and after each pass
   dunlin model inspect garments-int8 --precision --require int8`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -71,6 +72,11 @@ func modelInspectCommand() *cobra.Command {
 				return err
 			}
 			defer m.close()
+			if passes {
+				o.Dump = c.OutOrStdout()
+				_, err := planOf(m.graph, in, o)
+				return err
+			}
 			info := describe(m)
 			if err := engine.Check(m.graph); err != nil && !o.RequireInt8 {
 				info.Missing = err.Error()
@@ -96,7 +102,9 @@ func modelInspectCommand() *cobra.Command {
 	flags.registerLimits(c)
 	c.Flags().BoolVar(&plan, "plan", false, "the compiled program: step, kernel, shape, arena offset, bytes")
 	c.Flags().BoolVar(&precision, "precision", false, "the precision in which each step computes, and why")
+	c.Flags().BoolVar(&passes, "passes", false, "the graph as it came, and after each pass that changed it")
 	jsonFlag(c, &asJSON)
+	c.MarkFlagsMutuallyExclusive("passes", "json")
 	return c
 }
 
