@@ -20,6 +20,17 @@ var (
 	}}
 )
 
+// depthwiseRows tells whether integer functions look at depthwiseArgs.rows;
+// otherwise they compute one.
+const depthwiseRows = false
+
+// stagedBytes is how much of a large product's rows is staged at once: it
+// stays in the second cache while all weights pass.
+const stagedBytes = 128 << 10
+
+// tilesAddFrom tells whether tiles look at tileArgs.from.
+const tilesAddFrom = false
+
 // stagedInt8 returns a value as staging leaves it: as it is.
 func stagedInt8(v int8, _ int) [2]byte { return [2]byte{byte(v)} }
 
@@ -70,19 +81,19 @@ var (
 		{NEON, false, depthwiseRealNEON.tier()},
 		{NEON, true, depthwiseExactNEON.tier()},
 	}
-	addInt8Native         = []variant[addInt8Func]{{NEON, true, addInt8NEON}}
-	quantizeInt8Native    = []variant[quantizeTier[int8]]{{NEON, true, quantizeNEON[int8](true)}}
-	quantizeUint8Native   = []variant[quantizeTier[uint8]]{{NEON, true, quantizeNEON[uint8](false)}}
-	quantizePlanesNative  = []variant[quantizePlanesFunc]{{NEON, true, quantizePlanesNEON}}
-	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeNEON[int8](true)}}
-	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeNEON[uint8](false)}}
-	dequantizeInt32Native = []variant[dequantizeTier[int32]]{{NEON, true, dequantizeInt32NEON}}
-	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8NEON}}
+	addInt8Native         = []variant[addInt8Func]{{NEON, true, addInt8Tier(4)}}
+	quantizeInt8Native    = []variant[quantizeTier[int8]]{{NEON, true, quantizeInt8Tier(4)}}
+	quantizeUint8Native   = []variant[quantizeTier[uint8]]{{NEON, true, quantizeUint8Tier(4)}}
+	quantizePlanesNative  = []variant[quantizePlanesFunc]{{NEON, true, quantizePlanesTier(loopBlock)}}
+	dequantizeInt8Native  = []variant[dequantizeTier[int8]]{{NEON, true, dequantizeWith[int8](loopDequantizeInt8, 4)}}
+	dequantizeUint8Native = []variant[dequantizeTier[uint8]]{{NEON, true, dequantizeWith[uint8](loopDequantizeUint8, 4)}}
+	dequantizeInt32Native = []variant[dequantizeTier[int32]]{{NEON, true, dequantizeWith[int32](loopDequantizeInt32, 4)}}
+	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8Tier(4)}}
 	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
 	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}
 	averagePoolF32Native  = []variant[averagePoolF32Func]{{NEON, true, averagePoolF32Tier(4)}}
 	transposeNative       = []variant[transposeFunc]{{NEON, true, transposeTiles(4)}}
-	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8NEON}}
+	averagePoolInt8Native = []variant[averagePoolInt8Func]{{NEON, true, averagePoolInt8Tier(4)}}
 
 	smoothNative      = []variant[smoothTier]{{NEON, true, smoothNEON}}
 	softmaxNative     = []variant[softmaxFunc]{{NEON, true, softmaxNEON}}

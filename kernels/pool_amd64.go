@@ -20,3 +20,19 @@ func sumPoolBlocksF32(lanes int, x *poolArgs) {
 		sumPoolF32AVX2(x)
 	}
 }
+
+func maxPoolBlocksInt8(lanes int, x *poolArgs) {
+	if lanes == wide {
+		maxPoolInt8AVX512(x)
+	} else {
+		maxPoolInt8AVX2(x)
+	}
+}
+
+func sumPoolBlocksInt8(lanes int, x *poolArgs) {
+	if lanes == wide {
+		sumPoolInt8AVX512(x)
+	} else {
+		sumPoolInt8AVX2(x)
+	}
+}

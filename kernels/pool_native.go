@@ -112,6 +112,64 @@ func averagePoolF32Tier(lanes int) averagePoolF32Func {
 	}
 }
 
+// maxPoolInt8Tier is MaxPool.Int8 with lanes.
+func maxPoolInt8Tier(lanes int) maxPoolInt8Func {
+	return func(p *MaxPool, out, in []int8) {
+		r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, 4 * lanes, lanes == maskedLanes}, out, in}
+		if r.taps == nil || r.blocks.peels() {
+			maxPoolInt8Generic(p, out, in)
+			return
+		}
+		first, last := r.blocks.parts()
+		r.each(func(picture, oy, ox, n int) {
+			x := r.pixels(picture, oy, ox, n)
+			if x.count == 0 { // nothing but padding
+				fillBytes(bytesAt(x.out, n*p.C), []byte{0x80})
+				return
+			}
+			x.blocks = uintptr(first)
+			maxPoolBlocksInt8(lanes, &x)
+			if last > 0 {
+				x.in, x.out, x.blocks = x.in+uintptr(last), x.out+uintptr(last), 1
+				maxPoolBlocksInt8(lanes, &x)
+			}
+		})
+		runtime.KeepAlive(out)
+		runtime.KeepAlive(in)
+	}
+}
+
+// averagePoolInt8Tier is AveragePool.Int8 with lanes.
+func averagePoolInt8Tier(lanes int) averagePoolInt8Func {
+	return func(p *AveragePool, out, in []int8, scratch []byte) {
+		r := poolRun[int8]{&p.Geometry, p.lists, blocks{p.C, 4 * lanes, lanes == maskedLanes}, out, in}
+		if r.taps == nil || r.blocks.peels() || p.countPad {
+			averagePoolInt8Generic(p, out, in, scratch)
+			return
+		}
+		first, last := r.blocks.parts()
+		_, hi := p.out.bounds()
+		r.each(func(picture, oy, ox, n int) {
+			x := r.pixels(picture, oy, ox, n)
+			if x.count == 0 { // nothing but padding: the sum is 0
+				fillBytes(bytesAt(x.out, n*p.C), []byte{byte(min(max(p.out.Zero, int32(p.out.Min)), int32(p.out.Max)))})
+				return
+			}
+			x.scale, x.hi, x.zero = p.multipliers[x.count], hi, p.out.Zero
+			x.least, x.most = int32(p.out.Min), int32(p.out.Max)
+			x.start = -int32(x.count) * int32(p.inZero)
+			x.blocks = uintptr(first)
+			sumPoolBlocksInt8(lanes, &x)
+			if last > 0 {
+				x.in, x.out, x.blocks = x.in+uintptr(last), x.out+uintptr(last), 1
+				sumPoolBlocksInt8(lanes, &x)
+			}
+		})
+		runtime.KeepAlive(out)
+		runtime.KeepAlive(in)
+	}
+}
+
 func fillF32(s []float32, v float32) {
 	for i := range s {
 		s[i] = v

@@ -72,6 +72,7 @@ type loopArgs struct {
 	zeroB  int32   // of the second
 	zero   int32   // zero point of the result
 	least  int32   // lower bound of the result
+	most   int32   // not looked at: it is hi with zero added
 }
 
 // poolArgs is what the pools read: see tileArgs.
@@ -90,6 +91,7 @@ type poolArgs struct {
 	start   int32   // what sums begin with
 	zero    int32   // zero point of the result
 	least   int32   // lower bound of the result
+	most    int32   // not looked at: it is hi with zero added
 }
 
 // rowArgs is what the elementwise loops over rows of float32 read: see tileArgs.

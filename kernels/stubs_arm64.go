@@ -6,26 +6,29 @@ package kernels
 // addresses as integers: the garbage collector does not look at them, so that
 // one may point past an end, and the driver keeps what they point to alive.
 type tileArgs struct {
-	rows     uintptr // list of the addresses of rows: [segments][rowStep/8]
-	rowStep  uintptr // bytes from one segment's list to the next
-	segments uintptr // how many
-	from     uintptr // not looked at
-	order    uintptr // likewise
-	steps    uintptr // in a segment
-	weights  uintptr // [segments][steps][columns][step]
-	bias     uintptr // a value for each column
-	less     uintptr // an int32 for each row, taken off its sums, or 0: none; for FP16 a float32 that they are times
-	scale    uintptr // float32 for each column, for modeF32 and modeInt8
-	more     uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
-	out      uintptr // first row of the result
-	ld       uintptr // bytes from one row of the result to the next
-	tiles    uintptr // how many, at least 1
-	mask     uint64  // not looked at: no tier of arm64 has masks
-	mode     uint64  // modeInt32, modeF32 or modeInt8
-	lo       float32 // lower bound of a float result
-	hi       float32 // upper bound, of a requantised value before zero is added
-	zero     int32   // zero point of the result
-	least    int32   // lower bound of a requantised value
+	rows      uintptr // list of the addresses of rows: [segments][rowStep/8]
+	rowStep   uintptr // bytes from one segment's list to the next
+	segments  uintptr // how many
+	from      uintptr // not looked at
+	order     uintptr // likewise
+	steps     uintptr // in a segment
+	weights   uintptr // [segments][steps][columns][step]
+	ahead     uintptr // not looked at
+	aheadStep uintptr // likewise
+	bias      uintptr // a value for each column
+	less      uintptr // an int32 for each row, taken off its sums, or 0: none; for FP16 a float32 that they are times
+	scale     uintptr // float32 for each column, for modeF32 and modeInt8
+	more      uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
+	out       uintptr // first row of the result
+	ld        uintptr // bytes from one row of the result to the next
+	tiles     uintptr // how many, at least 1
+	mask      uint64  // not looked at: no tier of arm64 has masks
+	mode      uint64  // modeInt32, modeF32, or else modeInt8
+	lo        float32 // lower bound of a float result
+	hi        float32 // upper bound, of a requantised value before zero is added
+	zero      int32   // zero point of the result
+	least     int32   // lower bound of a requantised value
+	most      int32   // not looked at: it is hi with zero added
 }
 
 // depthwiseArgs is what a depthwise function reads. See tileArgs.
@@ -40,6 +43,7 @@ type depthwiseArgs struct {
 	outStep uintptr // bytes from one pixel of the result to the next
 	inStep  uintptr // bytes from a pixel's tap to that of the next
 	pixels  uintptr // how many
+	rows    uintptr // not looked at: one
 	blocks  uintptr // of 16 channels of int8, 8 of float32
 	mask    uint64  // not looked at: no tier of arm64 has masks
 	lo      float32 // lower bound of a float result
@@ -57,6 +61,8 @@ type loopArgs struct {
 	blocks uintptr // of 16, at least 1
 	scaleA float32 // of the first input
 	scaleB float32 // of the second
+	lo     float32 // not looked at: it is least before zero is added
+	hi     float32 // likewise of most
 	zeroA  int32   // zero point of the first input
 	zeroB  int32   // of the second
 	zero   int32   // zero point of the result
@@ -107,6 +113,7 @@ type poolArgs struct {
 	mask    uint64  // not looked at: no tier of arm64 has masks
 	blocks  uintptr // of 16 channels
 	scale   float32 // of a sum
+	hi      float32 // not looked at: it is most before zero is added
 	start   int32   // what sums begin with
 	zero    int32   // zero point of the result
 	least   int32   // lower bound of the result

@@ -29,7 +29,7 @@ const (
 	modeInt32 = iota
 	modeF32
 	modeInt8
-	modeInt8Wide // for scales so large that a product may leave int32 (amd64)
+	modeInt8Wide // for scales so large that a product may leave int32; to arm64, modeInt8
 )
 
 // tileScratch is where tiles run: it lies at the beginning of the caller's

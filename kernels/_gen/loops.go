@@ -25,6 +25,7 @@ var loopArgs = &args{
 		{"zeroB", "int32", "of the second"},
 		{"zero", "int32", "zero point of the result"},
 		{"least", "int32", "lower bound of the result"},
+		{"most", "int32", "not looked at: it is hi with zero added"},
 	},
 }
 
@@ -296,6 +297,7 @@ var poolArgs = &args{
 		{"start", "int32", "what sums begin with"},
 		{"zero", "int32", "zero point of the result"},
 		{"least", "int32", "lower bound of the result"},
+		{"most", "int32", "not looked at: it is hi with zero added"},
 	},
 }
 

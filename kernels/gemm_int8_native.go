@@ -1,12 +1,12 @@
-//go:build !purego
+//go:build !purego && (amd64 || arm64)
 
 package kernels
 
 import "runtime"
 
-// tileInt8 is an integer tier of amd64: its tiles, and how it wants the rows
-// of activations to look, which it brings into scratch first. There each may
-// be read a few bytes beyond its end.
+// tileInt8 is an integer tier: its tiles, and how it wants the rows of
+// activations to look, which it brings into scratch first. There each may be
+// read a few bytes beyond its end.
 type tileInt8 struct {
 	*tileSet
 	layout layoutInt8
@@ -16,36 +16,8 @@ type tileInt8 struct {
 	grouped *tileInt8 // its tiles for narrow groups of a convolution, or nil
 }
 
-// tilesAddFrom tells whether tiles look at tileArgs.from.
-const tilesAddFrom = true
-
-// AVX-512 and AVX-VNNI multiply uint8 by int8: rows get 128 added to each
-// value, and biases less what that brings in. AVX2 has no exact product of
-// bytes (VPMADDUBSW saturates), so that both become int16.
-var (
-	tileInt8AVX512  = &tileInt8{&tilesInt8AVX512, layoutInt8{64, 16, 4, cellBiased}, flipAVX512, 1, groupsInt8AVX512}
-	tileInt8AVXVNNI = &tileInt8{&tilesInt8AVXVNNI, layoutInt8{16, 8, 4, cellBiased}, flipAVXVNNI, 1, groupsInt8AVXVNNI}
-	tileInt8AVX2    = &tileInt8{&tilesInt8AVX2, layoutInt8{16, 8, 2, cellWide}, widenAVX2, 2, groupsInt8AVX2}
-
-	groupsInt8AVX512  = &tileInt8{&tilesGroupsInt8AVX512, layoutInt8{16, 16, 4, cellBiased}, flipAVX512, 1, nil}
-	groupsInt8AVXVNNI = &tileInt8{&tilesGroupsInt8AVXVNNI, layoutInt8{8, 8, 4, cellBiased}, flipAVXVNNI, 1, nil}
-	groupsInt8AVX2    = &tileInt8{&tilesGroupsInt8AVX2, layoutInt8{8, 8, 2, cellWide}, widenAVX2, 2, nil}
-)
-
-// stagedBytes is how much of a large product's rows is staged at once: it
-// stays in the second cache while all weights pass.
-const stagedBytes = 64 << 10
-
 // beyond is how many bytes after a staged row may be read.
 const beyond = 128
-
-// stagedInt8 returns a value of size bytes as staging leaves it.
-func stagedInt8(v int8, size int) [2]byte {
-	if size == 1 {
-		return [2]byte{byte(v) ^ 0x80}
-	}
-	return [2]byte{byte(v), byte(v >> 7)}
-}
 
 func (v *tileInt8) gemm() gemmInt8Tier {
 	return gemmInt8Tier{layout: v.layout, scratch: v.gemmScratch, run: v.runGEMM}
@@ -69,17 +41,16 @@ func (v *tileInt8) runGEMM(p *panels, out resultInt8, a []int8, m int, scratch [
 	list := view[uintptr](scratch[tileScratchBytes:][:8*block*p.terms])
 	less := view[int32](scratch[tileScratchBytes+8*len(list):][:p.lessBytes(block)])
 	staged := addressOf(scratch[tileScratchBytes+8*len(list)+4*len(less):])
-	for term := range p.terms {
-		at := staged
-		for i := range min(block, m) {
-			list[term*block+i] = at
-			at += uintptr(p.depth * v.size)
-		}
-	}
 	t.args.rowStep, t.args.from = uintptr(8*block), 0
 	for i := 0; i < m; i += block {
-		rows := min(block, m-i)
-		v.stage(staged, addressOf(a[i*p.depth:]), rows*p.depth)
+		rows, at := min(block, m-i), addressOf(a[i*p.depth:])
+		if !v.inPlace(p) {
+			v.stage(staged, at, rows*p.depth)
+			at = staged
+		}
+		if i == 0 || at != staged {
+			v.list(list, p, at, block, rows)
+		}
 		v.panels(t, p, &out, i*out.ld, addressOf(list), rows, less)
 	}
 	runtime.KeepAlive(scratch)
@@ -93,6 +64,23 @@ func (p *panels) lessBytes(m int) int {
 		return 0
 	}
 	return roundUp(4*m, 8)
+}
+
+// inPlace reports whether tiles may read rows where they are: as they are, and
+// none beyond its end.
+func (v *tileInt8) inPlace(p *panels) bool {
+	return v.size == 1 && p.cell != cellBiased && p.depth%p.step == 0
+}
+
+// list writes the addresses of rows from at on, for each term, whose lists are
+// block addresses apart.
+func (v *tileInt8) list(list []uintptr, p *panels, at uintptr, block, rows int) {
+	for i := range rows {
+		for term := range p.terms {
+			list[term*block+i] = at
+		}
+		at += uintptr(p.depth * v.size)
+	}
 }
 
 // panels runs all panels of p over m staged rows; the result's first is
