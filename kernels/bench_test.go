@@ -7,25 +7,32 @@ import (
 	"time"
 )
 
-// benchVariants runs f for each row of a table that this CPU has, and reports
-// products a second and their share of what the CPU can do at most.
-func benchVariants[F any](b *testing.B, rows []variant[F], peak func(Tier) float64, shape string, macs int, make func(b *testing.B, t Target) func()) {
-	for _, r := range slices.Backward(rows) {
-		if !slices.Contains(hostTiers(), r.tier) {
-			continue
-		}
-		name := r.tier.String()
-		if r.exact {
-			name += "-exact"
-		}
-		b.Run(shape+"/"+name, func(b *testing.B) {
-			f := make(b, Target{Tier: r.tier, Exact: r.exact})
-			rate := float64(macs) / median(b, f).Seconds()
-			b.ReportMetric(rate/1e9, "GMAC/s")
-			if most := peak(r.tier); most > 0 {
-				b.ReportMetric(100*rate/most, "%peak")
+// measure times what prepare returns for each row of a table, as benchmark
+// shape/tier. work is how many products it does, or values it goes through.
+type measure func(shape string, work int, prepare func(b *testing.B, t Target) func())
+
+// measuring measures the rows that this CPU has, slowest first. It reports
+// products a second and their share of peak, or without a peak the time a
+// value takes.
+func measuring(b *testing.B, rows []Target, peak func(Tier) float64) measure {
+	return func(shape string, work int, prepare func(b *testing.B, t Target) func()) {
+		for _, row := range slices.Backward(rows) {
+			if !slices.Contains(hostTiers(), row.Tier) {
+				continue
 			}
-		})
+			b.Run(shape+"/"+rowName(row), func(b *testing.B) {
+				time := median(b, prepare(b, row)).Seconds()
+				if peak == nil {
+					b.ReportMetric(time*1e9/float64(work), "ns/value")
+					return
+				}
+				rate := float64(work) / time
+				b.ReportMetric(rate/1e9, "GMAC/s")
+				if most := peak(row.Tier); most > 0 {
+					b.ReportMetric(100*rate/most, "%peak")
+				}
+			})
+		}
 	}
 }
 
@@ -60,12 +67,12 @@ func benchInt8(n int) []int8 {
 	return s
 }
 
-func BenchmarkGEMMInt8(b *testing.B) {
+func benchGEMMInt8(run measure) {
 	for _, s := range [][3]int{
 		{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}, {49, 160, 960}, {784, 256, 256}, {3136, 64, 64}, {3136, 24, 144}, {12544, 32, 27}, {12544, 16, 32},
 	} {
 		m, n, k := s[0], s[1], s[2]
-		benchVariants(b, gemmInt8Variants, PeakInt8, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+		run(fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
 			g, err := PackGEMMInt8(t, n, k, benchWeights(n, k))
 			if err != nil {
 				b.Fatal(err)
@@ -92,12 +99,12 @@ func (g Geometry) benchName() string {
 
 func (g Geometry) macs() int { return g.N * g.OH * g.OW * g.OC * g.taps() * g.C / g.Groups }
 
-func BenchmarkConvInt8(b *testing.B) {
+func benchConvInt8(run measure) {
 	for _, g := range []Geometry{
 		square(224, 3, 32, 3, 2, 1), square(224, 3, 64, 7, 2, 1), square(56, 64, 64, 3, 1, 1), square(28, 128, 128, 3, 1, 1),
 		square(14, 256, 256, 3, 1, 1), square(7, 512, 512, 3, 1, 1), square(56, 128, 128, 3, 1, 32), square(56, 64, 128, 1, 2, 1),
 	} {
-		benchVariants(b, convInt8Variants, PeakInt8, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+		run(g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
 			c, err := PackConvInt8(t, g, benchWeights(g.OC, g.taps()*g.C/g.Groups))
 			if err != nil {
 				b.Fatal(err)
@@ -108,12 +115,12 @@ func BenchmarkConvInt8(b *testing.B) {
 	}
 }
 
-func BenchmarkDepthwiseInt8(b *testing.B) {
+func benchDepthwiseInt8(run measure) {
 	for _, g := range []Geometry{
 		square(112, 32, 32, 3, 1, 32), square(56, 128, 128, 3, 1, 128), square(28, 192, 192, 3, 1, 192), square(14, 512, 512, 3, 1, 512),
 		square(112, 96, 96, 3, 2, 96), square(28, 192, 192, 3, 2, 192), square(28, 128, 128, 5, 1, 128), square(28, 128, 128, 5, 2, 128),
 	} {
-		benchVariants(b, depthwiseInt8Variants, PeakInt8, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+		run(g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
 			d, err := PackDepthwiseInt8(t, g, benchWeights(g.C, g.taps()))
 			if err != nil {
 				b.Fatal(err)
@@ -124,20 +131,14 @@ func BenchmarkDepthwiseInt8(b *testing.B) {
 	}
 }
 
-// BenchmarkQuantizePlanes is a picture becoming what the first convolution
-// reads.
-func BenchmarkQuantizePlanes(b *testing.B) {
+// benchQuantizePlanes is a picture becoming what the first convolution reads.
+func benchQuantizePlanes(run measure) {
 	in := benchF32(3 * 224 * 224)
 	out := make([]int8, len(in))
-	for _, tier := range hostTiers() {
-		b.Run(tier.String(), func(b *testing.B) {
-			_, quantize := QuantizePlanes(Target{Tier: tier})
-			b.SetBytes(int64(4 * len(in)))
-			for b.Loop() {
-				quantize(out, in, 3, 0.02, 3)
-			}
-		})
-	}
+	run("3x224x224", len(in), func(_ *testing.B, t Target) func() {
+		_, quantize := QuantizePlanes(t)
+		return func() { quantize(out, in, 3, 0.02, 3) }
+	})
 }
 
 func benchF32(n int) []float32 {
@@ -148,10 +149,10 @@ func benchF32(n int) []float32 {
 	return s
 }
 
-func BenchmarkGEMMF32(b *testing.B) {
+func benchGEMMF32(run measure) {
 	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}, {784, 256, 256}, {3136, 64, 64}, {12544, 32, 27}} {
 		m, n, k := s[0], s[1], s[2]
-		benchVariants(b, gemmF32Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+		run(fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
 			g, err := PackGEMMF32(t, n, k, WeightsF32{W: benchF32(n * k), Clamp: NoClamp})
 			if err != nil {
 				b.Fatal(err)
@@ -162,9 +163,9 @@ func BenchmarkGEMMF32(b *testing.B) {
 	}
 }
 
-// BenchmarkProductF32 has the products of an attention head: scores, where b
+// benchProductF32 has the products of an attention head: scores, where b
 // is transposed, and values, as one of four heads.
-func BenchmarkProductF32(b *testing.B) {
+func benchProductF32(run measure) {
 	for _, s := range []struct {
 		name string
 		p    ProductF32
@@ -174,7 +175,7 @@ func BenchmarkProductF32(b *testing.B) {
 		{"scores128x32x128", ProductF32{M: 128, K: 32, N: 128, A: Strides{384, 1}, B: Strides{1, 384}, OutRow: 128}},
 		{"values1x128x64", ProductF32{M: 1, K: 128, N: 64, A: Strides{128, 1}, B: Strides{64, 1}, OutRow: 64}},
 	} {
-		benchVariants(b, productF32Variants, PeakF32, s.name, s.p.M*s.p.N*s.p.K, func(b *testing.B, t Target) func() {
+		run(s.name, s.p.M*s.p.N*s.p.K, func(b *testing.B, t Target) func() {
 			p, err := PickProductF32(t, s.p)
 			if err != nil {
 				b.Fatal(err)
@@ -186,10 +187,10 @@ func BenchmarkProductF32(b *testing.B) {
 	}
 }
 
-func BenchmarkMatMulInt8(b *testing.B) {
+func benchMatMulInt8(run measure) {
 	for _, s := range [][3]int{{128, 128, 64}, {128, 64, 128}, {196, 196, 64}} {
 		m, n, k := s[0], s[1], s[2]
-		benchVariants(b, matMulInt8Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+		run(fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
 			p, err := NewMatMulInt8(t, m, k, n, 1e-4, 3, -5, Requant{Min: -128, Max: 127})
 			if err != nil {
 				b.Fatal(err)
@@ -200,10 +201,10 @@ func BenchmarkMatMulInt8(b *testing.B) {
 	}
 }
 
-func BenchmarkGEMMF16(b *testing.B) {
+func benchGEMMF16(run measure) {
 	for _, s := range [][3]int{{1, 1024, 1024}, {16, 1024, 1024}, {196, 512, 512}} {
 		m, n, k := s[0], s[1], s[2]
-		benchVariants(b, gemmF16Variants, PeakF32, fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
+		run(fmt.Sprintf("%dx%dx%d", m, n, k), m*n*k, func(b *testing.B, t Target) func() {
 			g, err := PackGEMMF32(t, n, k, WeightsF32{Half: slices.Repeat([]uint16{0x3c00}, n*k), Clamp: NoClamp})
 			if err != nil {
 				b.Fatal(err)
@@ -214,11 +215,11 @@ func BenchmarkGEMMF16(b *testing.B) {
 	}
 }
 
-func BenchmarkConvF32(b *testing.B) {
+func benchConvF32(run measure) {
 	for _, g := range []Geometry{
 		square(224, 3, 32, 3, 2, 1), square(56, 64, 64, 3, 1, 1), square(14, 256, 256, 3, 1, 1), square(7, 512, 512, 3, 1, 1),
 	} {
-		benchVariants(b, convF32Variants, PeakF32, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+		run(g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
 			c, err := PackConvF32(t, g, WeightsF32{W: benchF32(g.OC * g.taps() * g.C / g.Groups), Clamp: NoClamp})
 			if err != nil {
 				b.Fatal(err)
@@ -229,11 +230,11 @@ func BenchmarkConvF32(b *testing.B) {
 	}
 }
 
-func BenchmarkDepthwiseF32(b *testing.B) {
+func benchDepthwiseF32(run measure) {
 	for _, g := range []Geometry{
 		square(112, 32, 32, 3, 1, 32), square(56, 128, 128, 3, 1, 128), square(14, 512, 512, 3, 1, 512), square(28, 192, 192, 3, 2, 192),
 	} {
-		benchVariants(b, depthwiseF32Variants, PeakF32, g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
+		run(g.benchName(), g.macs(), func(b *testing.B, t Target) func() {
 			d, err := PackDepthwiseF32(t, g, WeightsF32{W: benchF32(g.C * g.taps()), Clamp: NoClamp})
 			if err != nil {
 				b.Fatal(err)
@@ -259,12 +260,12 @@ func BenchmarkPackInt8(b *testing.B) {
 	}
 }
 
-// BenchmarkRowsF32 is one operation of each kind over what the first level of
+// benchRowsF32 is one operation of each kind over what the first level of
 // cache holds, and over rows of a few values.
-func BenchmarkRowsF32(b *testing.B) {
+func benchRowsF32(run measure) {
 	for _, shape := range [][2][]int{{{4096}, {4096}}, {{512, 8}, {8}}, {{64, 64}, {64, 1}}} {
 		for _, op := range []OpF32{OpAdd, OpDiv, OpMax, OpPrelu} {
-			benchVariants(b, rowsF32Variants, noPeak, fmt.Sprint(definitionsF32[op].name, shape), 4096, func(b *testing.B, t Target) func() {
+			run(fmt.Sprint(definitionsF32[op].name, shape), 4096, func(b *testing.B, t Target) func() {
 				w, err := NewBroadcast(shape[0], shape[1])
 				if err != nil {
 					b.Fatal(err)
@@ -276,7 +277,7 @@ func BenchmarkRowsF32(b *testing.B) {
 		}
 	}
 	for _, op := range []OpF32{OpClip, OpHardSwish, OpSqrt} {
-		benchVariants(b, rowsF32Variants, noPeak, definitionsF32[op].name, 4096, func(_ *testing.B, t Target) func() {
+		run(definitionsF32[op].name, 4096, func(_ *testing.B, t Target) func() {
 			x, out := benchF32(4096), make([]float32, 4096)
 			_, f := UnaryF32(t, op, 0, 6)
 			return func() { f(out, x) }
@@ -284,34 +285,9 @@ func BenchmarkRowsF32(b *testing.B) {
 	}
 }
 
-// noPeak is for what does not multiply.
-func noPeak(Tier) float64 { return 0 }
-
-func BenchmarkPoolsF32(b *testing.B) {
-	for _, g := range []Geometry{square(112, 64, 64, 3, 2, 64), square(64, 24, 24, 2, 2, 24)} {
-		for _, name := range []string{"max", "average"} {
-			bench := func(b *testing.B, t Target) func() {
-				most, err := NewMaxPool(g)
-				mean, err2 := NewAveragePool(g, false, 0, 0)
-				if err != nil || err2 != nil {
-					b.Fatal(err, err2)
-				}
-				most.Use(t)
-				mean.Use(t)
-				in, out := benchF32(g.H*g.W*g.C), make([]float32, g.OH*g.OW*g.C)
-				if name == "max" {
-					return func() { most.F32(out, in) }
-				}
-				return func() { mean.F32(out, in) }
-			}
-			benchVariants(b, maxPoolF32Variants, noPeak, name+g.benchName(), g.OH*g.OW*g.C*g.taps(), bench)
-		}
-	}
-}
-
-func BenchmarkTranspose(b *testing.B) {
+func benchTranspose(run measure) {
 	for _, shape := range [][2]int{{3, 224 * 224}, {224 * 224, 3}, {24, 44 * 44}, {44 * 44, 24}, {96, 22 * 22}, {512, 508}} {
-		benchVariants(b, transposeVariants, noPeak, fmt.Sprint(shape), shape[0]*shape[1], func(b *testing.B, t Target) func() {
+		run(fmt.Sprint(shape), shape[0]*shape[1], func(b *testing.B, t Target) func() {
 			k, err := NewTranspose(4, shape[:], []int{1, 0})
 			if err != nil {
 				b.Fatal(err)
@@ -324,13 +300,14 @@ func BenchmarkTranspose(b *testing.B) {
 }
 
 func BenchmarkConvTranspose(b *testing.B) {
+	run := measuring(b, targetsOf(gemmF32Variants), PeakF32)
 	for _, s := range [][3]int{{80, 96, 24}, {160, 24, 1}} {
 		v := Volume{
 			N: 1, C: s[1], OC: s[2], Groups: 1, In: [3]int{1, s[0], s[0]}, Out: [3]int{1, 2 * s[0], 2 * s[0]},
 			Kernel: [3]int{1, 2, 2}, Stride: [3]int{1, 2, 2}, Dilation: [3]int{1, 1, 1},
 		}
 		macs := v.InSize() * v.C * v.OC * v.Taps()
-		benchVariants(b, gemmF32Variants, PeakF32, fmt.Sprintf("%dx%dx%d-%d_2x2s2", s[0], s[0], s[1], s[2]), macs, func(b *testing.B, t Target) func() {
+		run(fmt.Sprintf("%dx%dx%d-%d_2x2s2", s[0], s[0], s[1], s[2]), macs, func(b *testing.B, t Target) func() {
 			c, err := NewConvTranspose(v, nil, NoClamp)
 			if err != nil {
 				b.Fatal(err)

@@ -197,14 +197,12 @@ func randomWeights(t testing.TB, r *rand.Rand, g Geometry) WeightsInt8 {
 	return w
 }
 
-func TestConvInt8(t *testing.T) {
-	forVariants(t, convInt8Variants, func(t *testing.T, target Target) {
-		for i, g := range geometries() {
-			for _, end := range []bool{false, true} {
-				testConvInt8(t, target, seeded(uint64(i)), g, end)
-			}
+func checkConvInt8(t *testing.T, target Target) {
+	for i, g := range geometries() {
+		for _, end := range []bool{false, true} {
+			testConvInt8(t, target, seeded(uint64(i)), g, end)
 		}
-	})
+	}
 }
 
 func testConvInt8(t *testing.T, target Target, r *rand.Rand, g Geometry, end bool) {
@@ -242,62 +240,56 @@ func FuzzConvInt8(f *testing.F) {
 	})
 }
 
-func TestConvF32(t *testing.T) {
-	forVariants(t, convF32Variants, func(t *testing.T, target Target) {
-		for i, g := range geometries() {
-			r, end := seeded(uint64(i)), i%2 == 0
-			depth := g.KH * g.KW * (g.C / g.Groups)
-			in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
-			w := WeightsF32{W: randomF32(t, r, g.OC*depth, end), Bias: randomF32(t, r, g.OC, end), Clamp: Clamp{-3, 3}}
-			if i%3 == 0 {
-				w.Bias, w.Clamp = nil, NoClamp
-			}
-			k, err := PackConvF32(target, g, w)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out := guard.Of[float32](t, g.N*g.OH*g.OW*g.OC, end)
-			scratch := guard.Of[byte](t, k.Scratch(), end)
-			k.Run(out, in, scratch)
-			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
-			more := randomF32(t, r, len(out), end)
-			k.RunAdd(out, in, more, scratch)
-			sameF32(t, target, fmt.Sprintf("%+v, more", g), g, in, more, w, out)
+func checkConvF32(t *testing.T, target Target) {
+	for i, g := range geometries() {
+		r, end := seeded(uint64(i)), i%2 == 0
+		depth := g.KH * g.KW * (g.C / g.Groups)
+		in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
+		w := WeightsF32{W: randomF32(t, r, g.OC*depth, end), Bias: randomF32(t, r, g.OC, end), Clamp: Clamp{-3, 3}}
+		if i%3 == 0 {
+			w.Bias, w.Clamp = nil, NoClamp
 		}
-	})
+		k, err := PackConvF32(target, g, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := guard.Of[float32](t, g.N*g.OH*g.OW*g.OC, end)
+		scratch := guard.Of[byte](t, k.Scratch(), end)
+		k.Run(out, in, scratch)
+		sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
+		more := randomF32(t, r, len(out), end)
+		k.RunAdd(out, in, more, scratch)
+		sameF32(t, target, fmt.Sprintf("%+v, more", g), g, in, more, w, out)
+	}
 }
 
-func TestDepthwiseInt8(t *testing.T) {
-	forVariants(t, depthwiseInt8Variants, func(t *testing.T, target Target) {
-		for i, g := range depthwises() {
-			r, end := seeded(uint64(i)), i%2 == 0
-			w, in := randomWeights(t, r, g), randomInt8(t, r, g.N*g.H*g.W*g.C, end)
-			k, err := PackDepthwiseInt8(target, g, w)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out := guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end)
-			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
-			same(t, fmt.Sprintf("%+v", g), out, naiveInt8(g, in, w))
+func checkDepthwiseInt8(t *testing.T, target Target) {
+	for i, g := range depthwises() {
+		r, end := seeded(uint64(i)), i%2 == 0
+		w, in := randomWeights(t, r, g), randomInt8(t, r, g.N*g.H*g.W*g.C, end)
+		k, err := PackDepthwiseInt8(target, g, w)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		out := guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end)
+		k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
+		same(t, fmt.Sprintf("%+v", g), out, naiveInt8(g, in, w))
+	}
 }
 
-func TestDepthwiseF32(t *testing.T) {
-	forVariants(t, depthwiseF32Variants, func(t *testing.T, target Target) {
-		for i, g := range depthwises() {
-			r, end := seeded(uint64(i)), i%2 == 0
-			in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
-			w := WeightsF32{W: randomF32(t, r, g.C*g.KH*g.KW, end), Bias: randomF32(t, r, g.C, end), Clamp: Clamp{0, 6}}
-			k, err := PackDepthwiseF32(target, g, w)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out := guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end)
-			k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
-			sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
+func checkDepthwiseF32(t *testing.T, target Target) {
+	for i, g := range depthwises() {
+		r, end := seeded(uint64(i)), i%2 == 0
+		in := randomF32(t, r, g.N*g.H*g.W*g.C, end)
+		w := WeightsF32{W: randomF32(t, r, g.C*g.KH*g.KW, end), Bias: randomF32(t, r, g.C, end), Clamp: Clamp{0, 6}}
+		k, err := PackDepthwiseF32(target, g, w)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		out := guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end)
+		k.Run(out, in, guard.Of[byte](t, k.Scratch(), true))
+		sameF32(t, target, fmt.Sprintf("%+v", g), g, in, nil, w, out)
+	}
 }
 
 // A geometry from a file can hold any number.

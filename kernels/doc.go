@@ -22,9 +22,17 @@
 //
 // To add a tier to an operation x: write its loop and, if it needs another
 // weight layout, its packing; add one row to xNative in native_<arch>.go, from
-// where it comes into the table named xVariants. Dispatch, tests over odd
-// shapes and benchmarks loop over the tables. The assembly of amd64 is written
-// by a program in _gen ("go generate ./kernels").
+// where it comes into the table xVariants. That row is dispatch, test and
+// benchmark: TestEveryVariant and BenchmarkEveryVariant go over all rows.
+//
+// To add an operation x: write its definition and its table in x.go, whose
+// last row is the definition; xNative in each native_<arch>.go and in
+// native_noasm.go; and one row in operations (operations_test.go) with a check
+// against the definition and a benchmark. A test fails while that is missing.
+//
+// The assembly of amd64 is written by a program in _gen ("go generate
+// ./kernels"), that of arm64 by hand, with a macro for each instruction that
+// Go's assembler lacks (neon_arm64.h).
 //
 // The package knows no graph, no tensor and no file.
 package kernels

@@ -18,42 +18,40 @@ func productShape(m, n, k int) Geometry {
 	}
 }
 
-func TestGEMMInt8(t *testing.T) {
-	forVariants(t, gemmInt8Variants, func(t *testing.T, target Target) {
-		r := seeded(3)
-		for i, k := range lengths {
-			for _, n := range lengths {
-				m, end := 1+r.IntN(6), i%2 == 0
-				g := productShape(m, n, k)
-				w, a := randomWeights(t, r, g), randomInt8(t, r, m*k, end)
-				kernel, err := PackGEMMInt8(target, n, k, w)
-				if err != nil {
-					t.Fatal(err)
-				}
-				what := fmt.Sprintf("%dx%dx%d", m, n, k)
-				scratch := guard.Of[byte](t, kernel.Scratch(), true)
-				out := guard.Of[int8](t, m*n, end)
-				kernel.Run(out, a, m, scratch)
-				same(t, what, out, naiveInt8(g, a, w))
+func checkGEMMInt8(t *testing.T, target Target) {
+	r := seeded(3)
+	for i, k := range lengths {
+		for _, n := range lengths {
+			m, end := 1+r.IntN(6), i%2 == 0
+			g := productShape(m, n, k)
+			w, a := randomWeights(t, r, g), randomInt8(t, r, m*k, end)
+			kernel, err := PackGEMMInt8(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			what := fmt.Sprintf("%dx%dx%d", m, n, k)
+			scratch := guard.Of[byte](t, kernel.Scratch(), true)
+			out := guard.Of[int8](t, m*n, end)
+			kernel.Run(out, a, m, scratch)
+			same(t, what, out, naiveInt8(g, a, w))
 
-				sums := guard.Of[int32](t, m*n, end)
-				kernel.RunInt32(sums, a, m, scratch)
-				for j, sum := range sums {
-					if got := literal(sum, w.Out.Scale[j%n%len(w.Out.Scale)], w.Out); got != out[j] {
-						t.Fatalf("%s: sum %d requantises to %d, not %d", what, sum, got, out[j])
-					}
+			sums := guard.Of[int32](t, m*n, end)
+			kernel.RunInt32(sums, a, m, scratch)
+			for j, sum := range sums {
+				if got := literal(sum, w.Out.Scale[j%n%len(w.Out.Scale)], w.Out); got != out[j] {
+					t.Fatalf("%s: sum %d requantises to %d, not %d", what, sum, got, out[j])
 				}
-				scale := randomF32(t, r, roundUp(n, 16), end)
-				reals := guard.Of[float32](t, m*n, end)
-				kernel.RunF32(reals, a, m, scale, scratch)
-				for j, v := range reals {
-					if want := float32(float32(sums[j]) * scale[j%n]); v != want {
-						t.Fatalf("%s: real %v, want %v", what, v, want)
-					}
+			}
+			scale := randomF32(t, r, roundUp(n, 16), end)
+			reals := guard.Of[float32](t, m*n, end)
+			kernel.RunF32(reals, a, m, scale, scratch)
+			for j, v := range reals {
+				if want := float32(float32(sums[j]) * scale[j%n]); v != want {
+					t.Fatalf("%s: real %v, want %v", what, v, want)
 				}
 			}
 		}
-	})
+	}
 }
 
 // A zero point that comes with the rows gives what a packed one does.
@@ -110,29 +108,27 @@ func TestGEMMInt8Large(t *testing.T) {
 	})
 }
 
-func TestGEMMF32(t *testing.T) {
-	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
-		r := seeded(4)
-		for i, k := range lengths {
-			for _, n := range lengths {
-				m, end := 1+r.IntN(48), i%2 == 0
-				w := WeightsF32{W: randomF32(t, r, n*k, end), Bias: randomF32(t, r, n, end), Clamp: Clamp{0, 6}}
-				a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
-				kernel, err := PackGEMMF32(target, n, k, w)
-				if err != nil {
-					t.Fatal(err)
-				}
-				what, shape := fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k)
-				scratch := guard.Of[byte](t, kernel.Scratch(), true)
-				kernel.Run(out, a, m, scratch)
-				sameF32(t, target, what, shape, a, nil, w, out)
-				more := randomF32(t, r, m*n, end)
-				copy(out, more)
-				kernel.RunAdd(out, a, out, m, scratch)
-				sameF32(t, target, what+", more in place", shape, a, more, w, out)
+func checkGEMMF32(t *testing.T, target Target) {
+	r := seeded(4)
+	for i, k := range lengths {
+		for _, n := range lengths {
+			m, end := 1+r.IntN(48), i%2 == 0
+			w := WeightsF32{W: randomF32(t, r, n*k, end), Bias: randomF32(t, r, n, end), Clamp: Clamp{0, 6}}
+			a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
+			kernel, err := PackGEMMF32(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
 			}
+			what, shape := fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k)
+			scratch := guard.Of[byte](t, kernel.Scratch(), true)
+			kernel.Run(out, a, m, scratch)
+			sameF32(t, target, what, shape, a, nil, w, out)
+			more := randomF32(t, r, m*n, end)
+			copy(out, more)
+			kernel.RunAdd(out, a, out, m, scratch)
+			sameF32(t, target, what+", more in place", shape, a, more, w, out)
 		}
-	})
+	}
 }
 
 // Every height of tile, what is left over after the tallest, and more rows than
@@ -179,31 +175,29 @@ func TestGEMMF32Large(t *testing.T) {
 }
 
 // Weights in binary16 give what the float32 they stand for give.
-func TestGEMMF16(t *testing.T) {
-	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) {
-		r := seeded(9)
-		for i, k := range lengths {
-			for _, n := range lengths {
-				m, end := 1+r.IntN(30), i%2 == 0
-				w := WeightsF32{Half: guard.Of[uint16](t, n*k, end), Bias: randomF32(t, r, n, end), Clamp: NoClamp}
-				for j := range w.Half {
-					w.Half[j] = uint16(r.IntN(0x4400) | r.IntN(2)<<15) // up to 4, subnormal ones too
-				}
-				a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
-				kernel, err := PackGEMMF32(target, n, k, w)
-				if err != nil {
-					t.Fatal(err)
-				}
-				kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
-				what, g := fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k)
-				if target.Tier >= FP16 && !target.Exact {
-					closeF16(t, what, g, a, nil, w.widened(), out)
-				} else {
-					sameF32(t, target, what, g, a, nil, w.widened(), out)
-				}
+func checkGEMMF16(t *testing.T, target Target) {
+	r := seeded(9)
+	for i, k := range lengths {
+		for _, n := range lengths {
+			m, end := 1+r.IntN(30), i%2 == 0
+			w := WeightsF32{Half: guard.Of[uint16](t, n*k, end), Bias: randomF32(t, r, n, end), Clamp: NoClamp}
+			for j := range w.Half {
+				w.Half[j] = uint16(r.IntN(0x4400) | r.IntN(2)<<15) // up to 4, subnormal ones too
+			}
+			a, out := randomF32(t, r, m*k, end), guard.Of[float32](t, m*n, end)
+			kernel, err := PackGEMMF32(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+			what, g := fmt.Sprintf("%dx%dx%d", m, n, k), productShape(m, n, k)
+			if target.Tier >= FP16 && !target.Exact {
+				closeF16(t, what, g, a, nil, w.widened(), out)
+			} else {
+				sameF32(t, target, what, g, a, nil, w.widened(), out)
 			}
 		}
-	})
+	}
 }
 
 // MatMulF32 sums in the order of GEMMF32.

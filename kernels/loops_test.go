@@ -12,24 +12,22 @@ import (
 // blockLengths are lengths around the blocks of the loops: 32 and 64 values.
 var blockLengths = []int{0, 1, 31, 32, 33, 63, 64, 65, 100, 128, 200, 257}
 
-func TestAddInt8Blocks(t *testing.T) {
-	forVariants(t, addInt8Variants, func(t *testing.T, target Target) {
-		for i, n := range blockLengths {
-			r, end := seeded(uint64(n)), i%2 == 0
-			q := Requant{Zero: int32(r.IntN(256) - 128), Min: int8(r.IntN(128) - 128), Max: int8(r.IntN(128))}
-			a, b := randomInt8(t, r, n, end), randomInt8(t, r, n, !end)
-			ma, za, mb, zb := r.Float32()*2, int8(r.IntN(256)-128), r.Float32()*2, int8(r.IntN(256)-128)
-			out := [2][]int8{guard.Of[int8](t, n, end), make([]int8, n)}
-			for j, to := range []Target{target, {}} {
-				k, err := PackAddInt8(to, ma, za, mb, zb, q)
-				if err != nil {
-					t.Fatal(err)
-				}
-				k.Run(out[j], a, b)
+func checkAddInt8(t *testing.T, target Target) {
+	for i, n := range blockLengths {
+		r, end := seeded(uint64(n)), i%2 == 0
+		q := Requant{Zero: int32(r.IntN(256) - 128), Min: int8(r.IntN(128) - 128), Max: int8(r.IntN(128))}
+		a, b := randomInt8(t, r, n, end), randomInt8(t, r, n, !end)
+		ma, za, mb, zb := r.Float32()*2, int8(r.IntN(256)-128), r.Float32()*2, int8(r.IntN(256)-128)
+		out := [2][]int8{guard.Of[int8](t, n, end), make([]int8, n)}
+		for j, to := range []Target{target, {}} {
+			k, err := PackAddInt8(to, ma, za, mb, zb, q)
+			if err != nil {
+				t.Fatal(err)
 			}
-			same(t, fmt.Sprint(n), out[0], out[1])
+			k.Run(out[j], a, b)
 		}
-	})
+		same(t, fmt.Sprint(n), out[0], out[1])
+	}
 }
 
 // wildF32 are values of every kind: ties, huge ones, infinities, NaN.
@@ -48,14 +46,7 @@ func wildF32(t testing.TB, r *rand.Rand, n int, end bool) []float32 {
 	return s
 }
 
-func TestQuantizeBlocks(t *testing.T) {
-	forVariants(t, quantizeInt8Variants, func(t *testing.T, target Target) {
-		testQuantize[int8](t, target)
-		testQuantize[uint8](t, target)
-	})
-}
-
-func testQuantize[T int8 | uint8](t *testing.T, target Target) {
+func checkQuantize[T int8 | uint8](t *testing.T, target Target) {
 	for i, n := range blockLengths {
 		r, end := seeded(uint64(n)), i%2 == 0
 		in, scale, zero := wildF32(t, r, n, end), r.Float32()+0.01, T(r.Uint32())
@@ -67,56 +58,46 @@ func testQuantize[T int8 | uint8](t *testing.T, target Target) {
 		quantize(out, in, scale, zero)
 		Quantize(want, in, scale, zero)
 		same(t, fmt.Sprint(n), out, want)
-
-		back, wantBack := guard.Of[float32](t, n, !end), make([]float32, n)
-		_, dequantize := Dequantizer[T](target)
-		dequantize(back, out, scale, zero)
-		Dequantize(wantBack, out, scale, zero)
-		same(t, fmt.Sprint(n), back, wantBack)
 	}
 }
 
-func TestQuantizePlanes(t *testing.T) {
-	forVariants(t, quantizePlanesVariants, func(t *testing.T, target Target) {
-		for channels := 1; channels <= MaxPlanes+1; channels++ {
-			for i, pixels := range append([]int{7, 8, 9, 15, 16, 17, 47, 48, 600}, blockLengths...) {
-				r, end, n := seeded(uint64(pixels)), i%2 == 0, pixels*channels
-				in, scale, zero := wildF32(t, r, n, end), r.Float32()+0.01, int8(r.Uint32())
-				out, line, want := guard.Of[int8](t, n, end), make([]int8, n), make([]int8, n)
-				tier, quantize := QuantizePlanes(target)
-				if tier != target.Tier {
-					t.Fatalf("tier %v", tier)
-				}
-				quantize(out, in, channels, scale, zero)
-				Quantize(line, in, scale, zero)
-				for j, v := range line {
-					want[j%pixels*channels+j/pixels] = v
-				}
-				same(t, fmt.Sprintf("%d planes of %d", channels, pixels), out, want)
-			}
-		}
-	})
-}
-
-func TestDequantizeInt32Blocks(t *testing.T) {
-	forVariants(t, dequantizeInt32Variants, func(t *testing.T, target Target) {
-		for i, n := range blockLengths {
-			r, end := seeded(uint64(n)), i%2 == 0
-			in := guard.Of[int32](t, n, end)
-			for j := range in {
-				in[j] = int32(r.Uint32()) >> r.IntN(31)
-			}
-			scale, zero := r.Float32(), int32(r.Uint32())
-			out, want := guard.Of[float32](t, n, !end), make([]float32, n)
-			tier, dequantize := Dequantizer[int32](target)
+func checkQuantizePlanes(t *testing.T, target Target) {
+	for channels := 1; channels <= MaxPlanes+1; channels++ {
+		for i, pixels := range append([]int{7, 8, 9, 15, 16, 17, 47, 48, 600}, blockLengths...) {
+			r, end, n := seeded(uint64(pixels)), i%2 == 0, pixels*channels
+			in, scale, zero := wildF32(t, r, n, end), r.Float32()+0.01, int8(r.Uint32())
+			out, line, want := guard.Of[int8](t, n, end), make([]int8, n), make([]int8, n)
+			tier, quantize := QuantizePlanes(target)
 			if tier != target.Tier {
 				t.Fatalf("tier %v", tier)
 			}
-			dequantize(out, in, scale, zero)
-			Dequantize(want, in, scale, zero)
-			same(t, fmt.Sprint(n), out, want)
+			quantize(out, in, channels, scale, zero)
+			Quantize(line, in, scale, zero)
+			for j, v := range line {
+				want[j%pixels*channels+j/pixels] = v
+			}
+			same(t, fmt.Sprintf("%d planes of %d", channels, pixels), out, want)
 		}
-	})
+	}
+}
+
+func checkDequantize[T int8 | uint8 | int32](t *testing.T, target Target) {
+	for i, n := range blockLengths {
+		r, end := seeded(uint64(n)), i%2 == 0
+		in := guard.Of[T](t, n, end)
+		for j := range in {
+			in[j] = T(int32(r.Uint32()) >> r.IntN(31))
+		}
+		scale, zero := r.Float32(), T(r.Uint32())
+		out, want := guard.Of[float32](t, n, !end), make([]float32, n)
+		tier, dequantize := Dequantizer[T](target)
+		if tier != target.Tier {
+			t.Fatalf("tier %v", tier)
+		}
+		dequantize(out, in, scale, zero)
+		Dequantize(want, in, scale, zero)
+		same(t, fmt.Sprint(n), out, want)
+	}
 }
 
 // paddedPool has windows of padding alone.
@@ -124,51 +105,62 @@ var paddedPool = Geometry{
 	N: 2, H: 3, W: 3, C: 67, OC: 67, KH: 2, KW: 2, PadTop: 4, PadLeft: 4, OH: 8, OW: 8, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, Groups: 1,
 }
 
-func TestMaxPoolInt8Tiers(t *testing.T) {
-	forVariants(t, maxPoolInt8Variants, func(t *testing.T, target Target) {
-		for i, g := range append(pools(), paddedPool) {
-			p, err := NewMaxPool(g)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, end := seeded(uint64(i)), i%2 == 0
-			in, out, want := randomInt8(t, r, g.N*g.H*g.W*g.C, end), guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end), make([]int8, g.N*g.OH*g.OW*g.C)
-			p.Int8(want, in)
-			p.Use(target)
-			if p.Tier() != target.Tier {
-				t.Fatalf("tier %v", p.Tier())
-			}
-			p.Int8(out, in)
-			same(t, fmt.Sprintf("%+v", g), out, want)
+func checkMaxPoolInt8(t *testing.T, target Target) {
+	for i, g := range append(pools(), paddedPool) {
+		p, err := NewMaxPool(g)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		r, end := seeded(uint64(i)), i%2 == 0
+		in, out, want := randomInt8(t, r, g.N*g.H*g.W*g.C, end), guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end), make([]int8, g.N*g.OH*g.OW*g.C)
+		p.Int8(want, in)
+		p.Use(target)
+		if p.Tier() != target.Tier {
+			t.Fatalf("tier %v", p.Tier())
+		}
+		p.Int8(out, in)
+		same(t, fmt.Sprintf("%+v", g), out, want)
+	}
 }
 
-func TestAveragePoolInt8Tiers(t *testing.T) {
-	forVariants(t, averagePoolInt8Variants, func(t *testing.T, target Target) {
-		for i, g := range append(pools(), paddedPool) {
-			p, err := NewAveragePool(g, false, 0, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, end := seeded(uint64(i)), i%2 == 0
-			if err := p.Quantise(0.3, int8(r.IntN(256)-128), 0.2, Requant{Zero: int32(r.IntN(256) - 128), Min: int8(r.IntN(128) - 128), Max: int8(r.IntN(128))}); err != nil {
-				t.Fatal(err)
-			}
-			in, out, want := randomInt8(t, r, g.N*g.H*g.W*g.C, end), guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end), make([]int8, g.N*g.OH*g.OW*g.C)
-			scratch := guard.Of[byte](t, p.Scratch(), true)
-			p.Int8(want, in, scratch)
-			p.Use(target)
-			p.Int8(out, in, scratch)
-			same(t, fmt.Sprintf("%+v", g), out, want)
+func checkAveragePoolInt8(t *testing.T, target Target) {
+	for i, g := range append(pools(), paddedPool) {
+		p, err := NewAveragePool(g, false, 0, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		r, end := seeded(uint64(i)), i%2 == 0
+		if err := p.Quantise(0.3, int8(r.IntN(256)-128), 0.2, Requant{Zero: int32(r.IntN(256) - 128), Min: int8(r.IntN(128) - 128), Max: int8(r.IntN(128))}); err != nil {
+			t.Fatal(err)
+		}
+		in, out, want := randomInt8(t, r, g.N*g.H*g.W*g.C, end), guard.Of[int8](t, g.N*g.OH*g.OW*g.C, end), make([]int8, g.N*g.OH*g.OW*g.C)
+		scratch := guard.Of[byte](t, p.Scratch(), true)
+		p.Int8(want, in, scratch)
+		p.Use(target)
+		p.Int8(out, in, scratch)
+		same(t, fmt.Sprintf("%+v", g), out, want)
+	}
 }
 
-func TestMaxPoolF32Tiers(t *testing.T) {
-	forVariants(t, maxPoolF32Variants, func(t *testing.T, target Target) {
-		for i, g := range append(pools(), paddedPool) {
-			p, err := NewMaxPool(g)
+func checkMaxPoolF32(t *testing.T, target Target) {
+	for i, g := range append(pools(), paddedPool) {
+		p, err := NewMaxPool(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, end := seeded(uint64(i)), i%2 == 0
+		in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
+		p.F32(want, in)
+		p.Use(target)
+		p.F32(out, in)
+		sameBits(t, fmt.Sprintf("%+v", g), out, want)
+	}
+}
+
+func checkAveragePoolF32(t *testing.T, target Target) {
+	for i, g := range append(pools(), paddedPool) {
+		for _, countPad := range []bool{false, true} {
+			p, err := NewAveragePool(g, countPad, g.PadTop, g.PadLeft)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,26 +171,7 @@ func TestMaxPoolF32Tiers(t *testing.T) {
 			p.F32(out, in)
 			sameBits(t, fmt.Sprintf("%+v", g), out, want)
 		}
-	})
-}
-
-func TestAveragePoolF32Tiers(t *testing.T) {
-	forVariants(t, averagePoolF32Variants, func(t *testing.T, target Target) {
-		for i, g := range append(pools(), paddedPool) {
-			for _, countPad := range []bool{false, true} {
-				p, err := NewAveragePool(g, countPad, g.PadTop, g.PadLeft)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r, end := seeded(uint64(i)), i%2 == 0
-				in, out, want := oddF32(t, r, g.N*g.H*g.W*g.C, end), guard.Of[float32](t, g.N*g.OH*g.OW*g.C, end), make([]float32, g.N*g.OH*g.OW*g.C)
-				p.F32(want, in)
-				p.Use(target)
-				p.F32(out, in)
-				sameBits(t, fmt.Sprintf("%+v", g), out, want)
-			}
-		}
-	})
+	}
 }
 
 // What the kernels keep per run is in the caller's scratch: nothing is

@@ -17,36 +17,34 @@ func rowLengths() []int {
 	return append(list, 127, 128, 197, 256, 1000, 1027)
 }
 
-func TestSoftmaxTiers(t *testing.T) {
+func checkSoftmax(t *testing.T, target Target) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
-	forVariants(t, softmaxVariants, func(t *testing.T, target Target) {
-		tier, softmax := Softmaxer(target)
-		if tier != target.Tier {
-			t.Fatalf("tier %v", tier)
-		}
-		softmax(nil, nil, 5)
-		for _, n := range rowLengths() {
-			r, rows := seeded(uint64(n)), 1+n%3
-			in := randomF32(t, r, rows*n, n%2 == 0)
-			for i := range in {
-				in[i] *= 20
-				switch r.IntN(40 * n) {
-				case 0:
-					in[i] = -inf
-				case 1:
-					in[i] = nan
-				case 2:
-					in[i] = inf
-				}
+	tier, softmax := Softmaxer(target)
+	if tier != target.Tier {
+		t.Fatalf("tier %v", tier)
+	}
+	softmax(nil, nil, 5)
+	for _, n := range rowLengths() {
+		r, rows := seeded(uint64(n)), 1+n%3
+		in := randomF32(t, r, rows*n, n%2 == 0)
+		for i := range in {
+			in[i] *= 20
+			switch r.IntN(40 * n) {
+			case 0:
+				in[i] = -inf
+			case 1:
+				in[i] = nan
+			case 2:
+				in[i] = inf
 			}
-			out, want := guard.Of[float32](t, rows*n, n%2 == 1), make([]float32, rows*n)
-			Softmax(want, in, n)
-			softmax(out, in, n)
-			sameBits(t, fmt.Sprintf("%d rows of %d", rows, n), out, want)
-			softmax(in, in, n)
-			sameBits(t, fmt.Sprintf("%d rows of %d in place", rows, n), in, want)
 		}
-	})
+		out, want := guard.Of[float32](t, rows*n, n%2 == 1), make([]float32, rows*n)
+		Softmax(want, in, n)
+		softmax(out, in, n)
+		sameBits(t, fmt.Sprintf("%d rows of %d", rows, n), out, want)
+		softmax(in, in, n)
+		sameBits(t, fmt.Sprintf("%d rows of %d in place", rows, n), in, want)
+	}
 }
 
 // Lanes are what the definition of a sum says: written out here with 16 sums.
@@ -89,48 +87,46 @@ func standardizeNaive(x, scale, shift []float32, each int, epsilon float64) []fl
 	return y
 }
 
-func TestStandardizeTiers(t *testing.T) {
-	forVariants(t, standardizeVariants, func(t *testing.T, target Target) {
-		tier, run := Standardizer(target)
-		if tier != target.Tier {
-			t.Fatalf("tier %v", tier)
+func checkStandardize(t *testing.T, target Target) {
+	tier, run := Standardizer(target)
+	if tier != target.Tier {
+		t.Fatalf("tier %v", tier)
+	}
+	for _, n := range rowLengths() {
+		r := seeded(uint64(n))
+		in := randomF32(t, r, n, n%2 == 0)
+		for i := range in {
+			in[i] = in[i]*3 + 7
 		}
-		for _, n := range rowLengths() {
-			r := seeded(uint64(n))
-			in := randomF32(t, r, n, n%2 == 0)
-			for i := range in {
-				in[i] = in[i]*3 + 7
+		for name, c := range map[string]struct{ each, scales, shifts int }{
+			"plain": {1, 0, 0}, "layer": {1, n, n}, "no shift": {1, n, 0}, "no scale": {1, 0, n}, "plane": {n, 1, 1},
+			"groups": {5, (n + 4) / 5, (n + 4) / 5}, "in turn": {3, 2, 2},
+		} {
+			var scale, shift []float32
+			if c.scales > 0 {
+				scale = randomF32(t, r, c.scales, n%2 == 1)
 			}
-			for name, c := range map[string]struct{ each, scales, shifts int }{
-				"plain": {1, 0, 0}, "layer": {1, n, n}, "no shift": {1, n, 0}, "no scale": {1, 0, n}, "plane": {n, 1, 1},
-				"groups": {5, (n + 4) / 5, (n + 4) / 5}, "in turn": {3, 2, 2},
-			} {
-				var scale, shift []float32
-				if c.scales > 0 {
-					scale = randomF32(t, r, c.scales, n%2 == 1)
-				}
-				if c.shifts > 0 {
-					shift = randomF32(t, r, c.shifts, n%2 == 1)
-				}
-				what := fmt.Sprintf("%s %d", name, n)
-				out, want := guard.Of[float32](t, n, n%2 == 1), make([]float32, n)
-				mean, inverse := Standardize(want, in, scale, shift, c.each, 1e-5)
-				gotMean, gotInverse := run(out, in, scale, shift, c.each, 1e-5)
-				sameBits(t, what, out, want)
-				sameBits(t, what, []float32{gotMean, gotInverse}, []float32{mean, inverse})
-				for i, w := range standardizeNaive(in, scale, shift, c.each, 1e-5) {
-					// x - mean is off by a unit of the mean at most, 1e-6 of it; inverse*scale stretches that.
-					slack := 1e-5 + 1e-6*float64(inverse)*10
-					if n > 1 && !(math.Abs(float64(out[i])-w) < slack*(1+math.Abs(w))) {
-						t.Fatalf("%s: element %d is %v, want %v", what, i, out[i], w)
-					}
-				}
-				again := guard.Copy(t, in, true)
-				run(again, again, scale, shift, c.each, 1e-5)
-				sameBits(t, what+" in place", again, want)
+			if c.shifts > 0 {
+				shift = randomF32(t, r, c.shifts, n%2 == 1)
 			}
+			what := fmt.Sprintf("%s %d", name, n)
+			out, want := guard.Of[float32](t, n, n%2 == 1), make([]float32, n)
+			mean, inverse := Standardize(want, in, scale, shift, c.each, 1e-5)
+			gotMean, gotInverse := run(out, in, scale, shift, c.each, 1e-5)
+			sameBits(t, what, out, want)
+			sameBits(t, what, []float32{gotMean, gotInverse}, []float32{mean, inverse})
+			for i, w := range standardizeNaive(in, scale, shift, c.each, 1e-5) {
+				// x - mean is off by a unit of the mean at most, 1e-6 of it; inverse*scale stretches that.
+				slack := 1e-5 + 1e-6*float64(inverse)*10
+				if n > 1 && !(math.Abs(float64(out[i])-w) < slack*(1+math.Abs(w))) {
+					t.Fatalf("%s: element %d is %v, want %v", what, i, out[i], w)
+				}
+			}
+			again := guard.Copy(t, in, true)
+			run(again, again, scale, shift, c.each, 1e-5)
+			sameBits(t, what+" in place", again, want)
 		}
-	})
+	}
 }
 
 // A long row of one value is 0 but for the rounding of its mean: without the
@@ -150,36 +146,34 @@ func TestStandardizeOfOneValue(t *testing.T) {
 	}
 }
 
-func TestDynamicQuantizeTiers(t *testing.T) {
-	forVariants(t, spanVariants, func(t *testing.T, target Target) {
-		tier, quantize := DynamicQuantizer(target)
-		if tier != target.Tier {
-			t.Fatalf("tier %v", tier)
-		}
-		for _, n := range append(rowLengths(), 0) {
-			r := seeded(uint64(n))
-			in := randomF32(t, r, n, n%2 == 0)
-			switch n % 5 {
-			case 1: // all of one sign
-				for i := range in {
-					in[i] = max(in[i], -in[i])
-				}
-			case 2:
-				for i := range in {
-					in[i] = min(in[i], -in[i])
-				}
-			case 3:
-				in[r.IntN(n)] = float32(math.NaN())
+func checkSpan(t *testing.T, target Target) {
+	tier, quantize := DynamicQuantizer(target)
+	if tier != target.Tier {
+		t.Fatalf("tier %v", tier)
+	}
+	for _, n := range append(rowLengths(), 0) {
+		r := seeded(uint64(n))
+		in := randomF32(t, r, n, n%2 == 0)
+		switch n % 5 {
+		case 1: // all of one sign
+			for i := range in {
+				in[i] = max(in[i], -in[i])
 			}
-			out, want := guard.Of[uint8](t, n, n%2 == 1), make([]uint8, n)
-			scale, zero := quantize(out, in)
-			wantScale, wantZero := DynamicQuantize(want, in)
-			if scale != wantScale || zero != wantZero {
-				t.Fatalf("%d: scale %v and zero point %d, want %v and %d", n, scale, zero, wantScale, wantZero)
+		case 2:
+			for i := range in {
+				in[i] = min(in[i], -in[i])
 			}
-			same(t, fmt.Sprint(n), out, want)
+		case 3:
+			in[r.IntN(n)] = float32(math.NaN())
 		}
-	})
+		out, want := guard.Of[uint8](t, n, n%2 == 1), make([]uint8, n)
+		scale, zero := quantize(out, in)
+		wantScale, wantZero := DynamicQuantize(want, in)
+		if scale != wantScale || zero != wantZero {
+			t.Fatalf("%d: scale %v and zero point %d, want %v and %d", n, scale, zero, wantScale, wantZero)
+		}
+		same(t, fmt.Sprint(n), out, want)
+	}
 }
 
 // What runs on rows allocates nothing, whatever the tier.

@@ -22,32 +22,30 @@ func operandOf(t testing.TB, seed uint64, count, rows, columns, gap int, turned,
 	return randomF32(t, seeded(seed), (count-1)*each+s.last(rows, columns)+1, end), s, each
 }
 
-// TestProductF32 multiplies three pairs of matrices, of which two share b, in
+// checkProductF32 multiplies three pairs of matrices, of which two share b, in
 // every order of their axes.
-func TestProductF32(t *testing.T) {
-	forVariants(t, productF32Variants, func(t *testing.T, target Target) {
-		r := seeded(6)
-		for i, k := range lengths {
-			for _, n := range lengths {
-				p := ProductF32{M: 1 + r.IntN(14), K: k, N: n}
-				gap, end := r.IntN(2)*r.IntN(5), i%2 == 0
-				a, sa, eachA := operandOf(t, uint64(k), 3, p.M, k, gap, r.IntN(3) == 0, end)
-				b, sb, eachB := operandOf(t, uint64(n), 2, k, n, gap, r.IntN(2) == 0, end)
-				p.A, p.B, p.OutRow = sa, sb, n+gap
-				out := guard.Of[float32](t, 2*p.M*p.OutRow+(p.M-1)*p.OutRow+n, end)
-				for i := range out {
-					out[i] = 77
-				}
-				batch := []Offsets{{0, 0, 0}, {eachA, eachB, p.M * p.OutRow}, {2 * eachA, eachB, 2 * p.M * p.OutRow}}
-				kernel, err := PickProductF32(target, p)
-				if err != nil {
-					t.Fatal(err)
-				}
-				kernel.Run(out, a, b, batch, guard.Of[byte](t, kernel.Scratch(), true))
-				sameProduct(t, target, p, out, a, b, batch)
+func checkProductF32(t *testing.T, target Target) {
+	r := seeded(6)
+	for i, k := range lengths {
+		for _, n := range lengths {
+			p := ProductF32{M: 1 + r.IntN(14), K: k, N: n}
+			gap, end := r.IntN(2)*r.IntN(5), i%2 == 0
+			a, sa, eachA := operandOf(t, uint64(k), 3, p.M, k, gap, r.IntN(3) == 0, end)
+			b, sb, eachB := operandOf(t, uint64(n), 2, k, n, gap, r.IntN(2) == 0, end)
+			p.A, p.B, p.OutRow = sa, sb, n+gap
+			out := guard.Of[float32](t, 2*p.M*p.OutRow+(p.M-1)*p.OutRow+n, end)
+			for i := range out {
+				out[i] = 77
 			}
+			batch := []Offsets{{0, 0, 0}, {eachA, eachB, p.M * p.OutRow}, {2 * eachA, eachB, 2 * p.M * p.OutRow}}
+			kernel, err := PickProductF32(target, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel.Run(out, a, b, batch, guard.Of[byte](t, kernel.Scratch(), true))
+			sameProduct(t, target, p, out, a, b, batch)
 		}
-	})
+	}
 }
 
 // More rows than pass at once, several panels, and b where it lies.

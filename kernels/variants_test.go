@@ -1,37 +1,12 @@
 package kernels
 
 import (
+	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"dunlin/internal/guard"
 )
-
-// forVariants runs f for each row of an operation's table that this CPU has
-// and DUNLIN_KERNELS allows.
-func forVariants[F any](t *testing.T, rows []variant[F], f func(t *testing.T, target Target)) {
-	t.Helper()
-	host, err := Host("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tested := 0
-	for _, r := range rows {
-		if r.tier > host.Tier || !slices.Contains(hostTiers(), r.tier) {
-			continue
-		}
-		name := r.tier.String()
-		if r.exact {
-			name += "-exact"
-		}
-		tested++
-		t.Run(name, func(t *testing.T) { f(t, Target{Tier: r.tier, Exact: r.exact}) })
-	}
-	if tested == 0 {
-		t.Fatal("no variant was tested")
-	}
-}
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
@@ -83,6 +58,19 @@ func same[T comparable](t testing.TB, what string, got, want []T) {
 	for i := range want {
 		if got[i] != want[i] {
 			t.Fatalf("%s: element %d of %d is %v, want %v", what, i, len(want), got[i], want[i])
+		}
+	}
+}
+
+// sameBits fails at the first element that differs; NaN equals NaN.
+func sameBits(t testing.TB, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
+	}
+	for i, w := range want {
+		if g := got[i]; math.Float32bits(g) != math.Float32bits(w) && (g == g || w == w) {
+			t.Fatalf("%s: element %d of %d is %v (%#x), want %v (%#x)", what, i, len(want), g, math.Float32bits(g), w, math.Float32bits(w))
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 func TestParseBench(t *testing.T) {
 	for line, want := range map[string]measured{
-		"BenchmarkGEMMInt8/1x1024x1024/avx512-exact-2         \t     553\t      9511 ns/op\t        27.58 %peak\t       150.4 GMAC/s": {"GEMMInt8", "1x1024x1024", "avx512", "150.4", "27.58"},
-		"BenchmarkGEMMF32/16x1024x1024/generic-16 \t 1\t 5 ns/op\t 1.5 GMAC/s":                                                        {"GEMMF32", "16x1024x1024", "generic", "1.5", ""},
+		"BenchmarkEveryVariant/GEMMInt8/1x1024x1024/avx512-exact-2         \t     553\t      9511 ns/op\t        27.58 %peak\t       150.4 GMAC/s": {"GEMMInt8", "1x1024x1024", "avx512", "150.4", "27.58"},
+		"BenchmarkConvTranspose/16x1024x1024/generic-16 \t 1\t 5 ns/op\t 1.5 GMAC/s":                                                               {"ConvTranspose", "16x1024x1024", "generic", "1.5", ""},
 	} {
 		if got, ok := parseBench(line); !ok || got != want {
 			t.Errorf("%+v, %v", got, ok)

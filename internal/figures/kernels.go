@@ -9,8 +9,9 @@ import (
 )
 
 // benchLine is a line that go test -bench prints for a row of a table of
-// kernels: Benchmark<kernel>/<shape>/<tier>-<procs>, then the metrics.
-var benchLine = regexp.MustCompile(`^Benchmark(\w+)/(\S+)/([\w-]+?)(?:-exact)?-\d+\s+\d+\s+(.*)$`)
+// kernels: BenchmarkEveryVariant/<kernel>/<shape>/<tier>-<procs>, or without
+// the first name, then the metrics.
+var benchLine = regexp.MustCompile(`^Benchmark(?:EveryVariant/)?(\w+)/(\S+)/([\w-]+?)(?:-exact)?-\d+\s+\d+\s+(.*)$`)
 
 // measured is one such line. Lines without products are none.
 type measured struct {
