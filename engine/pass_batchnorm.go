@@ -10,7 +10,8 @@ import (
 // convolution into the convolution before it, where nothing else reads the
 // convolution and its weights are constants: batch normalisation, and
 // arithmetic with a constant, one value for all or one a channel. Others run
-// as they are.
+// as they are, and so does what would make weights infinite. A graph with
+// integers then rounds as the convolution does, the same way on every CPU.
 func foldBatchNorm(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	e := editing(g)
 	for _, n := range e.Nodes {
@@ -33,8 +34,7 @@ func (e *edit) foldNorm(norm *model.Node) bool {
 			continue
 		}
 		if channels := e.foldsInto(conv); channels > 0 {
-			if scale, shift, ok := e.affine(norm, i, channels); ok {
-				e.scaleChannels(conv, scale, shift)
+			if scale, shift, ok := e.affine(norm, i, channels); ok && e.scaleChannels(conv, scale, shift) {
 				conv.Out = norm.Out
 				e.made[norm.Out[0]] = conv
 				return true
@@ -117,8 +117,10 @@ func (e *edit) eachChannel(name string, rank, channels int) []float32 {
 	return nil
 }
 
-// scaleChannels makes conv give what it gave times scale plus shift.
-func (e *edit) scaleChannels(conv *model.Node, scale, shift []float32) {
+// scaleChannels makes conv give what it gave times scale plus shift. It
+// leaves conv as it is, and reports so, where a weight would not be finite:
+// times a zero of the input that is NaN, and not what the arithmetic gave.
+func (e *edit) scaleChannels(conv *model.Node, scale, shift []float32) bool {
 	w, bias := e.Const(conv.In[1]), model.Of(model.F32, shift, len(shift))
 	b := e.Const(conv.Input(2))
 	weights := conv.In[1]
@@ -128,6 +130,9 @@ func (e *edit) scaleChannels(conv *model.Node, scale, shift []float32) {
 		inner, _ := w.Shape[axis+1:].Elements()
 		for i := range scaled.F32() {
 			scaled.F32()[i] *= scale[i/inner%len(scale)]
+		}
+		if !finite(scale) || !finite(scaled.F32()) {
+			return false
 		}
 		weights = e.constant(conv.In[1], "normed", scaled)
 	}
@@ -141,4 +146,10 @@ func (e *edit) scaleChannels(conv *model.Node, scale, shift []float32) {
 		}
 	}
 	conv.In = []string{conv.In[0], weights, e.constant(conv.In[1], "shifted", bias)}
+	return true
+}
+
+// finite reports whether list has neither infinities nor NaN.
+func finite(list []float32) bool {
+	return !slices.ContainsFunc(list, func(v float32) bool { return v-v != 0 })
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 
 	"dunlin/model"
@@ -10,9 +11,10 @@ import (
 // table, as exporters from JAX write an embedding: (ids == 0, 1, 2, …) as
 // float32, times the table. What is computed from such a row and constants
 // alone, an element at a time, is computed for the table instead, where that
-// has fewer rows.
+// has fewer rows, and where there is memory for it.
 func lookUps(c *compiler, g *model.Graph) (*model.Graph, error) {
-	l := &lookups{edit: editing(g), c: c, of: map[string]*lookup{}}
+	l := &lookups{edit: editing(g), c: c, of: map[string]*lookup{}, rows: map[*model.Tensor]*model.Tensor{}, written: map[*model.Tensor]bool{}}
+	used := c.budget.used
 	for _, n := range l.Nodes {
 		x := l.product(n)
 		if x == nil {
@@ -33,6 +35,10 @@ func lookUps(c *compiler, g *model.Graph) (*model.Graph, error) {
 	for _, name := range l.Outputs {
 		l.write(name)
 	}
+	c.budget.used = used // only what is written stays
+	for table := range l.written {
+		c.budget.used += int64(len(table.Data))
+	}
 	return l.done(), nil
 }
 
@@ -46,14 +52,16 @@ type lookup struct {
 
 type lookups struct {
 	*edit
-	c  *compiler
-	of map[string]*lookup // by value
+	c       *compiler
+	of      map[string]*lookup              // by value
+	rows    map[*model.Tensor]*model.Tensor // of each table, what withZeros gives
+	written map[*model.Tensor]bool          // tables that the graph has now
 }
 
 // write makes a value that is a look-up where a node reads it.
 func (l *lookups) write(name string) {
 	if x := l.of[name]; x != nil && !x.written {
-		x.written = true
+		x.written, l.written[x.table] = true, true
 		l.add("dunlin.LookUp", x.node, []string{x.ids, l.constant(name, "table", x.table)}, []string{name}, nil)
 	}
 }
@@ -73,10 +81,13 @@ func (l *lookups) product(n *model.Node) *lookup {
 	}
 	for i, name := range equal.In {
 		ids := l.Value(equal.In[1-i])
-		if !counts(l.Const(name), table.Shape[0]) || ids.Const != nil || len(ids.Shape) != len(l.Value(n.In[0]).Shape) || ids.Shape[len(ids.Shape)-1] != 1 {
+		if ids.Const != nil || (ids.Type != model.I32 && ids.Type != model.I64) || !counts(l.Const(name), table.Shape[0]) {
 			continue
 		}
-		if rows := withZeros(table); rows != nil {
+		if len(ids.Shape) != len(l.Value(n.In[0]).Shape) || ids.Shape[len(ids.Shape)-1] != 1 {
+			continue
+		}
+		if rows := l.withZeros(table); rows != nil {
 			return &lookup{node: n, ids: equal.In[1-i], table: rows}
 		}
 	}
@@ -102,23 +113,28 @@ func counts(t *model.Tensor, n int) bool {
 
 // withZeros returns the rows that products with one-hot rows give: those of
 // the table, and one of zeros. A table with infinities or NaN, which zeros do
-// not erase, gives nil.
-func withZeros(table *model.Tensor) *model.Tensor {
+// not erase, gives nil, as does one that there is no memory for.
+func (l *lookups) withZeros(table *model.Tensor) *model.Tensor {
+	if made := l.rows[table]; made != nil {
+		return made
+	}
 	rows, width := table.Shape[0], table.Shape[1]
+	if !finite(table.F32()) || l.c.budget.take(4*int64(rows+1)*int64(width), "a table") != nil {
+		return nil
+	}
 	list := make([]float32, (rows+1)*width)
 	for i, v := range table.F32() {
-		if v-v != 0 {
-			return nil
-		}
 		list[i] = v + 0 // a sum from 0 has no -0
 	}
-	return model.Of(model.F32, list, rows+1, width)
+	l.rows[table] = model.Of(model.F32, list, rows+1, width)
+	return l.rows[table]
 }
 
 // each returns the look-up of what n computes of look-ups by the same ids, nil
 // where it computes something else.
 func (l *lookups) each(n *model.Node) (*lookup, error) {
-	if len(n.Out) != 1 || !slices.Contains(elementwise, n.Op) || slices.Contains(l.Outputs, n.Out[0]) {
+	of := slices.Contains(ofTwo, n.Op)
+	if len(n.Out) != 1 || (!of && !slices.Contains(rowwise, n.Op)) || slices.Contains(l.Outputs, n.Out[0]) {
 		return nil, nil
 	}
 	var first *lookup
@@ -129,8 +145,8 @@ func (l *lookups) each(n *model.Node) (*lookup, error) {
 		case x != nil && (first == nil || first.ids == x.ids):
 			first = x
 			in[i] = l.constant(name, "rows", x.table)
-		case t != nil && t.Elements() == 1 && i > 0 || t != nil && t.Elements() == 1 && slices.Contains(ofTwo, n.Op):
-		case t != nil && slices.Contains(ofTwo, n.Op) && len(t.Shape) > 0 && t.Elements() == t.Shape[len(t.Shape)-1]:
+		case t != nil && t.Elements() == 1 && (i > 0 || of):
+		case t != nil && of && len(t.Shape) > 0 && t.Elements() == t.Shape[len(t.Shape)-1]:
 			in[i] = l.constant(name, "row", model.Of(model.F32, t.F32(), t.Elements()))
 		default:
 			return nil, nil
@@ -145,6 +161,9 @@ func (l *lookups) each(n *model.Node) (*lookup, error) {
 		return nil, nil
 	}
 	made, err := l.c.evaluate(call)
+	if errors.Is(err, ErrMemory) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

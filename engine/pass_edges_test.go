@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"testing"
+
+	"dunlin/model"
+)
+
+// asWithoutPasses compiles g with all passes and with none, and fails where an
+// output has another shape or type, or is farther off than a bound.
+func asWithoutPasses(t *testing.T, g *model.Graph, bound float64, inputs ...*model.Tensor) {
+	t.Helper()
+	run := func(o Options) []*model.Tensor {
+		s := compiled(t, g, o).NewSession()
+		for i, x := range inputs {
+			copy(s.Input(i).Data, x.Data)
+		}
+		if err := s.Run(); err != nil {
+			t.Fatal(err)
+		}
+		var list []*model.Tensor
+		for i := range g.Outputs {
+			list = append(list, s.Output(i).Clone())
+		}
+		return list
+	}
+	got, want := run(Options{}), run(Options{Observe: func(string, *model.Tensor) {}})
+	for i := range want {
+		if d := farthest(t, got[i], want[i]); d > bound {
+			t.Errorf("output %d is off by %g", i, d)
+		}
+	}
+}
+
+// oneHot is a look-up as exporters from JAX write it, of ids [shape..., 1].
+func oneHot(b *build, ids *model.Tensor, table string, rows int) (value string) {
+	b.typed("ids", ids.Type, ids.Shape...)
+	count, err := model.NewTensor(ids.Type, rows)
+	if err != nil {
+		panic(err)
+	}
+	for i := range rows {
+		count.Data[i*ids.Type.Size()] = byte(i)
+	}
+	hot := b.node("Cast", attrs{"to": int64(1)}, b.node("Equal", nil, "ids", b.constant(count)))
+	return b.node("MatMul", nil, hot, table)
+}
+
+// What works along an axis is not computed for the table: it would work along
+// another one.
+func TestLookUpLeavesWhatWorksAlongAnAxis(t *testing.T) {
+	ids := model.Of(model.I64, []int64{3, 0, 1, 1, 9, 2, 3, 2}, 1, 8, 1)
+	for name, f := range map[string]func(b *build, x string) string{
+		"softmax": func(b *build, x string) string { return b.node("Softmax", attrs{"axis": int64(1)}, x) },
+		"gather":  func(b *build, x string) string { return b.node("Gather", attrs{"axis": int64(0)}, x, b.ints(0)) },
+		"backwards": func(b *build, x string) string {
+			return b.node("Slice", nil, x, b.ints(-1), b.ints(-100), b.ints(1), b.ints(-1))
+		},
+		"relu": func(b *build, x string) string { return b.node("Relu", nil, x) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBuild(1)
+			b.output(b.node("Neg", nil, f(b, oneHot(b, ids, b.normal(4, 8), 4))))
+			asWithoutPasses(t, b.Graph, 1e-6, ids)
+		})
+	}
+}
+
+func TestLookUpByBytes(t *testing.T) {
+	ids := model.Of(model.U8, []uint8{3, 0, 200}, 3, 1)
+	b := newBuild(1)
+	b.output(oneHot(b, ids, b.normal(4, 8), 4))
+	asWithoutPasses(t, b.Graph, 0, ids)
+}
+
+// Division by 0, and factors that pass the largest float, are not multiplied
+// into weights: 0*Inf is NaN.
+func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {
+	for _, v := range []float32{0, 1e-40, -1e-39} {
+		b := newBuild(1)
+		b.Values["w"] = &model.Value{}
+		b.AddConst("w", model.Of(model.F32, []float32{0, 2}, 1, 2, 1, 1))
+		y := b.node("Conv", nil, b.input("x", 1, 2, 1, 2), "w")
+		b.output(b.node("Div", nil, y, b.scalar(v)))
+		s := compiled(t, b.Graph, Options{}).NewSession()
+		copy(s.Input(0).F32(), []float32{1, 2, 3, -4})
+		if err := s.Run(); err != nil {
+			t.Fatal(err)
+		}
+		for i, x := range []float32{6, -8} {
+			if got := s.Output(0).F32()[i]; got != x/v {
+				t.Errorf("%g / %g is %g", x, v, got)
+			}
+		}
+	}
+}
