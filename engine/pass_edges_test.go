@@ -73,6 +73,16 @@ func TestLookUpByBytes(t *testing.T) {
 	asWithoutPasses(t, b.Graph, 0, ids)
 }
 
+// A constant of more axes than x gives the result its axes.
+func TestHardSwishOfMoreAxes(t *testing.T) {
+	b := newBuild(1)
+	x := b.input("x", 5)
+	one := func(v float32) string { return b.constant(model.Of(model.F32, []float32{v}, 1, 1)) }
+	y := b.node("Clip", nil, b.node("Add", nil, x, one(3)), b.scalar(0), b.scalar(6))
+	b.output(b.node("Div", nil, b.node("Mul", nil, x, y), b.scalar(6)))
+	asWithoutPasses(t, b.Graph, 1e-6, model.Of(model.F32, []float32{-4, -1, 0, 1, 9}, 5))
+}
+
 // Division by 0, and factors that pass the largest float, are not multiplied
 // into weights: 0*Inf is NaN.
 func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {

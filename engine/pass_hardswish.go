@@ -5,7 +5,8 @@ import (
 )
 
 // findHardSwish makes one HardSwish of the four operators that exporters write
-// for it: x * clip(x+3, 0, 6) / 6.
+// for it: x * clip(x+3, 0, 6) / 6. A graph with integers then rounds as
+// HardSwish does, not as the four did, and the same way on every CPU.
 func findHardSwish(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	e := editing(g)
 	for _, n := range e.Nodes {
@@ -39,7 +40,8 @@ func (e *edit) hardSwish(n *model.Node) string {
 		if !ok || b.Min != 0 || b.Max != 6 || add == nil || e.only(add.Out[0]) != clip {
 			continue
 		}
-		if x, three := e.withConstant(add, "Add"); x == mul.In[1-i] && three == 3 {
+		x, three := e.withConstant(add, "Add")
+		if x == mul.In[1-i] && three == 3 && e.Value(x).Shape.Equal(e.Value(n.Out[0]).Shape) {
 			return x
 		}
 	}
