@@ -20,7 +20,7 @@ func fuseDynamic(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	products := map[*model.Node]dynamicProduct{}
 	gone := map[*model.Node]bool{}
 	for _, n := range e.Nodes {
-		if n.Op != "DynamicQuantizeLinear" || len(n.Out) < 3 {
+		if n.Op != "DynamicQuantizeLinear" || len(n.Out) < 3 || n.Out[0] == "" || n.Out[2] == "" {
 			continue
 		}
 		list, ok := e.dynamicProducts(n)
@@ -86,7 +86,10 @@ func (e *edit) dynamicProduct(n, q *model.Node) (p dynamicProduct, ok bool) {
 	if p.scale == cast.Out[0] {
 		p.scale = times.In[1]
 	}
+	if times.In[0] == times.In[1] || !e.Value(times.Out[0]).Shape.Equal(e.Value(cast.Out[0]).Shape) {
+		return p, false // a scale of more axes gives the result its own
+	}
 	s := e.Value(p.scale).Shape
 	count, err := s.Elements()
-	return p, err == nil && (count == 1 && len(s) <= len(e.Value(times.Out[0]).Shape) || count == w.Shape[1] && s[len(s)-1] == count) && times.In[0] != times.In[1]
+	return p, err == nil && (count == 1 || count == w.Shape[1] && s[len(s)-1] == count)
 }

@@ -83,6 +83,27 @@ func TestHardSwishOfMoreAxes(t *testing.T) {
 	asWithoutPasses(t, b.Graph, 1e-6, model.Of(model.F32, []float32{-4, -1, 0, 1, 9}, 5))
 }
 
+func TestDynamicProductOfMoreAxes(t *testing.T) {
+	b := newBuild(1)
+	out := []string{"q", "scale", "zero"}
+	b.Nodes = append(b.Nodes, &model.Node{Op: "DynamicQuantizeLinear", Name: "quantise", In: []string{b.input("x", 2, 3)}, Out: out})
+	w := b.constant(model.Of(model.I8, []int8{1, -2, 3, -4, 5, -6}, 3, 2))
+	y := b.node("Cast", attrs{"to": int64(1)}, b.node("MatMulInteger", nil, "q", w, "zero"))
+	b.output(b.node("Mul", nil, y, b.node("Reshape", nil, "scale", b.ints(1, 1, 1))))
+	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{-4, -1, 0, 1, 9, 2}, 2, 3))
+}
+
+// Without a zero point the product takes the integers as they are.
+func TestDynamicProductWithoutZero(t *testing.T) {
+	b := newBuild(1)
+	out := []string{"q", "scale", ""}
+	b.Nodes = append(b.Nodes, &model.Node{Op: "DynamicQuantizeLinear", Name: "quantise", In: []string{b.input("x", 2, 3)}, Out: out})
+	w := b.constant(model.Of(model.I8, []int8{1, -2, 3, -4, 5, -6}, 3, 2))
+	y := b.node("Cast", attrs{"to": int64(1)}, b.node("MatMulInteger", nil, "q", w))
+	b.output(b.node("Mul", nil, y, "scale"))
+	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{-4, -1, 0, 1, 9, 2}, 2, 3))
+}
+
 // Division by 0, and factors that pass the largest float, are not multiplied
 // into weights: 0*Inf is NaN.
 func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {
