@@ -104,6 +104,23 @@ func TestDynamicProductWithoutZero(t *testing.T) {
 	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{-4, -1, 0, 1, 9, 2}, 2, 3))
 }
 
+// Scales, biases and bounds are no rows: what makes them stays outside.
+func TestRowsReadParametersFromOutside(t *testing.T) {
+	b := newBuild(1)
+	scale := b.node("Relu", nil, b.input("s", 8))
+	b.output(b.node("LayerNormalization", nil, b.node("Neg", nil, b.input("x", 8)), scale))
+	s, x := make([]float32, 8), make([]float32, 8)
+	for i := range s {
+		s[i], x[i] = float32(i), float32(i*i%7)
+	}
+	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, s, 8), model.Of(model.F32, x, 8))
+
+	b = newBuild(1)
+	bound := b.node("Exp", nil, b.node("Neg", nil, b.input("s", 1)))
+	b.output(b.node("Clip", nil, b.node("Abs", nil, b.input("x", 1)), bound))
+	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{1}, 1), model.Of(model.F32, []float32{.1}, 1))
+}
+
 // Division by 0, and factors that pass the largest float, are not multiplied
 // into weights: 0*Inf is NaN.
 func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {

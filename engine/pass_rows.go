@@ -132,7 +132,8 @@ func (f *rowFusion) place(n *model.Node) {
 }
 
 // fits reports whether n, which works on rows of that shape, may join g: what
-// it reads from outside must neither come from g nor have more rows.
+// it reads from outside must neither come from g nor have more rows. Scales,
+// biases and bounds are read from outside, since each block needs all of them.
 func (f *rowFusion) fits(n *model.Node, shape model.Shape, g *rowGroup) bool {
 	narrow := slices.Clone(g.shape)
 	narrow[len(narrow)-1] = 1
@@ -140,8 +141,12 @@ func (f *rowFusion) fits(n *model.Node, shape model.Shape, g *rowGroup) bool {
 		return false
 	}
 	seen := map[*model.Node]bool{}
-	for _, name := range n.In {
-		if m := f.made[name]; m != nil && f.part[m] != g && f.reaches(m, g, seen) {
+	for i, name := range n.In {
+		m := f.made[name]
+		if m == nil || (f.part[m] == g && i < operands(n)) {
+			continue
+		}
+		if f.part[m] == g || f.reaches(m, g, seen) {
 			return false
 		}
 	}
