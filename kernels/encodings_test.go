@@ -25,7 +25,7 @@ type encoding struct {
 	word       string // the expression
 }
 
-var macro = regexp.MustCompile(`^#define (\w+)\(([\w, ]+)\) WORD \$\((.*)\)$`)
+var macro = regexp.MustCompile(`^#define (\w+)\(([\w, ]+)\) WORD \$\(([^$;]*)\)$`)
 
 // chained is a shift whose result is shifted or masked without parentheses: Go
 // takes those from left to right, its assembler from right to left.
@@ -38,24 +38,58 @@ func encodings(t *testing.T) []encoding {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []encoding
+	list, err := parseEncodings(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// parseEncodings returns all macros of a header. What it would not see, or
+// could not compare, is an error: no word goes unchecked.
+func parseEncodings(text string) (list []encoding, err error) {
 	above := ""
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#define") {
+		if line != "" && !strings.HasPrefix(line, "//") {
 			m := macro.FindStringSubmatch(line)
 			syntax, ok := strings.CutPrefix(above, "// ")
 			if m == nil || !ok {
-				t.Fatalf("%q: not an instruction with its syntax in the line above", line)
+				return nil, fmt.Errorf("%q: not an instruction with its syntax in the line above", line)
 			}
 			if chained.MatchString(m[3]) {
-				t.Fatalf("%q: operators of one rank without parentheses", line)
+				return nil, fmt.Errorf("%q: operators of one rank without parentheses", line)
 			}
 			list = append(list, encoding{m[1], strings.Split(m[2], ", "), syntax, m[3]})
 		}
 		above = line
 	}
-	return list
+	return list, nil
+}
+
+// A macro that TestEncodings would pass over, or compare with nothing, is an
+// error, however it is written.
+func TestEncodingsSeeEveryMacro(t *testing.T) {
+	const good = "// Moves.\n\n// mov v{d}.16b, v{n}.16b\n#define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16 | (n)<<5 | (d))\n"
+	list, err := parseEncodings(good + good)
+	if err != nil || len(list) != 2 || list[1].name != "MOV_V" || list[1].syntax != "mov v{d}.16b, v{n}.16b" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for what, text := range map[string]string{
+		"no syntax above":     "#define NOP_(d) WORD $(0xd503201f | (d))\n",
+		"a line between":      "// mov v{d}.16b, v{n}.16b\n\n#define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16 | (n)<<5 | (d))\n",
+		"no parameters":       "// nop\n#define NOP_ WORD $0xd503201f\n",
+		"two lines":           "// nop\n#define NOP_(d) \\\n\tWORD $(0xd503201f)\n",
+		"two words":           "// nop\n#define NOP_(d) WORD $(0xd503201f); WORD $(0xd503201f)\n",
+		"a space in #define":  "// nop\n# define NOP_(d) WORD $(0xd503201f | (d))\n",
+		"no macro":            "// nop\nWORD $(0xd503201f)\n",
+		"operators of a rank": "// mov v{d}.16b, v{n}.16b\n#define MOV_V(d, n) WORD $(0x4ea01c00 | (n)<<16<<5 | (d))\n",
+		"another header":      "#include \"tile_arm64.h\"\n",
+	} {
+		if _, err := parseEncodings(good + text); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
 }
 
 // sample returns values for the parameters: registers from one end of the
@@ -151,19 +185,36 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// Loops name their instructions: words are in neon_arm64.h alone.
+// bare finds a word of code or of data in a line of assembly.
+var bare = regexp.MustCompile(`\b(BYTE|D?WORD|LONG|QUAD)[ \t]+\$`)
+
+// Loops name their instructions: words are in neon_arm64.h alone, not in
+// another header either.
 func TestNoBareWords(t *testing.T) {
-	files, err := filepath.Glob("*_arm64.*")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
+	if !bare.MatchString("\tWORD\t$0x4ea01c00") || !bare.MatchString("#define A(d) DWORD $(1)") || bare.MatchString("\tMOVWU $1, R2 // WORD") {
+		t.Error("it does not know a bare word")
 	}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
+	files := 0
+	for _, pattern := range []string{"*.s", "*.h"} {
+		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name != "neon_arm64.h" && strings.HasSuffix(name, ".s") && bytes.Contains(text, []byte("WORD $")) {
-			t.Errorf("%s has a bare WORD", name)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_amd64.s") || name == "neon_arm64.h" {
+				continue
+			}
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files++
+			if word := bare.Find(text); word != nil {
+				t.Errorf("%s has a bare %s", name, word)
+			}
 		}
+	}
+	if files == 0 {
+		t.Error("there is no assembly")
 	}
 }
