@@ -50,7 +50,7 @@ test-race:
 
 # Under qemu a whole network takes minutes, so these are left to the host: what they check is checked there in integers, and
 # TestSameBitsFromAPack compares the answer of a network bit for bit.
-HEAVY := Golden|Accuracy|Light|Stories|Speech|Garments|ResNet|DSCNN|MobileNet|Network|Move|Every|Real
+HEAVY := Golden|Accuracy|Light|Stories|Speech|Garments
 
 test-arm: ## the kernels and the engine as arm64 and armv7, under qemu
 	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a53" ./kernels ./engine ./model ./model/prep
