@@ -28,7 +28,9 @@ func watch(t *testing.T, o Options) (*Folder, string, <-chan Frame) {
 	return f, dir, start(t, f)
 }
 
-func start(t *testing.T, f *Folder) <-chan Frame {
+func start(t *testing.T, f interface {
+	Run(context.Context, chan<- Frame) error
+}) <-chan Frame {
 	ctx, stop := context.WithCancel(context.Background())
 	frames, done := make(chan Frame), make(chan error, 1)
 	go func() { done <- f.Run(ctx, frames) }()

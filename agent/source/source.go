@@ -1,11 +1,14 @@
-// Package source is where pictures come from: a watched folder, and whoever
-// hands bytes in (the local HTTP, a command from the hub). Start with Frame,
-// New and Folder.
+// Package source is where frames come from: a watched folder, what plays by
+// itself (a camera over HTTP, the output of a command), and whoever hands bytes
+// in (the local HTTP, a command from the hub). Start with Frame, New, Folder
+// and Stream.
 //
 // Its promise: a picture in a watched folder leaves it only after its result
 // was kept (Done or Reject), and has the same ID however often the agent was
-// killed in between, so that its result can be kept once. It decodes nothing
-// and runs nothing: the agent's pipeline does.
+// killed in between, so that its result can be kept once; of a stream the
+// newest frame is handed out, and what was passed over is counted. It decodes
+// no more than it takes to find where a frame ends, and runs nothing: the
+// agent's pipeline does.
 package source
 
 import (
@@ -21,9 +24,15 @@ import (
 // Frame is one input on its way to an answer.
 type Frame struct {
 	ID     string // ULID
-	Source string // as in wire.Result: "folder:7.png", "http", "mqtt:<command id>"
+	Source string // as in wire.Result: "folder:7.png", "http", "mqtt:<command id>", "mjpeg:door"
 	Input  string // "sha256:…" of Data
 	Data   []byte // the file as it came
+
+	// Taken is when the frame came; zero: when it is looked at.
+	Taken time.Time
+	// Looked, where it is not nil, is called when the answer is known and only
+	// its keeping is left: the next frame may be looked at.
+	Looked func()
 
 	// Fresh is set where a file may still be written to: a picture that
 	// cannot be read is then no reason to give up on it.
@@ -41,6 +50,13 @@ type Frame struct {
 // New returns a frame of data that somebody handed in.
 func New(from string, data []byte) Frame {
 	return Frame{ID: ulid.Make().String(), Source: from, Input: digest(data), Data: data}
+}
+
+// Hashed returns the frame with its Input, which a stream leaves to whoever
+// takes a frame: most of a camera's are never taken.
+func (f Frame) Hashed() Frame {
+	f.Input = digest(f.Data)
+	return f
 }
 
 func digest(data []byte) string {
