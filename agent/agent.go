@@ -1,6 +1,6 @@
 // Package agent is the program that runs on a device: it takes pictures from
-// a watched folder, the local HTTP and the hub's commands, answers them with
-// the model in its slots, adds facts, and keeps every result until the hub
+// a watched folder, cameras, the local HTTP and the hub's commands, answers them
+// with the model in its slots, adds facts, and keeps every result until the hub
 // has stored it. Start with ReadConfig, New and Agent.Run; Main is the whole
 // command.
 //
@@ -67,8 +67,9 @@ type Agent struct {
 
 	models, graphs *lane
 	folder         *source.Folder // nil: none is watched
-	hub            *hub           // nil: there is none
-	rules          *rules         // nil: UseLines was not called
+	streams        []*source.Stream
+	hub            *hub   // nil: there is none
+	rules          *rules // nil: UseLines was not called
 	tcp, unix      net.Listener
 	stopOnce       sync.Once
 	fatal          chan error // of one place: what Run cannot go on with
@@ -92,7 +93,7 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error)
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
 		return a, err
 	}
-	for _, open := range []func() error{a.openKept, a.openModels, a.openHub, a.openFolder, a.listen} {
+	for _, open := range []func() error{a.openKept, a.openModels, a.openHub, a.openFolder, a.openStreams, a.listen} {
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -176,6 +177,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.runRules(ctx, &all)
 	if a.folder != nil {
 		a.watch(ctx, &all)
+	}
+	for _, s := range a.streams {
+		a.follow(ctx, s, &all)
 	}
 	if a.hub != nil {
 		a.hub.run(ctx, &all)

@@ -44,6 +44,18 @@ func (c *hubClock) read() wire.Clock {
 	return wire.ReadClock(wire.ClockNone)
 }
 
+// at returns the clock as it was at a moment of this process, as far as it is
+// known now; zero is now.
+func (c *hubClock) at(t time.Time) wire.Clock {
+	clock := c.read()
+	if t.IsZero() {
+		return clock
+	}
+	ago := time.Since(t).Truncate(time.Millisecond)
+	clock.Wall, clock.MonoMS = clock.Wall.Add(-ago), clock.MonoMS-ago.Milliseconds()
+	return clock
+}
+
 // now returns the hub's time, or else the wall clock's where that is set; ok
 // is false where nobody knows.
 func (c *hubClock) now() (t time.Time, ok bool) {

@@ -22,16 +22,17 @@ import (
 // Config is the one file that an agent reads. dunlin-agent.toml beside this
 // file is an example with every field in it and its default.
 type Config struct {
-	StateDir string       `toml:"state_dir"`
-	Hub      HubConfig    `toml:"hub"`
-	Folder   FolderConfig `toml:"folder"`
-	HTTP     HTTPConfig   `toml:"http"`
-	Outbox   OutboxConfig `toml:"outbox"`
-	Model    ModelConfig  `toml:"model"`
-	Facts    FactsConfig  `toml:"facts"`
-	Rules    []RuleConfig `toml:"rule"`
-	Log      LogConfig    `toml:"log"`
-	Metrics  int          `toml:"metrics_every_s"`
+	StateDir string         `toml:"state_dir"`
+	Hub      HubConfig      `toml:"hub"`
+	Folder   FolderConfig   `toml:"folder"`
+	Sources  []SourceConfig `toml:"source"`
+	HTTP     HTTPConfig     `toml:"http"`
+	Outbox   OutboxConfig   `toml:"outbox"`
+	Model    ModelConfig    `toml:"model"`
+	Facts    FactsConfig    `toml:"facts"`
+	Rules    []RuleConfig   `toml:"rule"`
+	Log      LogConfig      `toml:"log"`
+	Metrics  int            `toml:"metrics_every_s"`
 	// MaxMegapixels bounds width times height of a picture, in millions.
 	MaxMegapixels int `toml:"max_megapixels"`
 }
@@ -174,6 +175,9 @@ func parseConfig(path, text string) (Config, error) {
 	for i := range c.Model.ReleaseKeys {
 		c.Model.ReleaseKeys[i] = resolve(dir, c.Model.ReleaseKeys[i])
 	}
+	for i := range c.Sources {
+		c.Sources[i].CAFile = resolve(dir, c.Sources[i].CAFile)
+	}
 	if c.HTTP.Socket == "" {
 		c.HTTP.Socket = filepath.Join(c.StateDir, "agent.sock")
 	}
@@ -248,6 +252,7 @@ func (c *Config) check() (field string, err error) {
 		{"model.max_memory_mb", between(c.Model.MaxMemoryMB, 0, 1<<20)},
 		{"model.pack", c.Model.check()},
 		{"facts.per_result", between(c.Facts.PerResult, 0, 200)},
+		sourceCheck(c.Sources),
 		ruleCheck(c.Rules),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", oneOf(c.Log.Format, "text", "json")},

@@ -197,6 +197,9 @@ func check(c Config, path string, lines Lines, stdout io.Writer) error {
 			return &ConfigError{File: path, Field: field, Err: fmt.Errorf("%s is no folder", dir)}
 		}
 	}
+	if err := checkSources(c.Sources, path, stdout); err != nil {
+		return err
+	}
 	if err := checkLines(c.Rules, path, lines, stdout); err != nil {
 		return err
 	}
@@ -317,6 +320,13 @@ func printStatus(w io.Writer, s Status) {
 	}
 	if f := s.Folder; f != nil {
 		line("folder", "%s: %d done, %d rejected, %d passed over", f.Dir, f.Done, f.Rejected, f.Dropped)
+	}
+	for _, f := range s.Sources {
+		state := "gives frames"
+		if f.Error != "" {
+			state = f.Error
+		}
+		line("source", "%s: %d frames, %d looked at, %d dropped, %d unusable; %s", f.Name, f.Frames, f.Taken, f.Dropped, f.Unusable, state)
 	}
 	for _, l := range s.Lines {
 		if l.Error != "" {

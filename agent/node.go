@@ -145,6 +145,7 @@ func (a *Agent) gauges() {
 		gauge("dunlin_folder_rejected", func() float64 { return float64(a.folder.Counters().Rejected) })
 		gauge("dunlin_folder_dropped", func() float64 { return float64(a.folder.Counters().Dropped) })
 	}
+	a.streamGauges()
 	if h := a.hub; h != nil {
 		gauge("dunlin_hub_connected", func() float64 {
 			if h.link.Connected() {
@@ -182,6 +183,7 @@ func (a *Agent) figures() map[string]float64 {
 		c := a.folder.Counters()
 		v["folder_done"], v["folder_rejected"], v["folder_dropped"] = float64(c.Done), float64(c.Rejected), float64(c.Dropped)
 	}
+	a.streamFigures(v)
 	return v
 }
 
@@ -220,6 +222,7 @@ type Status struct {
 	Epoch    string             `json:"epoch"`
 	Hub      HubStatus          `json:"hub"`
 	Folder   *FolderStatus      `json:"folder,omitempty"`
+	Sources  []SourceStatus     `json:"sources,omitempty"`
 	Lines    []LineStatus       `json:"lines,omitempty"`
 	Reports  []wire.Report      `json:"reports,omitempty"`
 	Clock    wire.Clock         `json:"clock"`
@@ -273,7 +276,7 @@ func (a *Agent) Status() Status {
 		c := a.folder.Counters()
 		s.Folder = &FolderStatus{a.c.Folder.Dir, c.Done, c.Rejected, c.Dropped, c.Failed}
 	}
-	s.Lines = a.rules.status()
+	s.Sources, s.Lines = a.streamStatus(), a.rules.status()
 	if r := a.slots.Last(); r != nil {
 		s.Reports = append(s.Reports, *r)
 	}

@@ -66,7 +66,7 @@ func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire
 	}
 	defer m.Release()
 	r := wire.Result{
-		ID: f.ID, Clock: p.clock.read(), Boot: p.boot, Source: f.Source, Input: f.Input, Model: m.Running(),
+		ID: f.ID, Clock: p.clock.at(f.Taken), Boot: p.boot, Source: f.Source, Input: f.Input, Model: m.Running(),
 	}
 	if err := p.answer(ctx, m, f, &r); err != nil {
 		_, failed := errors.AsType[*slots.RunError](err)
@@ -76,6 +76,9 @@ func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire
 		}
 		p.log.Warn("input cannot be used", "source", f.Source, keyError, err)
 		r.Labels, r.Error = nil, clip(err.Error(), 1000)
+	}
+	if f.Looked != nil {
+		f.Looked()
 	}
 	if err := p.keep(ctx, &r, settle); err != nil {
 		return r, err
@@ -143,7 +146,7 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	return nil
 }
 
-// fill decodes a picture and makes the inputs of it. That is done in the
+// fill decodes a picture or a sound and makes the inputs of it. That is done in the
 // model's turn, and for one picture at a time whatever models there are: what
 // a small file becomes in memory is tens of megabytes.
 func (p *pipeline) fill(ctx context.Context, m *slots.Model, data []byte, s *engine.Session) error {
@@ -153,16 +156,13 @@ func (p *pipeline) fill(ctx context.Context, m *slots.Model, data []byte, s *eng
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	img, err := prep.Decode(data, p.limits)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errInput, err)
-	}
+	given := input{data: data, limits: p.limits}
 	for i, port := range m.Program.Inputs() {
 		for _, in := range m.Spec.Inputs {
 			if in.Name != port.Name {
 				continue
 			}
-			if err := in.Picture(img, s.Input(i)); err != nil {
+			if err := given.fill(in, s.Input(i)); err != nil {
 				return fmt.Errorf("%w: %w", errInput, err)
 			}
 		}

@@ -1,0 +1,296 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"sync"
+	"time"
+
+	"dunlin/agent/probe"
+	"dunlin/agent/source"
+)
+
+// SourceConfig is what gives frames by itself.
+type SourceConfig struct {
+	Name     string   `toml:"name"`
+	Kind     string   `toml:"kind"`
+	EveryMS  int      `toml:"every_ms"`
+	Silence  int      `toml:"silence_s"`
+	MaxMB    int      `toml:"max_mb"`
+	URL      string   `toml:"url"`
+	CAFile   string   `toml:"ca_file"`
+	Command  []string `toml:"command"`
+	Format   string   `toml:"format"`
+	Rate     int      `toml:"rate"`
+	Channels int      `toml:"channels"`
+	WindowMS int      `toml:"window_ms"`
+	HopMS    int      `toml:"hop_ms"`
+}
+
+// The kinds of sources, and the formats of a program's output.
+const (
+	kindMJPEG    = "mjpeg"
+	kindSnapshot = "snapshot"
+	kindExec     = "exec"
+
+	formatPictures = "pictures"
+	formatWAV      = "wav"
+	formatPCM      = "pcm"
+)
+
+// maxSources bounds what runs at once.
+const maxSources = 32
+
+// sourceName is what can stand in a metric and in a result as it is.
+var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$`)
+
+// sourceCheck returns the first field of the sources that breaks a rule.
+func sourceCheck(all []SourceConfig) fieldError {
+	if len(all) > maxSources {
+		return fieldError{"source", fmt.Errorf("%d of them: want at most %d", len(all), maxSources)}
+	}
+	seen := map[string]bool{}
+	for i, c := range all {
+		field, err := c.check()
+		if err == nil && seen[c.Name] {
+			field, err = "name", fmt.Errorf("another source has it: %s", c.Name)
+		}
+		if err != nil {
+			return fieldError{fmt.Sprintf("source %d: %s", i+1, field), err}
+		}
+		seen[c.Name] = true
+	}
+	return fieldError{}
+}
+
+// check returns the first field that breaks a rule.
+func (c SourceConfig) check() (field string, err error) {
+	http, program := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec
+	sound := program && (c.Format == formatWAV || c.Format == formatPCM)
+	for _, r := range []struct {
+		field string
+		wrong bool
+		want  string
+	}{
+		{"name", !sourceName.MatchString(c.Name), "1 to 40 letters, digits, dots, dashes and underscores"},
+		{"kind", !http && !program, "mjpeg, snapshot or exec"},
+		{"every_ms", c.EveryMS < 0 || c.EveryMS > 24*3600_000, "0 to 86400000"},
+		{"silence_s", c.Silence < 0 || c.Silence > 24*3600, "0 to 86400"},
+		{"max_mb", c.MaxMB < 0 || c.MaxMB > 64, "0 to 64"},
+		{"url", !http && c.URL != "", "none for this kind"},
+		{"url", http && source.CheckURL(c.URL) != nil, "http:// or https:// and a host"},
+		{"ca_file", !http && c.CAFile != "", "none for this kind"},
+		{"command", !program && len(c.Command) > 0, "none for this kind"},
+		{"command", program && (len(c.Command) == 0 || c.Command[0] == ""), "a program and its arguments"},
+		{"format", !program && c.Format != "", "none for this kind"},
+		{"format", program && !sound && c.Format != formatPictures && c.Format != "", "pictures, wav or pcm"},
+		{"rate", c.Format != formatPCM && c.Rate != 0, "none but for pcm"},
+		{"rate", c.Format == formatPCM && (c.Rate < 1000 || c.Rate > source.MaxRate), "1000 to 192000"},
+		{"channels", c.Format != formatPCM && c.Channels != 0, "none but for pcm"},
+		{"channels", c.Format == formatPCM && c.Channels != 1 && c.Channels != 2, "1 or 2"},
+		{"window_ms", !sound && c.WindowMS != 0, "none but for wav and pcm"},
+		{"window_ms", sound && (c.WindowMS < 10 || c.WindowMS > 60_000), "10 to 60000"},
+		{"hop_ms", !sound && c.HopMS != 0, "none but for wav and pcm"},
+		{"hop_ms", sound && c.HopMS != 0 && (c.HopMS < 10 || c.HopMS > 60_000), "10 to 60000, or 0"},
+	} {
+		if r.wrong {
+			return r.field, errors.New("want " + r.want)
+		}
+	}
+	return "", nil
+}
+
+// player returns what plays the source.
+func (c SourceConfig) player() (source.Player, error) {
+	maxBytes, silence := orElse(c.MaxMB, 8)<<20, time.Duration(orElse(c.Silence, 30))*time.Second
+	switch c.Kind {
+	case kindExec:
+		p := source.Command{Args: c.Command, MaxBytes: maxBytes, Silence: silence}
+		if c.Format == formatWAV || c.Format == formatPCM {
+			p.Sound = &source.Windows{
+				WAV: c.Format == formatWAV, Rate: c.Rate, Channels: c.Channels, Millis: c.WindowMS, Hop: c.HopMS,
+			}
+		}
+		return p, nil
+	case kindMJPEG, kindSnapshot:
+		config, err := c.tls()
+		if err != nil {
+			return nil, err
+		}
+		camera := source.Camera{URL: c.URL, MaxBytes: maxBytes, Silence: silence, TLS: config}
+		if c.Kind == kindMJPEG {
+			return source.MJPEG{Camera: camera}, nil
+		}
+		return source.Snapshot{Camera: camera, Every: ms(orElse(c.EveryMS, 1000))}, nil
+	}
+	return nil, fmt.Errorf("there is no kind %q", c.Kind)
+}
+
+func orElse(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+// tls returns nil where the system's authorities are to be used.
+func (c SourceConfig) tls() (*tls.Config, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	text, err := readBounded(c.CAFile, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", c.CAFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// every is how far apart frames are looked at.
+func (c SourceConfig) every() time.Duration {
+	if c.WindowMS > 0 || c.Kind == kindSnapshot {
+		return ms(c.EveryMS) // a snapshot is asked for no more often
+	}
+	return ms(orElse(c.EveryMS, 1000))
+}
+
+// checkSources looks at what the sources need of this machine. Whether a
+// camera answers now is not asked: it may be switched on later.
+func checkSources(all []SourceConfig, path string, stdout io.Writer) error {
+	for i, c := range all {
+		at := func(field string, err error) error {
+			return &ConfigError{File: path, Field: fmt.Sprintf("source %d: %s", i+1, field), Err: err}
+		}
+		if _, err := c.tls(); err != nil {
+			return at("ca_file", err)
+		}
+		if c.Kind == kindExec {
+			program, err := exec.LookPath(c.Command[0])
+			if err != nil {
+				return at("command", err)
+			}
+			fmt.Fprintf(stdout, "source %s: %s\n", c.Name, program)
+			continue
+		}
+		fmt.Fprintf(stdout, "source %s: %s\n", c.Name, c.Kind)
+	}
+	return nil
+}
+
+func (a *Agent) openStreams() error {
+	for i, c := range a.c.Sources {
+		p, err := c.player()
+		if err != nil {
+			return fmt.Errorf("source %d (%s): %w", i+1, c.Name, err)
+		}
+		a.streams = append(a.streams, source.NewStream(c.Kind+":"+c.Name, p, source.StreamOptions{Every: c.every(), Log: a.log}))
+	}
+	return nil
+}
+
+// follow has the frames of a stream answered, one after the other. What
+// overlaps the next inference is the wait for the outbox's sync.
+func (a *Agent) follow(ctx context.Context, s *source.Stream, all *sync.WaitGroup) {
+	frames := make(chan source.Frame)
+	all.Go(func() {
+		if err := s.Run(ctx, frames); err != nil {
+			a.fail(err)
+		}
+		close(frames)
+	})
+	all.Go(func() {
+		places := make(chan struct{}, workers)
+		for a.waitForModel(ctx) {
+			f, ok := <-frames
+			if !ok {
+				return
+			}
+			looked := make(chan struct{})
+			f.Looked = sync.OnceFunc(func() { close(looked) })
+			places <- struct{}{}
+			all.Go(func() {
+				defer func() { <-places }()
+				defer f.Looked()
+				a.look(ctx, s, f.Hashed())
+			})
+			<-looked
+		}
+	})
+}
+
+// look has one frame of a stream answered. What goes wrong with it is counted
+// and logged: another frame comes.
+func (a *Agent) look(ctx context.Context, s *source.Stream, f source.Frame) {
+	_, err := a.p.process(ctx, f, nil)
+	if err == nil || ctx.Err() != nil || errors.Is(err, probe.ErrNotReady) {
+		return
+	}
+	s.Unusable()
+	a.log.Warn("frame gave no result", "source", f.Source, keyError, err)
+	a.giveUpOn(err)
+}
+
+// SourceStatus says what became of a source's frames.
+type SourceStatus struct {
+	Name     string `json:"name"`
+	Frames   int64  `json:"frames"`
+	Taken    int64  `json:"taken"`
+	Dropped  int64  `json:"dropped"`
+	Unusable int64  `json:"unusable"`
+	Opened   int64  `json:"opened"`
+	Error    string `json:"error,omitempty"` // why no frames come
+}
+
+func (a *Agent) streamStatus() (all []SourceStatus) {
+	for _, s := range a.streams {
+		c := s.Counters()
+		st := SourceStatus{
+			Name: s.Name(), Frames: c.Frames, Taken: c.Taken, Dropped: c.Dropped, Unusable: c.Unusable, Opened: c.Opened,
+		}
+		if err := s.Err(); err != nil {
+			st.Error = err.Error()
+		}
+		all = append(all, st)
+	}
+	return all
+}
+
+// streamGauges registers the counters of streams.
+func (a *Agent) streamGauges() {
+	for _, s := range a.streams {
+		gauge := func(name string, read func(source.StreamCounters) int64) {
+			a.count.set.NewGauge(`dunlin_source_`+name+`{source="`+s.Name()+`"}`, func() float64 { return float64(read(s.Counters())) })
+		}
+		gauge("frames", func(c source.StreamCounters) int64 { return c.Frames })
+		gauge("dropped", func(c source.StreamCounters) int64 { return c.Dropped })
+		gauge("unusable", func(c source.StreamCounters) int64 { return c.Unusable })
+		gauge("opened", func(c source.StreamCounters) int64 { return c.Opened })
+	}
+}
+
+// streamFigures adds the sums over all streams to what the hub gets.
+func (a *Agent) streamFigures(v map[string]float64) {
+	if len(a.streams) == 0 {
+		return
+	}
+	lost := 0
+	for _, s := range a.streams {
+		c := s.Counters()
+		v["source_frames"] += float64(c.Frames)
+		v["source_dropped"] += float64(c.Dropped)
+		v["source_unusable"] += float64(c.Unusable)
+		if s.Err() != nil {
+			lost++
+		}
+	}
+	v["sources_lost"] = float64(lost)
+}
