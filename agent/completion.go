@@ -17,7 +17,7 @@ var completions = map[string]string{
     completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")); return ;;
   esac
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "run check status version completion help" -- "$cur"))
+    COMPREPLY=($(compgen -W "run check status sources version completion help" -- "$cur"))
   else
     COMPREPLY=($(compgen -W "-config -example -socket -json" -- "$cur"))
   fi
@@ -25,18 +25,18 @@ var completions = map[string]string{
 complete -F _dunlin_agent dunlin-agent
 `,
 	"zsh": `#compdef dunlin-agent
-_arguments '1:command:(run check status version completion help)' \
+_arguments '1:command:(run check status sources version completion help)' \
   '-config[configuration]:file:_files' '-example[print an example]' \
   '-socket[socket of the agent]:file:_files' '-json[the whole document]' \
   '2:shell:(bash zsh fish)'
 `,
 	"fish": `complete -c dunlin-agent -f
-complete -c dunlin-agent -n __fish_use_subcommand -a "run check status version completion help"
+complete -c dunlin-agent -n __fish_use_subcommand -a "run check status sources version completion help"
 complete -c dunlin-agent -n "__fish_seen_subcommand_from completion" -a "bash zsh fish"
 complete -c dunlin-agent -o config -r -F -d configuration
 complete -c dunlin-agent -n "__fish_seen_subcommand_from check" -o example -d "print an example"
 complete -c dunlin-agent -n "__fish_seen_subcommand_from status" -o socket -r -F
-complete -c dunlin-agent -n "__fish_seen_subcommand_from status" -o json -d "the whole document"
+complete -c dunlin-agent -n "__fish_seen_subcommand_from status sources" -o json -d "the whole document"
 `,
 }
 

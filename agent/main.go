@@ -33,14 +33,16 @@ usage: dunlin-agent [COMMAND] [FLAGS]
   run         work until SIGTERM or SIGINT (the default)
   check       check a configuration, and what it names; -example prints one with every field
   status      ask the agent on this machine how it is
+  sources     list what this board offers for a [[source]]: cameras, serial ports, microphones
   version     print the version
   completion  print a completion script for bash, zsh or fish
   help        print this
 
 flags of run, check and status:
   -config FILE   the configuration (default ` + DefaultConfig + `)
-flags of status:
+flag of status:
   -socket PATH   the agent's socket, instead of the one in the configuration
+flag of status and sources:
   -json          the whole document
 
 examples:
@@ -65,7 +67,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		command, args = "help", nil
 	}
 	commands := map[string]func([]string, io.Writer, io.Writer) error{
-		"run": runCommand, "check": checkCommand, "status": statusCommand, "version": versionCommand,
+		"run": runCommand, "check": checkCommand, "status": statusCommand, "sources": sourcesCommand, "version": versionCommand,
 		"completion": completionCommand, "help": helpCommand,
 	}
 	do, ok := commands[command]

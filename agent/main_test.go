@@ -35,6 +35,9 @@ func TestCommandLine(t *testing.T) {
 		{"-config testdata/bad-level.toml", 1, "", "log.level"},
 		{"completion bash", 0, "complete -F", ""},
 		{"completion csh", 2, "", "bash, zsh or fish"},
+		{"sources", 0, "program  ", ""},
+		{"sources -json", 0, `"programs"`, ""},
+		{"sources here", 2, "", "one too many"},
 		{"status -socket " + filepath.Join(dir, "no.sock"), 1, "", "ask the agent"},
 	} {
 		var out, errOut bytes.Buffer

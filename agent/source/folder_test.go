@@ -30,7 +30,8 @@ func watch(t *testing.T, o Options) (*Folder, string, <-chan Frame) {
 
 func start(t *testing.T, f interface {
 	Run(context.Context, chan<- Frame) error
-}) <-chan Frame {
+},
+) <-chan Frame {
 	ctx, stop := context.WithCancel(context.Background())
 	frames, done := make(chan Frame), make(chan error, 1)
 	go func() { done <- f.Run(ctx, frames) }()
