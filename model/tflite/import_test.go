@@ -109,8 +109,8 @@ func TestDilatedOfRefused(t *testing.T) {
 	n.tensors[x][6] = tab{} // sparse
 	pads := n.constant("e", model.Of(model.I32, make([]int32, 4), 2, 2))
 	block := n.list("k", 2, 2)
-	y := n.op("SPACE_TO_BATCH_ND", nil, []int32{x, block, pads}, n.tensor("s", model.F32, 4, 2, 2, 2))
-	y = n.op("CONV_2D", conv(1, 1, 1), []int32{x, n.floats("w", make([]float32, 4), 2, 1, 1, 2)}, n.tensor("c", model.F32, 1, 4, 4, 2))
+	n.op("SPACE_TO_BATCH_ND", nil, []int32{x, block, pads}, n.tensor("s", model.F32, 4, 2, 2, 2))
+	y := n.op("CONV_2D", conv(1, 1, 1), []int32{x, n.floats("w", make([]float32, 4), 2, 1, 1, 2)}, n.tensor("c", model.F32, 1, 4, 4, 2))
 	n.op("BATCH_TO_SPACE_ND", nil, []int32{y, block, pads})
 	var lacks *UnsupportedError
 	if _, err := Import(n.bytes()); !errors.As(err, &lacks) || len(lacks.Operators) != 3 {
