@@ -14,7 +14,7 @@ func (v *tileInt8) conv() convInt8Tier {
 
 func (v *tileInt8) convScratch(c *ConvInt8) int {
 	r := ringOf(&c.Geometry, v.size, convPixels)
-	return tileScratchBytes + 8*c.listLength(&r) + c.lessBytes(&r) + r.bytes()
+	return tileScratchInt8Bytes + 8*c.listLength(&r) + c.lessBytes(&r) + r.bytes()
 }
 
 // terms is the most that a group's weights have.
@@ -61,12 +61,12 @@ func (c *ConvInt8) lessBytes(r *ring) int {
 // (im2col): tiles read the staged rows through addresses.
 func (v *tileInt8) runConv(c *ConvInt8, out, in []int8, scratch []byte) {
 	r := ringRun{ring: ringOf(&c.Geometry, v.size, convPixels), g: &c.Geometry, stage: v.stage, size: 1, slides: true}
-	t := tileSpace(scratch)
+	t := tileSpaceInt8(scratch)
 	addresses, terms := c.listLength(&r.ring), c.terms()
-	list := view[uintptr](scratch[tileScratchBytes:][:8*addresses])
+	list := view[uintptr](scratch[tileScratchInt8Bytes:][:8*addresses])
 	clear(t.none[:])
-	less := view[int32](scratch[tileScratchBytes+8*addresses:][:c.lessBytes(&r.ring)])
-	r.memory = scratch[tileScratchBytes+8*addresses+4*len(less):][:r.bytes()]
+	less := view[int32](scratch[tileScratchInt8Bytes+8*addresses:][:c.lessBytes(&r.ring)])
+	r.memory = scratch[tileScratchInt8Bytes+8*addresses+4*len(less):][:r.bytes()]
 	padding := paddingInt8(c.groups[0].inZero, v.size)
 	r.padding = padding[:]
 	tiles := v

@@ -9,7 +9,7 @@ import (
 )
 
 // depthwiseTier is an integer tier: see depthwise_int8_neon_arm64.s, and
-// depthwise.go in _gen. It computes blocks of 4*lanes channels.
+// depthwise_int8.go in _gen. It computes blocks of 4*lanes channels.
 type depthwiseTier struct {
 	lanes int // 32-bit values in a register
 	group int // taps that are interleaved: 4 bytes, 2 words, or 1 byte
@@ -38,7 +38,7 @@ func (v *depthwiseTier) tier() depthwiseInt8Tier {
 	return depthwiseInt8Tier{pack: v.pack, scratch: v.scratch, run: v.run}
 }
 
-// depthwiseScratch is where the functions run. See tileScratch.
+// depthwiseScratch is where the functions run. See tileScratchInt8.
 type depthwiseScratch struct {
 	args depthwiseArgs
 	_    uint32

@@ -78,7 +78,7 @@ func (v *tileHalf) panels(t *tileScratchF32, p *panelsF32, r tileResultF32, rows
 	x.lo, x.hi = p.clamp.Min, p.clamp.Max
 	weights, bias := addressOf(p.half), addressOf(p.bias)
 	for j := 0; j < p.n; j += p.width {
-		x.weights, x.bias, x.less = weights+uintptr(2*j*p.steps()), bias+uintptr(4*j), addressOf(unscale)
+		x.weights, x.bias, x.unscale = weights+uintptr(2*j*p.steps()), bias+uintptr(4*j), addressOf(unscale)
 		r.length = min(p.width, p.n-j)
 		v.panel(t, r, addressOf(rows), len(rows), p.width)
 		r.move(uintptr(4 * p.width))

@@ -268,3 +268,22 @@ func MatMulF32(out, a, b []float32, m, k, n int) {
 		}
 	}
 }
+
+// Halves returns the bits of w as binary16 numbers, nil where one of w is none.
+func Halves(w []float32) []uint16 {
+	half := make([]uint16, len(w))
+	for i, v := range w {
+		b := Float16Bits(v)
+		if math.Float32bits(Float16(b)) != math.Float32bits(v) {
+			return nil
+		}
+		half[i] = b
+	}
+	return half
+}
+
+// HalvesPay reports whether GEMMF32 of m rows is better off with weights in
+// binary16 than with the float32 they stand for: they take half the memory,
+// and widening them costs nothing but on arm64 without arithmetic in binary16,
+// where it pays for few rows, which wait for memory.
+func HalvesPay(t Target, m int) bool { return t.Tier != NEON || m < 8 }

@@ -8,7 +8,7 @@ import "runtime"
 // activations to look, which it brings into scratch first. There each may be
 // read a few bytes beyond its end.
 type tileInt8 struct {
-	*tileSet
+	*tileSetInt8
 	layout layoutInt8
 	stage  func(to, from uintptr, n int) // copies n values
 	size   int                           // bytes of a staged value
@@ -30,17 +30,17 @@ func (v *tileInt8) block(p *panels) int {
 
 func (v *tileInt8) gemmScratch(p *panels) int {
 	m := v.block(p)
-	return tileScratchBytes + 8*m*p.terms + p.lessBytes(m) + roundUp(m*p.depth*v.size+beyond, 8)
+	return tileScratchInt8Bytes + 8*m*p.terms + p.lessBytes(m) + roundUp(m*p.depth*v.size+beyond, 8)
 }
 
 // runGEMM is gemmInt8Generic with tiles.
 func (v *tileInt8) runGEMM(p *panels, out resultInt8, a []int8, m int, scratch []byte) {
 	block := v.block(p)
-	t := tileSpace(scratch)
+	t := tileSpaceInt8(scratch)
 	clear(t.none[:])
-	list := view[uintptr](scratch[tileScratchBytes:][:8*block*p.terms])
-	less := view[int32](scratch[tileScratchBytes+8*len(list):][:p.lessBytes(block)])
-	staged := addressOf(scratch[tileScratchBytes+8*len(list)+4*len(less):])
+	list := view[uintptr](scratch[tileScratchInt8Bytes:][:8*block*p.terms])
+	less := view[int32](scratch[tileScratchInt8Bytes+8*len(list):][:p.lessBytes(block)])
+	staged := addressOf(scratch[tileScratchInt8Bytes+8*len(list)+4*len(less):])
 	t.args.rowStep, t.args.from = uintptr(8*block), 0
 	for i := 0; i < m; i += block {
 		rows, at := min(block, m-i), addressOf(a[i*p.depth:])
@@ -85,14 +85,14 @@ func (v *tileInt8) list(list []uintptr, p *panels, at uintptr, block, rows int) 
 
 // panels runs all panels of p over m staged rows; the result's first is
 // element at of out. less has a value for each row, or none.
-func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, rows uintptr, m int, less []int32) {
+func (v *tileInt8) panels(t *tileScratchInt8, p *panels, out *resultInt8, at int, rows uintptr, m int, less []int32) {
 	x := &t.args
 	x.segments, x.steps = uintptr(p.terms*p.segments), uintptr(p.steps)
 	x.hi, x.zero, x.least, x.most = p.hi, p.out.Zero, int32(p.out.Min), int32(p.out.Max)
-	r := tileResult{size: 4}
+	r := tileResultInt8{size: 4}
 	if p.zeros != nil {
 		x.weights, x.bias, x.mode = addressOf(p.zeros), addressOf(t.none[:]), modeInt32
-		v.panel(t, tileResult{at: addressOf(less), ld: 4, size: 4, length: 1}, rows, m, p.lanes)
+		v.panel(t, tileResultInt8{at: addressOf(less), ld: 4, size: 4, length: 1}, rows, m, p.lanes)
 		r.less = addressOf(less)
 	}
 	var base, scale uintptr
@@ -116,8 +116,8 @@ func (v *tileInt8) panels(t *tileScratch, p *panels, out *resultInt8, at int, ro
 		columns := p.panelWidth(j)
 		x.weights, x.bias = weights+uintptr(j*p.channelBytes()), bias+uintptr(4*j)
 		x.ahead, x.aheadStep = x.weights+uintptr(columns*p.channelBytes()), 0
-		if j+columns < p.n && m >= tileRows[0] {
-			x.aheadStep = uintptr(2*columns*4*tileRows[0]/m + 1)
+		if j+columns < p.n && m >= tileRowsInt8[0] {
+			x.aheadStep = uintptr(2*columns*4*tileRowsInt8[0]/m + 1)
 		}
 		r.at = base + uintptr((at+j)*r.size)
 		r.length = min(columns, p.n-j)

@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 #include "neon_arm64.h"
-#include "norm_arm64.h"
+#include "block_arm64.h"
 
 // Loops over rows of float32, 16 values a turn, and as many lanes.
 //

@@ -4,7 +4,10 @@
 #include "neon_arm64.h"
 
 // Loops of nothing but products on registers, far enough apart to hide their
-// latency.
+// latency. What they compute is of no use, so that there is no reference; n is
+// at least 1.
+//
+//	R0  turns left    V0-V15  sums    V16-V23  products of 16 bits    V30, V31  factors
 
 #define REPEAT16(multiply) \
 	multiply(0)  \

@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 #include "neon_arm64.h"
-#include "norm_arm64.h"
+#include "block_arm64.h"
 
 // The functions of exp.go, step by step, 16 values a turn.
 //

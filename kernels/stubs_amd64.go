@@ -125,38 +125,38 @@ type transposeArgs struct {
 	tiles   uintptr // how many, at least 1
 }
 
-// tilesInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesInt8AVX512 = tileSet{lanes: 16, functions: []tileColumn{
+// tilesInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRowsInt8.
+var tilesInt8AVX512 = tileSetInt8{lanes: 16, functions: []tileColumnInt8{
 	{tileInt8_6x16_AVX512, tileInt8_4x16_AVX512, tileInt8_2x16_AVX512, tileInt8_1x16_AVX512},
 	{tileInt8_6x32_AVX512, tileInt8_4x32_AVX512, tileInt8_2x32_AVX512, tileInt8_1x32_AVX512},
 	{tileInt8_6x48_AVX512, tileInt8_4x48_AVX512, tileInt8_2x48_AVX512, tileInt8_1x48_AVX512},
 	{tileInt8_6x64_AVX512, tileInt8_4x64_AVX512, tileInt8_2x64_AVX512, tileInt8_1x64_AVX512},
 }}
 
-// tilesInt8AVXVNNI are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesInt8AVXVNNI = tileSet{lanes: 8, functions: []tileColumn{
+// tilesInt8AVXVNNI are the tiles by columns/8-1 and by the rows of tileRowsInt8.
+var tilesInt8AVXVNNI = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 	{tileInt8_6x8_AVXVNNI, tileInt8_4x8_AVXVNNI, tileInt8_2x8_AVXVNNI, tileInt8_1x8_AVXVNNI},
 	{tileInt8_6x16_AVXVNNI, tileInt8_4x16_AVXVNNI, tileInt8_2x16_AVXVNNI, tileInt8_1x16_AVXVNNI},
 }}
 
-// tilesInt8AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
+// tilesInt8AVX2 are the tiles by columns/8-1 and by the rows of tileRowsInt8.
+var tilesInt8AVX2 = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 	{tileInt8_6x8_AVX2, tileInt8_4x8_AVX2, tileInt8_2x8_AVX2, tileInt8_1x8_AVX2},
 	{tileInt8_6x16_AVX2, tileInt8_4x16_AVX2, tileInt8_2x16_AVX2, tileInt8_1x16_AVX2},
 }}
 
-// tilesGroupsInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRows.
-var tilesGroupsInt8AVX512 = tileSet{lanes: 16, functions: []tileColumn{
+// tilesGroupsInt8AVX512 are the tiles by columns/16-1 and by the rows of tileRowsInt8.
+var tilesGroupsInt8AVX512 = tileSetInt8{lanes: 16, functions: []tileColumnInt8{
 	{tileGroupsInt8_6x16_AVX512, tileGroupsInt8_4x16_AVX512, tileGroupsInt8_2x16_AVX512, tileGroupsInt8_1x16_AVX512},
 }}
 
-// tilesGroupsInt8AVXVNNI are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesGroupsInt8AVXVNNI = tileSet{lanes: 8, functions: []tileColumn{
+// tilesGroupsInt8AVXVNNI are the tiles by columns/8-1 and by the rows of tileRowsInt8.
+var tilesGroupsInt8AVXVNNI = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 	{tileGroupsInt8_6x8_AVXVNNI, tileGroupsInt8_4x8_AVXVNNI, tileGroupsInt8_2x8_AVXVNNI, tileGroupsInt8_1x8_AVXVNNI},
 }}
 
-// tilesGroupsInt8AVX2 are the tiles by columns/8-1 and by the rows of tileRows.
-var tilesGroupsInt8AVX2 = tileSet{lanes: 8, functions: []tileColumn{
+// tilesGroupsInt8AVX2 are the tiles by columns/8-1 and by the rows of tileRowsInt8.
+var tilesGroupsInt8AVX2 = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 	{tileGroupsInt8_6x8_AVX2, tileGroupsInt8_4x8_AVX2, tileGroupsInt8_2x8_AVX2, tileGroupsInt8_1x8_AVX2},
 }}
 

@@ -16,7 +16,8 @@ type tileArgs struct {
 	ahead     uintptr // not looked at
 	aheadStep uintptr // likewise
 	bias      uintptr // a value for each column
-	less      uintptr // an int32 for each row, taken off its sums, or 0: none; for FP16 a float32 that they are times
+	less      uintptr // an int32 for each row, taken off its sums, or 0: none
+	unscale   uintptr // a float32 for each row, which sums are times, for tiles of binary16 (FP16)
 	scale     uintptr // float32 for each column, for modeF32 and modeInt8
 	more      uintptr // first row of what is added to float sums, as far apart as out's, or 0: nothing
 	out       uintptr // first row of the result
@@ -120,16 +121,16 @@ type poolArgs struct {
 	most    int32   // upper bound
 }
 
-// The tiles of a tier, by columns and by the rows of tileRows.
+// The tiles of a tier, by columns and by the rows of tileRowsInt8.
 var (
-	tilesInt8NEON = tileSet{lanes: 8, functions: []tileColumn{
+	tilesInt8NEON = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 		{2: tileInt8_2x8_NEON, 3: tileInt8_1x8_NEON},
 	}}
-	tilesInt8DotProd = tileSet{lanes: 8, functions: []tileColumn{
+	tilesInt8DotProd = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 		{1: tileInt8_4x8_DOTPROD, 2: tileInt8_2x8_DOTPROD, 3: tileInt8_1x8_DOTPROD},
 		{1: tileInt8_4x16_DOTPROD, 2: tileInt8_2x16_DOTPROD, 3: tileInt8_1x16_DOTPROD},
 	}}
-	tilesInt8I8MM = tileSet{lanes: 8, functions: []tileColumn{
+	tilesInt8I8MM = tileSetInt8{lanes: 8, functions: []tileColumnInt8{
 		{1: tileInt8_4x8_I8MM, 2: tileInt8_2x8_I8MM, 3: tileInt8_1x8_I8MM},
 		{1: tileInt8_4x16_I8MM, 2: tileInt8_2x16_I8MM, 3: tileInt8_1x16_I8MM},
 	}}

@@ -4,13 +4,17 @@
 //	R0  args           R6   tiles left       R11-R14  rows
 //	R1  list of rows   R7   bias             R15      scratch
 //	R2  rowStep        R8   weights          R16      list of this segment
-//	R3  steps          R9   segments left    R17      less
+//	R3  steps          R9   segments left    R17      less, or unscale
 //	R4  out            R10  steps left       R20-R22  Zero, Min, Max
 //	R5  ld             R19  bytes of the rows that are done
 //
 // A function is TILE_BEGIN, the sums' start, SEGMENTS, TILE_STORE, TILE_END.
+//
+// TILE_BEGIN_WITH and TILE_END_WITH name the field that has a value for each
+// row, less or unscale.
 
-#define TILE_BEGIN \
+#define TILE_BEGIN TILE_BEGIN_WITH(tileArgs_less)
+#define TILE_BEGIN_WITH(each) \
 	MOVD     args+0(FP), R0         \
 	MOVD     tileArgs_rows(R0), R1  \
 	MOVD     tileArgs_rowStep(R0), R2 \
@@ -24,7 +28,7 @@
 	FMOVS    tileArgs_hi(R0), F16   \
 	FCVTZSSW F16, R22               \
 	ADDW     R20, R22               \
-	MOVD     tileArgs_less(R0), R17 \
+	MOVD     each(R0), R17          \
 tile:                               \
 	MOVD     R1, R16                \
 	MOVD     tileArgs_weights(R0), R8 \
@@ -33,9 +37,9 @@ tile:                               \
 // SEGMENTS passes over the depth. rows loads R11.. from the list, many does
 // count steps, one does one; both move R8 and R19 on.
 //
-// Loads have no writeback, which occupies an in-order core (Cortex-A53, A55)
-// for as long as the load; those of a step's weights stand before the products
-// of the step before.
+// Loads have no writeback, which holds an in-order core (Cortex-A53, A55) for as
+// long as the load does, as LLVM's models have it: no core was measured. Those
+// of a step's weights stand before the products of the step before.
 #define SEGMENTS(rows, count, many, one) \
 segment:                   \
 	rows                   \
@@ -84,13 +88,14 @@ real32:                          \
 stored:
 
 // TILE_END goes to the next tile, of rows rows.
-#define TILE_END(rows) \
+#define TILE_END(rows) TILE_END_WITH(rows, tileArgs_less)
+#define TILE_END_WITH(rows, each) \
 	ADD  $(8*rows), R1         \
 	SUBS $1, R6, R6            \
 	BNE  tile                  \
 	MOVD R1, tileArgs_rows(R0) \
 	MOVD R4, tileArgs_out(R0)  \
-	MOVD R17, tileArgs_less(R0) \
+	MOVD R17, each(R0)         \
 	RET
 
 #define ROWS1 \

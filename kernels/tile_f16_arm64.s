@@ -156,9 +156,9 @@
 
 // func tileF16_4x16_FP16(args *tileArgs)
 // Reference: gemmF32Generic. Rows are binary16, steps are sixteen of the
-// depth, less holds a float32 for each row.
+// depth, unscale holds a float32 for each row.
 TEXT ·tileF16_4x16_FP16(SB), NOSPLIT, $0-8
-	TILE_BEGIN
+	TILE_BEGIN_WITH(tileArgs_unscale)
 	ZERO4(V16, V17, V18, V19)
 	ZERO4(V20, V21, V22, V23)
 	ZERO4(V24, V25, V26, V27)
@@ -175,12 +175,12 @@ TEXT ·tileF16_4x16_FP16(SB), NOSPLIT, $0-8
 	ADDBIAS(2)
 	ADDBIAS(3)
 	TILE_STORE_F32(MORE4x16, BOUND4x16)
-	TILE_END(4)
+	TILE_END_WITH(4, tileArgs_unscale)
 
 // func tileF16_2x16_FP16(args *tileArgs)
 // Reference: gemmF32Generic. See tileF16_4x16_FP16.
 TEXT ·tileF16_2x16_FP16(SB), NOSPLIT, $0-8
-	TILE_BEGIN
+	TILE_BEGIN_WITH(tileArgs_unscale)
 	ZERO4(V16, V17, V18, V19)
 	ZERO4(V20, V21, V22, V23)
 	SEGMENTS(ROWS2, 2, TWO(SIXTEEN2, WIDEN2), ONE(SIXTEEN2, WIDEN2))
@@ -191,12 +191,12 @@ TEXT ·tileF16_2x16_FP16(SB), NOSPLIT, $0-8
 	ADDBIAS(0)
 	ADDBIAS(1)
 	TILE_STORE_F32(MORE2x16, BOUND2x16)
-	TILE_END(2)
+	TILE_END_WITH(2, tileArgs_unscale)
 
 // func tileF16_1x16_FP16(args *tileArgs)
 // Reference: gemmF32Generic. See tileF16_4x16_FP16.
 TEXT ·tileF16_1x16_FP16(SB), NOSPLIT, $0-8
-	TILE_BEGIN
+	TILE_BEGIN_WITH(tileArgs_unscale)
 	ZERO4(V16, V17, V18, V19)
 	SEGMENTS(ROWS1, 2, TWO(SIXTEEN1, WIDEN1), ONE(SIXTEEN1, WIDEN1))
 	FMOVS.P 4(R17), F15
@@ -204,7 +204,7 @@ TEXT ·tileF16_1x16_FP16(SB), NOSPLIT, $0-8
 	BIAS
 	ADDBIAS(0)
 	TILE_STORE_F32(MORE1x16, BOUND1x16)
-	TILE_END(1)
+	TILE_END_WITH(1, tileArgs_unscale)
 
 // Rows become binary16 in two passes.
 //

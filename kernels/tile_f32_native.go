@@ -4,7 +4,7 @@ package kernels
 
 import "unsafe"
 
-// tileSetF32 are the tile functions of one float tier: see tile_native.go for
+// tileSetF32 are the tile functions of one float tier: see tile_int8_native.go for
 // what a tile is.
 type tileSetF32 struct {
 	lanes     int                 // values in a register
@@ -33,7 +33,7 @@ func (s *tileSetF32) height(m int) int {
 	return m
 }
 
-// tileScratchF32 is tileScratch for float tiles.
+// tileScratchF32 is tileScratchInt8 for float tiles.
 type tileScratchF32 struct {
 	args tileArgs
 	_    uint64

@@ -10,19 +10,19 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// rowBlock is how many float32 values a turn of the loops over rows takes:
+// sweepBlock is how many float32 values a turn of the loops over rows takes:
 // one register of AVX-512, two of AVX2. Sums have as many lanes.
-const rowBlock = 16
+const sweepBlock = 16
 
-// row is a function over neighbouring float32 values, any number of them.
-type row struct {
+// sweep is a function over neighbouring float32 values, any number of them.
+type sweep struct {
 	*function
 	n    reg.GPVirtual // how many are left
 	mask []reg.Register
 	held map[float32]block
 }
 
-// block are the registers that hold rowBlock values. The methods of row that
+// block are the registers that hold sweepBlock values. The methods of sweep that
 // compute with blocks take operands in the order of the Go definition, return
 // new registers, and round each step.
 type block []reg.VecVirtual
@@ -30,14 +30,14 @@ type block []reg.VecVirtual
 // value is a block, or a float32 that stands for a block of it.
 type value any
 
-// rowFunction begins a function of a signature.
-func (file *file) rowFunction(name, signature, doc string, s isa) *row {
+// sweepFunction begins a function of a signature.
+func (file *file) sweepFunction(name, signature, doc string, s isa) *sweep {
 	file.signed(name+s.name, signature, doc)
-	return &row{function: &function{file: file, isa: s}, held: map[float32]block{}}
+	return &sweep{function: &function{file: file, isa: s}, held: map[float32]block{}}
 }
 
 // param loads a parameter.
-func (r *row) param(name string) reg.GPVirtual {
+func (r *sweep) param(name string) reg.GPVirtual {
 	p := r.GP64()
 	r.Load(r.Param(name), p)
 	r.uses(name, p)
@@ -45,7 +45,7 @@ func (r *row) param(name string) reg.GPVirtual {
 }
 
 // floatParam loads a float32 parameter into all of a block.
-func (r *row) floatParam(name string) block {
+func (r *sweep) floatParam(name string) block {
 	w := r.vec()
 	r.VBROADCASTSS(r.place(r.Param(name)), w)
 	r.usesVecs(name, w)
@@ -53,10 +53,10 @@ func (r *row) floatParam(name string) block {
 }
 
 // result stores a float32 result. (Load and Store of avo would use SSE.)
-func (r *row) result(name string, x reg.VecVirtual) { r.VMOVSS(x, r.place(r.Return(name))) }
+func (r *sweep) result(name string, x reg.VecVirtual) { r.VMOVSS(x, r.place(r.Return(name))) }
 
 // place is where a parameter or a result lies.
-func (r *row) place(c gotypes.Component) Mem {
+func (r *sweep) place(c gotypes.Component) Mem {
 	b, err := c.Resolve()
 	if err != nil {
 		panic(err)
@@ -65,10 +65,10 @@ func (r *row) place(c gotypes.Component) Mem {
 }
 
 // registers returns how many registers a block has.
-func (r *row) registers() int { return rowBlock / r.lanes }
+func (r *sweep) registers() int { return sweepBlock / r.lanes }
 
 // repeated is a block of one register over again.
-func (r *row) repeated(v reg.VecVirtual) block {
+func (r *sweep) repeated(v reg.VecVirtual) block {
 	b := make(block, r.registers())
 	for i := range b {
 		b[i] = v
@@ -78,7 +78,7 @@ func (r *row) repeated(v reg.VecVirtual) block {
 
 // hold keeps constants in registers from here on: those that are the first
 // operand of an instruction, which memory cannot be.
-func (r *row) hold(list ...float32) {
+func (r *sweep) hold(list ...float32) {
 	for _, c := range list {
 		v := r.vec()
 		r.VBROADCASTSS(r.number(c), v)
@@ -104,10 +104,10 @@ func (f *file) number(c float32) Mem {
 }
 
 // fresh returns a new block.
-func (r *row) fresh() block { return block(r.vecs(r.registers())) }
+func (r *sweep) fresh() block { return block(r.vecs(r.registers())) }
 
 // fixed returns a block of a constant, of which all registers are the same.
-func (r *row) fixed(c float32) block {
+func (r *sweep) fixed(c float32) block {
 	if b := r.held[c]; b != nil {
 		return b
 	}
@@ -117,7 +117,7 @@ func (r *row) fixed(c float32) block {
 }
 
 // set returns a block of a constant that lives through a loop.
-func (r *row) set(c float32) block {
+func (r *sweep) set(c float32) block {
 	b := r.fresh()
 	for _, v := range b {
 		if c == 0 {
@@ -131,7 +131,7 @@ func (r *row) set(c float32) block {
 
 // each emits one instruction a register: plain takes the operand b, bcst the
 // memory of a constant where the tier reads one value for all lanes.
-func (r *row) each(a, b value, plain, bcst func(ops ...Op)) block {
+func (r *sweep) each(a, b value, plain, bcst func(ops ...Op)) block {
 	x, ok := a.(block)
 	if !ok {
 		x = r.held[a.(float32)]
@@ -153,21 +153,21 @@ func (r *row) each(a, b value, plain, bcst func(ops ...Op)) block {
 	return out
 }
 
-func (r *row) add(a, b value) block { return r.each(a, b, r.VADDPS, r.VADDPS_BCST) }
-func (r *row) sub(a, b value) block { return r.each(a, b, r.VSUBPS, r.VSUBPS_BCST) }
-func (r *row) mul(a, b value) block { return r.each(a, b, r.VMULPS, r.VMULPS_BCST) }
-func (r *row) div(a, b value) block { return r.each(a, b, r.VDIVPS, r.VDIVPS_BCST) }
+func (r *sweep) add(a, b value) block { return r.each(a, b, r.VADDPS, r.VADDPS_BCST) }
+func (r *sweep) sub(a, b value) block { return r.each(a, b, r.VSUBPS, r.VSUBPS_BCST) }
+func (r *sweep) mul(a, b value) block { return r.each(a, b, r.VMULPS, r.VMULPS_BCST) }
+func (r *sweep) div(a, b value) block { return r.each(a, b, r.VDIVPS, r.VDIVPS_BCST) }
 
 // most and least return b where a is NaN, or where both are 0.
-func (r *row) most(a, b value) block  { return r.each(a, b, r.VMAXPS, r.VMAXPS_BCST) }
-func (r *row) least(a, b value) block { return r.each(a, b, r.VMINPS, r.VMINPS_BCST) }
+func (r *sweep) most(a, b value) block  { return r.each(a, b, r.VMAXPS, r.VMAXPS_BCST) }
+func (r *sweep) least(a, b value) block { return r.each(a, b, r.VMINPS, r.VMINPS_BCST) }
 
 // bound is bound of exp.go: NaN, the second operand, stays. lo and hi are
 // held.
-func (r *row) bound(x block, lo, hi float32) block { return r.least(hi, r.most(lo, x)) }
+func (r *sweep) bound(x block, lo, hi float32) block { return r.least(hi, r.most(lo, x)) }
 
 // negative changes the sign.
-func (r *row) negative(x block) block {
+func (r *sweep) negative(x block) block {
 	minus := float32(math.Copysign(0, -1))
 	if r.zmm() {
 		return r.each(x, minus, r.VXORPS, r.VXORPS_BCST)
@@ -176,7 +176,7 @@ func (r *row) negative(x block) block {
 }
 
 // horner returns c[0]*x^k + c[1]*x^(k-1) + ... for k+1 constants.
-func (r *row) horner(x block, c ...float32) block {
+func (r *sweep) horner(x block, c ...float32) block {
 	p := r.mul(x, c[0])
 	for i, k := range c[1:] {
 		p = r.add(p, k)
@@ -188,7 +188,7 @@ func (r *row) horner(x block, c ...float32) block {
 }
 
 // shifted returns the bits of x shifted by n to the left, or to the right.
-func (r *row) shifted(x block, n int) block {
+func (r *sweep) shifted(x block, n int) block {
 	out := r.fresh()
 	for i := range out {
 		if n > 0 {
@@ -202,7 +202,7 @@ func (r *row) shifted(x block, n int) block {
 
 // signed returns the bits of x shifted by n to the right, copies of the sign
 // coming in.
-func (r *row) signed(x block, n int) block {
+func (r *sweep) signed(x block, n int) block {
 	out := r.fresh()
 	for i := range out {
 		r.VPSRAD(Imm(uint64(n)), x[i], out[i])
@@ -211,7 +211,7 @@ func (r *row) signed(x block, n int) block {
 }
 
 // floats returns integers as float32.
-func (r *row) floats(x block) block {
+func (r *sweep) floats(x block) block {
 	out := r.fresh()
 	for i := range out {
 		r.VCVTDQ2PS(x[i], out[i])
@@ -220,9 +220,9 @@ func (r *row) floats(x block) block {
 }
 
 // minusBits, plusBits and andBits take bits as integers.
-func (r *row) minusBits(a, b value) block { return r.each(a, b, r.VPSUBD, r.VPSUBD_BCST) }
-func (r *row) plusBits(a, b value) block  { return r.each(a, b, r.VPADDD, r.VPADDD_BCST) }
-func (r *row) andBits(a, b value) block {
+func (r *sweep) minusBits(a, b value) block { return r.each(a, b, r.VPSUBD, r.VPSUBD_BCST) }
+func (r *sweep) plusBits(a, b value) block  { return r.each(a, b, r.VPADDD, r.VPADDD_BCST) }
+func (r *sweep) andBits(a, b value) block {
 	if r.zmm() {
 		return r.each(a, b, r.VPANDD, r.VPANDD_BCST)
 	}
@@ -230,7 +230,7 @@ func (r *row) andBits(a, b value) block {
 }
 
 // ifLess returns yes where x < than, which is held, no elsewhere and for NaN.
-func (r *row) ifLess(x block, than float32, yes, no block) block {
+func (r *sweep) ifLess(x block, than float32, yes, no block) block {
 	out, bound := r.fresh(), r.held[than]
 	for i := range out {
 		if r.zmm() {
@@ -248,7 +248,7 @@ func (r *row) ifLess(x block, than float32, yes, no block) block {
 
 // load reads a block, of which only the lanes of the mask exist where masked;
 // the others are 0.
-func (r *row) load(from reg.GPVirtual, masked bool) block {
+func (r *sweep) load(from reg.GPVirtual, masked bool) block {
 	out := r.fresh()
 	for i := range out {
 		switch m := (Mem{Base: from, Disp: i * r.bytes()}); {
@@ -264,7 +264,7 @@ func (r *row) load(from reg.GPVirtual, masked bool) block {
 }
 
 // store writes a block: see load.
-func (r *row) store(x block, to reg.GPVirtual, masked bool) {
+func (r *sweep) store(x block, to reg.GPVirtual, masked bool) {
 	for i := range x {
 		switch m := (Mem{Base: to, Disp: i * r.bytes()}); {
 		case !masked:
@@ -278,7 +278,7 @@ func (r *row) store(x block, to reg.GPVirtual, masked bool) {
 }
 
 // only returns x in the lanes of the mask, other in the rest.
-func (r *row) only(x, other block) block {
+func (r *sweep) only(x, other block) block {
 	out := r.fresh()
 	for i := range out {
 		if r.zmm() {
@@ -292,7 +292,7 @@ func (r *row) only(x, other block) block {
 
 // accumulate combines x with b, which lives through a loop and is the second
 // operand: what VMAXPS and VMINPS keep where x is NaN.
-func (r *row) accumulate(op func(ops ...Op), b, x block) {
+func (r *sweep) accumulate(op func(ops ...Op), b, x block) {
 	for i := range b {
 		op(b[i], x[i], b[i])
 	}
@@ -300,7 +300,7 @@ func (r *row) accumulate(op func(ops ...Op), b, x block) {
 
 // folded combines the lanes of a block in pairs, as laneSums does, and returns
 // a register whose first lane is the result.
-func (r *row) folded(b block, op func(ops ...Op)) reg.VecVirtual {
+func (r *sweep) folded(b block, op func(ops ...Op)) reg.VecVirtual {
 	half, quarter, other := r.YMM(), r.XMM(), r.XMM()
 	if r.zmm() {
 		high := r.YMM()
@@ -320,14 +320,14 @@ func (r *row) folded(b block, op func(ops ...Op)) reg.VecVirtual {
 }
 
 // all is a block of a register's first lane.
-func (r *row) all(x reg.VecVirtual) block {
+func (r *sweep) all(x reg.VecVirtual) block {
 	v := r.vec()
 	r.VBROADCASTSS(x, v)
 	return r.repeated(v)
 }
 
-// tail makes the mask of the n values left, 0 < n < rowBlock.
-func (r *row) tail() {
+// tail makes the mask of the n values left, 0 < n < sweepBlock.
+func (r *sweep) tail() {
 	if r.zmm() {
 		bits, k := r.GP64(), r.K()
 		r.MOVQ(I64(-1), bits)
@@ -345,20 +345,20 @@ func (r *row) tail() {
 	r.mask = nil
 	for i := range r.registers() { // n words before the zeros begins the first mask
 		v := r.vec()
-		r.VMOVUPS(Mem{Base: at, Disp: 4*rowBlock + i*r.bytes()}, v)
+		r.VMOVUPS(Mem{Base: at, Disp: 4*sweepBlock + i*r.bytes()}, v)
 		r.mask = append(r.mask, v)
 	}
 }
 
-// tailMasks are rowBlock words of ones and as many of zeros.
+// tailMasks are sweepBlock words of ones and as many of zeros.
 func (f *file) tailMasks() Mem {
 	m, ok := f.constants["masks"]
 	if !ok {
 		m = f.StaticGlobal("masks")
 		f.DataAttributes(attr.RODATA | attr.NOPTR)
-		for i := range 2 * rowBlock {
+		for i := range 2 * sweepBlock {
 			bits := uint32(0)
-			if i < rowBlock {
+			if i < sweepBlock {
 				bits = math.MaxUint32
 			}
 			f.AddDatum(4*i, U32(bits))
@@ -371,15 +371,15 @@ func (f *file) tailMasks() Mem {
 // blocks emits a loop over the values that are left: body gets whole blocks,
 // and what is left over as a masked one, and moves its addresses on itself
 // (advance).
-func (r *row) blocks(label string, body func(masked bool)) {
-	r.SUBQ(Imm(rowBlock), r.n)
+func (r *sweep) blocks(label string, body func(masked bool)) {
+	r.SUBQ(Imm(sweepBlock), r.n)
 	r.JL(LabelRef(label + "Tail"))
 	r.Label(label)
 	body(false)
-	r.SUBQ(Imm(rowBlock), r.n)
+	r.SUBQ(Imm(sweepBlock), r.n)
 	r.JGE(LabelRef(label))
 	r.Label(label + "Tail")
-	r.ADDQ(Imm(rowBlock), r.n)
+	r.ADDQ(Imm(sweepBlock), r.n)
 	r.JZ(LabelRef(label + "Done"))
 	r.tail()
 	body(true)
@@ -387,8 +387,8 @@ func (r *row) blocks(label string, body func(masked bool)) {
 }
 
 // advance moves addresses on by a block.
-func (r *row) advance(list ...reg.GPVirtual) {
+func (r *sweep) advance(list ...reg.GPVirtual) {
 	for _, p := range list {
-		r.ADDQ(Imm(4*rowBlock), p)
+		r.ADDQ(Imm(4*sweepBlock), p)
 	}
 }

@@ -18,7 +18,7 @@ func normsF32(f *file) {
 }
 
 func (file *file) softmax(s isa) {
-	r := file.rowFunction("softmax", "(to, from uintptr, n, rows int)", "computes rows of n values each, neither 0. Reference: Softmax.", s)
+	r := file.sweepFunction("softmax", "(to, from uintptr, n, rows int)", "computes rows of n values each, neither 0. Reference: Softmax.", s)
 	to, from, n, rows := r.param("to"), r.param("from"), r.param("n"), r.param("rows")
 	r.n = r.GP64()
 	r.uses("left", r.n)
@@ -78,7 +78,7 @@ func (file *file) softmax(s isa) {
 }
 
 func (file *file) sum(s isa) {
-	r := file.rowFunction("sum", "(x uintptr, n int) (sum float32)", "adds n values up. Reference: Sum.", s)
+	r := file.sweepFunction("sum", "(x uintptr, n int) (sum float32)", "adds n values up. Reference: Sum.", s)
 	x := r.param("x")
 	r.n = r.param("n")
 	sum := r.set(0)
@@ -92,7 +92,7 @@ func (file *file) sum(s isa) {
 }
 
 func (file *file) deviations(s isa) {
-	r := file.rowFunction("deviations", "(x uintptr, n int, mean float32) (sum, squares float32)",
+	r := file.sweepFunction("deviations", "(x uintptr, n int, mean float32) (sum, squares float32)",
 		"adds up what n values are above mean, and the squares of it. Reference: deviations.", s)
 	x := r.param("x")
 	r.n = r.param("n")
@@ -114,7 +114,7 @@ func (file *file) deviations(s isa) {
 }
 
 func (file *file) standardize(s isa) {
-	r := file.rowFunction("standardize", "(to, from, scale, shift uintptr, n int, mean, inverse float32)",
+	r := file.sweepFunction("standardize", "(to, from, scale, shift uintptr, n int, mean, inverse float32)",
 		"writes (x-mean)*inverse*scale + shift of n values. Reference: scaleRow.", s)
 	to, from, scale, shift := r.param("to"), r.param("from"), r.param("scale"), r.param("shift")
 	r.n = r.param("n")
@@ -129,7 +129,7 @@ func (file *file) standardize(s isa) {
 }
 
 func (file *file) standardizePlane(s isa) {
-	r := file.rowFunction("standardizePlane", "(to, from uintptr, n int, mean, inverse, scale, shift float32)",
+	r := file.sweepFunction("standardizePlane", "(to, from uintptr, n int, mean, inverse, scale, shift float32)",
 		"writes (x-mean)*inverse*scale + shift of n values. Reference: scalePlane.", s)
 	to, from := r.param("to"), r.param("from")
 	r.n = r.param("n")
@@ -143,7 +143,7 @@ func (file *file) standardizePlane(s isa) {
 }
 
 func (file *file) span(s isa) {
-	r := file.rowFunction("span", "(x uintptr, n int) (lo, hi float32)", "finds the least and the largest of 0 and n values. Reference: span.", s)
+	r := file.sweepFunction("span", "(x uintptr, n int) (lo, hi float32)", "finds the least and the largest of 0 and n values. Reference: span.", s)
 	x := r.param("x")
 	r.n = r.param("n")
 	lo, hi := r.set(0), r.set(0)

@@ -27,27 +27,27 @@ const (
 var smoothFunctions = []struct {
 	name, reference string
 	held            []float32
-	of              func(r *row, x block) block
+	of              func(r *sweep, x block) block
 }{
-	{"exp", "Exp", []float32{expLeast, expMost}, (*row).exp},
-	{"sigmoid", "Sigmoid", []float32{expLeast, expMost, 1}, (*row).sigmoid},
-	{"tanh", "Tanh", []float32{-tanhMost, tanhMost}, (*row).tanh},
-	{"erf", "Erf", []float32{-erfMost, erfMost}, (*row).erf},
-	{"gelu", "Gelu", []float32{-erfMost, erfMost}, func(r *row, x block) block {
+	{"exp", "Exp", []float32{expLeast, expMost}, (*sweep).exp},
+	{"sigmoid", "Sigmoid", []float32{expLeast, expMost, 1}, (*sweep).sigmoid},
+	{"tanh", "Tanh", []float32{-tanhMost, tanhMost}, (*sweep).tanh},
+	{"erf", "Erf", []float32{-erfMost, erfMost}, (*sweep).erf},
+	{"gelu", "Gelu", []float32{-erfMost, erfMost}, func(r *sweep, x block) block {
 		return r.mul(r.mul(x, float32(0.5)), r.add(r.erf(r.mul(x, float32(rootHalf))), float32(1)))
 	}},
-	{"geluTanh", "GeluTanh", []float32{-tanhMost, tanhMost}, func(r *row, x block) block {
+	{"geluTanh", "GeluTanh", []float32{-tanhMost, tanhMost}, func(r *sweep, x block) block {
 		cube := r.mul(r.mul(r.mul(x, x), x), float32(0.044715))
 		return r.mul(r.mul(x, float32(0.5)), r.add(r.tanh(r.mul(r.add(x, cube), float32(rootTwoPi))), float32(1)))
 	}},
-	{"log", "Log", []float32{0, 1, least, leastNormal, float32(math.Inf(1))}, (*row).log},
-	{"silu", "Silu", []float32{expLeast, expMost, 1}, func(r *row, x block) block { return r.mul(x, r.sigmoid(x)) }},
+	{"log", "Log", []float32{0, 1, least, leastNormal, float32(math.Inf(1))}, (*sweep).log},
+	{"silu", "Silu", []float32{expLeast, expMost, 1}, func(r *sweep, x block) block { return r.mul(x, r.sigmoid(x)) }},
 }
 
 func smooth(f *file) {
 	for _, s := range []isa{plain512, plain256} {
 		for _, fn := range smoothFunctions {
-			r := f.rowFunction(fn.name, "(to, from uintptr, n int)", "computes "+fn.reference+" of n values. Reference: "+fn.reference+".", s)
+			r := f.sweepFunction(fn.name, "(to, from uintptr, n int)", "computes "+fn.reference+" of n values. Reference: "+fn.reference+".", s)
 			to, from := r.param("to"), r.param("from")
 			r.n = r.param("n")
 			r.hold(fn.held...)
@@ -61,7 +61,7 @@ func smooth(f *file) {
 }
 
 // expParts returns t and p of exp.go.
-func (r *row) expParts(x block, by float32) (t, p block) {
+func (r *sweep) expParts(x block, by float32) (t, p block) {
 	t = r.add(r.mul(x, float32(log2e)), by)
 	n := r.sub(t, by)
 	x = r.sub(x, r.mul(n, float32(ln2Hi)))
@@ -70,7 +70,7 @@ func (r *row) expParts(x block, by float32) (t, p block) {
 	return t, r.add(r.mul(p, r.mul(x, x)), x)
 }
 
-func (r *row) exp(x block) block {
+func (r *sweep) exp(x block) block {
 	t, p := r.expParts(r.bound(x, expLeast, expMost), rounderTwo)
 	y := r.add(p, float32(1))
 	if r.zmm() { // rounds once, as the second of the two products does
@@ -85,11 +85,11 @@ func (r *row) exp(x block) block {
 	return r.mul(y, r.shifted(r.minusBits(t, half), 23))
 }
 
-func (r *row) sigmoid(x block) block {
+func (r *sweep) sigmoid(x block) block {
 	return r.div(float32(1), r.add(r.exp(r.negative(x)), float32(1)))
 }
 
-func (r *row) tanh(x block) block {
+func (r *sweep) tanh(x block) block {
 	x = r.bound(x, -tanhMost, tanhMost)
 	t, p := r.expParts(r.add(x, x), rounderOne)
 	two := r.shifted(t, 23)
@@ -97,7 +97,7 @@ func (r *row) tanh(x block) block {
 	return r.div(e, r.add(e, float32(2)))
 }
 
-func (r *row) erf(x block) block {
+func (r *sweep) erf(x block) block {
 	x = r.bound(x, -erfMost, erfMost)
 	z := r.mul(x, x)
 	p := r.horner(z, -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
@@ -106,7 +106,7 @@ func (r *row) erf(x block) block {
 	return r.div(r.mul(x, p), q)
 }
 
-func (r *row) log(x block) block {
+func (r *sweep) log(x block) block {
 	normal := r.ifLess(x, leastNormal, r.mul(x, float32(1<<23)), x)
 	lift := r.ifLess(x, leastNormal, r.fixed(-23), r.fixed(0))
 	apart := r.minusBits(normal, bits(rootHalfBits))

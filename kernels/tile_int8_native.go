@@ -9,20 +9,20 @@ import "unsafe"
 // tile_f32_native.go. A tile finds its rows in a list of addresses, its weights
 // in one panel, and writes its part of the result.
 
-// tileRows are the heights of tiles; a tier may lack functions for the higher.
-var tileRows = [...]int{6, 4, 2, 1}
+// tileRowsInt8 are the heights of tiles; a tier may lack functions for the higher.
+var tileRowsInt8 = [...]int{6, 4, 2, 1}
 
-type tileColumn [len(tileRows)]func(*tileArgs)
+type tileColumnInt8 [len(tileRowsInt8)]func(*tileArgs)
 
-// tileSet are the tile functions of one tier.
-type tileSet struct {
-	lanes     int          // 32-bit values in a register
-	functions []tileColumn // by columns/lanes - 1
+// tileSetInt8 are the tile functions of one tier.
+type tileSetInt8 struct {
+	lanes     int              // 32-bit values in a register
+	functions []tileColumnInt8 // by columns/lanes - 1
 }
 
 // masked reports whether tiles can leave out columns; without, Go copies them
 // out of a full tile.
-func (s *tileSet) masked() bool { return s.lanes == 16 }
+func (s *tileSetInt8) masked() bool { return s.lanes == 16 }
 
 // What tiles do with their sums: tileArgs.mode.
 const (
@@ -32,11 +32,11 @@ const (
 	modeInt8Wide // for scales so large that a product may leave int32; to arm64, modeInt8
 )
 
-// tileScratch is where tiles run: it lies at the beginning of the caller's
+// tileScratchInt8 is where tiles run: it lies at the beginning of the caller's
 // scratch. Addresses are integers here, so the garbage collector sees none;
 // the slices that they come from are arguments of a call through a function
 // value, hence in memory that does not move, and the driver keeps them alive.
-type tileScratch struct {
+type tileScratchInt8 struct {
 	args  tileArgs
 	_     uint64
 	none  [16]int32   // stays 0: no bias
@@ -44,18 +44,15 @@ type tileScratch struct {
 	out   [6 * 16]uint32
 }
 
-const tileScratchBytes = int(unsafe.Sizeof(tileScratch{}))
+const tileScratchInt8Bytes = int(unsafe.Sizeof(tileScratchInt8{}))
 
-// tileSpace returns the tiles' part of scratch.
-func tileSpace(scratch []byte) *tileScratch {
-	return (*tileScratch)(unsafe.Pointer(unsafe.SliceData(scratch[:tileScratchBytes])))
+// tileSpaceInt8 returns the tiles' part of scratch.
+func tileSpaceInt8(scratch []byte) *tileScratchInt8 {
+	return (*tileScratchInt8)(unsafe.Pointer(unsafe.SliceData(scratch[:tileScratchInt8Bytes])))
 }
 
-// addressOf returns where s begins. The caller keeps s alive.
-func addressOf[T any](s []T) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(s))) }
-
-// tileResult is where a panel's results go.
-type tileResult struct {
+// tileResultInt8 is where a panel's results go.
+type tileResultInt8 struct {
 	at     uintptr // first row, first column of the panel
 	ld     uintptr // bytes from row to row
 	size   int     // of an element
@@ -66,7 +63,7 @@ type tileResult struct {
 
 // panel runs the tiles of one panel, columns wide, over the m rows whose
 // addresses begin at rows.
-func (s *tileSet) panel(t *tileScratch, r tileResult, rows uintptr, m, columns int) {
+func (s *tileSetInt8) panel(t *tileScratchInt8, r tileResultInt8, rows uintptr, m, columns int) {
 	x := &t.args
 	x.rows, x.out, x.ld, x.scale, x.less = rows, r.at, r.ld, r.scale, r.less
 	x.mask = 1<<r.length - 1
@@ -78,7 +75,7 @@ func (s *tileSet) panel(t *tileScratch, r tileResult, rows uintptr, m, columns i
 		s.peeled(t, r, functions, m, columns)
 		return
 	}
-	for i, height := range tileRows {
+	for i, height := range tileRowsInt8 {
 		if n := m / height; n > 0 && functions[i] != nil {
 			x.tiles = uintptr(n)
 			functions[i](x)
@@ -89,7 +86,7 @@ func (s *tileSet) panel(t *tileScratch, r tileResult, rows uintptr, m, columns i
 
 // peeled runs a panel whose last columns do not exist: full tiles into
 // scratch, of which the columns that exist are copied.
-func (s *tileSet) peeled(t *tileScratch, r tileResult, functions *tileColumn, m, columns int) {
+func (s *tileSetInt8) peeled(t *tileScratchInt8, r tileResultInt8, functions *tileColumnInt8, m, columns int) {
 	x := &t.args
 	if x.mode == modeF32 && r.scale != 0 {
 		copyBytes(addressOf(t.scale[:]), r.scale, 4*r.length)
@@ -97,7 +94,7 @@ func (s *tileSet) peeled(t *tileScratch, r tileResult, functions *tileColumn, m,
 	}
 	row, bytes := columns*r.size, r.length*r.size
 	x.ld = uintptr(row)
-	for i, height := range tileRows {
+	for i, height := range tileRowsInt8 {
 		for ; m >= height && functions[i] != nil; m -= height {
 			x.out, x.tiles = addressOf(t.out[:]), 1
 			functions[i](x)
@@ -107,13 +104,4 @@ func (s *tileSet) peeled(t *tileScratch, r tileResult, functions *tileColumn, m,
 			}
 		}
 	}
-}
-
-// copyBytes copies n bytes between addresses.
-func copyBytes(to, from uintptr, n int) { copy(bytesAt(to, n), bytesAt(from, n)) }
-
-// bytesAt sees n bytes at an address that a driver took from a slice it keeps
-// alive.
-func bytesAt(at uintptr, n int) []byte {
-	return unsafe.Slice(*(**byte)(unsafe.Pointer(&at)), n)
 }

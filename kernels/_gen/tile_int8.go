@@ -44,25 +44,25 @@ var tileArgs = &args{
 	},
 }
 
-// tileRows are the heights of tiles; the table of a tier is indexed by
+// tileRowsInt8 are the heights of tiles; the table of a tier is indexed by
 // position.
-var tileRows = []int{6, 4, 2, 1}
+var tileRowsInt8 = []int{6, 4, 2, 1}
 
 func tilesInt8(f *file) {
 	for _, s := range []isa{avx512, avxvnni, avx2, grouped512, groupedVNNI, grouped256} {
-		f.tileSet(s)
+		f.tileSetInt8(s)
 	}
 }
 
-// tileSet emits all tiles of a tier and the table of them.
-func (f *file) tileSet(s isa) {
+// tileSetInt8 emits all tiles of a tier and the table of them.
+func (f *file) tileSetInt8(s isa) {
 	table := &f.stubs.tables
 	name := fmt.Sprintf("tiles%s%s", s.kind(), s.name)
-	fmt.Fprintf(table, "\n// %s are the tiles by columns/%d-1 and by the rows of tileRows.\n", name, s.lanes)
-	fmt.Fprintf(table, "var %s = tileSet{lanes: %d, functions: []tileColumn{\n", name, s.lanes)
+	fmt.Fprintf(table, "\n// %s are the tiles by columns/%d-1 and by the rows of tileRowsInt8.\n", name, s.lanes)
+	fmt.Fprintf(table, "var %s = tileSetInt8{lanes: %d, functions: []tileColumnInt8{\n", name, s.lanes)
 	for columns := 1; columns*s.lanes <= tileColumns(s); columns++ {
 		table.WriteString("\t{")
-		for _, rows := range tileRows {
+		for _, rows := range tileRowsInt8 {
 			fmt.Fprintf(table, "%s, ", f.tile(s, rows, columns))
 		}
 		table.WriteString("},\n")
