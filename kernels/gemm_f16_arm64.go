@@ -34,7 +34,15 @@ const (
 )
 
 func (v *tileHalf) gemm() gemmF32Tier {
-	return gemmF32Tier{layout: v.layout, scratch: v.scratch, run: v.run}
+	return gemmF32Tier{layout: v.layout, scratch: v.scratch, run: v.run, rows: v.rows}
+}
+
+// rows is tileF32.gemmRows.
+func (v *tileHalf) rows(p *panelsF32, m int) int {
+	if block := v.block(p); m > block {
+		return block
+	}
+	return v.most()
 }
 
 // block returns how many rows are staged at once.
@@ -63,7 +71,7 @@ func (v *tileHalf) run(p *panelsF32, out, a, more []float32, m int, scratch []by
 		for k := range rows {
 			unscale[k] = stageHalf(staged[k*steps:][:steps], a[(i+k)*p.depth:][:p.depth], p.greatest)
 		}
-		v.panels(t, p, resultF32(out, more, i*p.n, p.n), list[:rows], unscale)
+		v.panels(t, p, resultF32(out, more, i*p.ld, p.ld), list[:rows], unscale)
 	}
 	runtime.KeepAlive(scratch)
 	runtime.KeepAlive(a)

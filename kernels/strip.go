@@ -222,7 +222,7 @@ func (p *panelsF32) columns(from, to int) panelsF32 {
 	s := *p
 	s.n, s.bias = to-from, p.bias[from:]
 	if p.half != nil {
-		s.half = p.half[from*p.depth:]
+		s.half = p.half[from*p.steps():]
 	} else {
 		s.w = p.w[from*p.depth:]
 	}

@@ -244,25 +244,40 @@ func TestColumnsOfGEMMF32(t *testing.T) {
 
 // Rows that begin at a multiple of Step are the same bits alone.
 func TestRowsOfGEMMF32(t *testing.T) {
-	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) {
-		r := seeded(3)
-		for _, m := range []int{7, 13, 24, 31, 45, 300, 901, 1000} {
-			n, k := 1+r.IntN(99), 1+r.IntN(700)
-			g, err := PackGEMMF32(target, n, k, WeightsF32{W: randomF32(t, r, n*k, true), Clamp: NoClamp})
-			if err != nil {
-				t.Fatal(err)
+	forVariants(t, gemmF32Variants, func(t *testing.T, target Target) { testRows(t, target, false, 7, 13, 24, 31, 45, 300, 901, 1000) })
+}
+
+func TestRowsOfGEMMF16(t *testing.T) {
+	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) { testRows(t, target, true, 7, 13, 31, 300) })
+}
+
+func testRows(t *testing.T, target Target, half bool, lengths ...int) {
+	t.Helper()
+	r := seeded(3)
+	for _, m := range lengths {
+		n, k := 1+r.IntN(99), 1+r.IntN(700)
+		w := WeightsF32{W: randomF32(t, r, n*k, true), Clamp: NoClamp}
+		if half {
+			w.Half = make([]uint16, n*k)
+			for i, v := range w.W {
+				w.Half[i] = Float16Bits(v)
 			}
-			a, whole, out := randomF32(t, r, m*k, true), make([]float32, m*n), make([]float32, m*n)
-			scratch := guard.Of[byte](t, g.Scratch(), true)
-			g.Run(whole, a, m, scratch)
-			step := g.Step(m)
-			for at := step; at <= m-step; at += max(step, m/5/step*step) {
-				g.Run(out, a, at, scratch)
-				g.Run(out[at*n:], a[at*k:], m-at, scratch)
-				same(t, fmt.Sprint(m, n, k, at), out, whole)
-			}
+			w.W = nil
 		}
-	})
+		g, err := PackGEMMF32(target, n, k, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, whole, out := randomF32(t, r, m*k, true), make([]float32, m*n), make([]float32, m*n)
+		scratch := guard.Of[byte](t, g.Scratch(), true)
+		g.Run(whole, a, m, scratch)
+		step := g.Step(m)
+		for at := step; at <= m-step; at += max(step, m/5/step*step) {
+			g.Run(out, a, at, scratch)
+			g.Run(out[at*n:], a[at*k:], m-at, scratch)
+			same(t, fmt.Sprint(m, n, k, at), out, whole)
+		}
+	}
 }
 
 func TestColumnsOfConv(t *testing.T) {
