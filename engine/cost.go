@@ -22,8 +22,8 @@ type rate struct {
 // generic for those). Bytes of AVX-512 are those of integer additions and
 // depthwise convolutions, where float additions within the second cache pass
 // 180 a nanosecond; generic ones lie between a float addition's 17 and a
-// softmax's 1. Those of arm64 are what the cycle models of a Cortex-A72 and A76
-// at 1.5 and 2.4 GHz promise, halved: nothing of them is measured.
+// softmax's 1. Those of arm64 are guesses, no core was measured: half of what
+// LLVM's cycle models of a Cortex-A72 and A76 give at 1.5 and 2.4 GHz.
 var rates = map[kernels.Tier]rate{
 	kernels.Generic: {int8s: 1.5, floats: 2, bytes: 5},
 	kernels.AVX2:    {int8s: 100, floats: 50, bytes: 30},

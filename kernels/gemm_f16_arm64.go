@@ -14,8 +14,9 @@ import (
 //	Σ|a·w| * γ(turnHalf+1), γ(n) = n*u/(1-n*u), u = 2^-11
 //
 // since a value is rounded once and then takes part in at most turnHalf sums in
-// binary16; after that, sums are float32. Random errors stay about a tenth of
-// that: 1e-3 of a result, in a model whose weights are off by as much.
+// binary16; after that, sums are float32. Of normal values and weights, errors
+// were a fifteenth of that at most, and 9e-4 of the results in the mean of
+// squares, at depths of 32, 256 and 1024 (TestGEMMF16Errors, under qemu).
 //
 // Range: a row is brought under a bound by a power of two, and its results
 // back, so that no sum of turnHalf products reaches 65504, whatever its values

@@ -117,6 +117,35 @@ func TestGEMMF16Infinite(t *testing.T) {
 	})
 }
 
+// Random values and weights: the log has what tileHalf says of errors.
+func TestGEMMF16Errors(t *testing.T) {
+	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) {
+		r := seeded(12)
+		m, n := 24, 64
+		for _, k := range []int{32, 256, 1024} {
+			w := WeightsF32{Half: make([]uint16, n*k), Clamp: NoClamp}
+			for j := range w.Half {
+				w.Half[j] = Float16Bits(float32(r.NormFloat64()))
+			}
+			a, out := randomF32(t, r, m*k, true), guard.Of[float32](t, m*n, true)
+			kernel, err := PackGEMMF32(target, n, k, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel.Run(out, a, m, guard.Of[byte](t, kernel.Scratch(), true))
+			g, v := productShape(m, n, k), w.widened()
+			closeF16(t, fmt.Sprint(k), g, a, nil, v, out)
+			bound, most, errors, all := boundF16(g, a, nil, v), 0.0, 0.0, 0.0
+			for i, want := range naiveF32(g, a, nil, v) {
+				d := float64(out[i]) - float64(want)
+				most = max(most, math.Abs(d)/bound[i])
+				errors, all = errors+d*d, all+float64(want)*float64(want)
+			}
+			t.Logf("depth %d: off by %.3f of the bound at most, and by %.2g of the results in the mean of squares", k, most, math.Sqrt(errors/all))
+		}
+	})
+}
+
 // More rows than are staged at once give what they give one by one.
 func TestGEMMF16Rows(t *testing.T) {
 	forVariants(t, gemmF16Variants, func(t *testing.T, target Target) {
