@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"dunlin/model"
 )
@@ -140,5 +142,133 @@ func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {
 				t.Errorf("%g / %g is %g", x, v, got)
 			}
 		}
+	}
+}
+
+// Constants that take an operator of quantised integers along the channels
+// take it there in any layout.
+func TestQuantisedConstantAlongChannels(t *testing.T) {
+	b := newBuild(1)
+	x := b.quantised(b.input("x", 1, 3, 4, 5), model.I8, 1.0/64, 0)
+	y := b.quantised(b.node("Conv", nil, x, b.weights(0, 4, 3, 1, 1)), model.I8, 1.0/64, 0)
+	c := b.node("DequantizeLinear", nil, b.constant(model.Of(model.I8, []int8{1, 20, -30, 100}, 4, 1, 1)), b.scalar(1.0/64), b.zero(model.I8, 0))
+	y = b.quantised(b.node("Mul", nil, y, c), model.I8, 1.0/64, 0)
+	b.output(b.quantised(b.node("Conv", nil, y, b.weights(0, 2, 4, 1, 1)), model.I8, 1.0/64, 0))
+	in := make([]float32, 60)
+	for i := range in {
+		in[i] = float32(i%17-8) / 8
+	}
+	asWithoutPasses(t, b.Graph, 1.0/64, model.Of(model.F32, in, 1, 3, 4, 5))
+}
+
+// What hostile graphs ask of the passes ends at once, or is refused.
+func TestPassesAreBounded(t *testing.T) {
+	for name, f := range map[string]func(b *build){
+		"moves of many elements": func(b *build) {
+			x := b.node("Transpose", attrs{"perm": []int64{0, 1, 2, 3}}, b.input("x", 1, 1, 1, 1<<20))
+			b.output(b.node("Gather", attrs{"axis": int64(1)}, x, b.ints(make([]int64, 1<<11)...)))
+		},
+		"a long chain of moves": func(b *build) {
+			x := b.input("x", 1, 2, 2, 1<<10)
+			for range 2000 {
+				x = b.node("Transpose", attrs{"perm": []int64{0, 2, 1, 3}}, b.node("Slice", nil, x, b.ints(0), b.ints(2), b.ints(1), b.ints(1)))
+				x = b.node("Gather", attrs{"axis": int64(1)}, x, b.ints(1, 0))
+			}
+			b.output(x)
+		},
+		"a high power of nothing": func(b *build) {
+			x := b.input("x", 4)
+			y := b.node("Pow", nil, b.node("Sub", nil, x, x), b.scalar(2e9))
+			b.output(b.node("Mul", nil, b.node("Tanh", nil, x), y))
+		},
+		"sums of sums": func(b *build) {
+			x := b.input("x", 4)
+			y := b.node("Tanh", nil, x)
+			for range 10 {
+				y = b.node("Add", nil, y, y)
+			}
+			sum := y
+			for range 20000 {
+				sum = b.node("Add", nil, sum, b.node("Mul", nil, y, y))
+			}
+			b.output(sum)
+		},
+		"a table looked up again and again": func(b *build) {
+			ids := model.Of(model.I64, []int64{1}, 1, 1)
+			table := b.normal(64, 1<<12)
+			sum := oneHot(b, ids, table, 64)
+			hot := b.Nodes[len(b.Nodes)-1].In[0]
+			for range 600 {
+				sum = b.node("Add", nil, sum, b.node("MatMul", nil, hot, table))
+			}
+			b.output(sum)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBuild(1)
+			f(b)
+			start := time.Now()
+			_, err := Compile(b.Graph, Options{MaxMemory: 64 << 20, Threads: 1})
+			t.Logf("%v: %v", time.Since(start), err)
+		})
+	}
+}
+
+// A graph of very many small nodes is compiled in time that grows with their
+// number, not with its square.
+func TestManyNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("50,000 nodes")
+	}
+	for name, f := range map[string]func(b *build, i int, x, y string) string{
+		"identities": func(b *build, _ int, x, _ string) string { return b.node("Identity", nil, x) },
+		"pairs":      func(b *build, _ int, x, y string) string { return b.node("Add", nil, x, b.node("Sigmoid", nil, y)) },
+		"products": func(b *build, i int, x, _ string) string {
+			if i%2 == 0 {
+				return b.node("MatMul", nil, x, "w")
+			}
+			return b.node("Neg", nil, x)
+		},
+		"far": func(b *build, i int, x, y string) string {
+			if i%3 == 0 {
+				return b.node("MatMul", nil, b.node("Add", nil, x, b.node("Sigmoid", nil, y)), "w")
+			}
+			return b.node("Sub", nil, b.node("MatMul", nil, y, "w"), x)
+		},
+		"one bias": func(b *build, _ int, x, _ string) string {
+			return b.node("Add", nil, b.node("MatMul", nil, x, "w"), "v")
+		},
+		"convolutions": func(b *build, i int, x, _ string) string {
+			if i == 0 {
+				x = b.node("Reshape", nil, x, b.ints(1, 2, 2, 1))
+			}
+			x = b.node("Add", nil, b.node("Conv", nil, x, "k"), b.node("Sigmoid", nil, x))
+			return b.node("Mul", nil, x, "k3")
+		},
+		"turns": func(b *build, _ int, x, _ string) string {
+			return b.node("Relu", nil, b.node("Transpose", attrs{"perm": []int64{1, 0}}, x))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBuild(1)
+			x := b.input("x", 2, 2)
+			b.AddConst("w", model.Of(model.F32, []float32{1, 0, 0, 1}, 2, 2))
+			b.AddConst("v", model.Of(model.F32, []float32{1, 2}, 2))
+			b.AddConst("k", model.Of(model.F32, []float32{1, 0, 0, 1}, 2, 2, 1, 1))
+			b.AddConst("k3", model.Of(model.F32, []float32{1, 2}, 2, 1, 1))
+			y := x
+			for i := range 50000 {
+				x, y = f(b, i, x, y), x
+				if len(b.Nodes) >= 50000 {
+					break
+				}
+			}
+			b.output(x)
+			start := time.Now()
+			if _, err := Compile(b.Graph, Options{Threads: 1}); err != nil {
+				t.Fatal(err)
+			}
+			t.Log(fmt.Sprint(len(b.Nodes), " nodes in ", time.Since(start)))
+		})
 	}
 }

@@ -49,8 +49,8 @@ func (e *edit) gelu(n *model.Node) (x string, attrs map[string]model.Attr) {
 			if !e.Value(x).Shape.Equal(e.Value(n.Out[0]).Shape) {
 				continue
 			}
-			arg, ok := e.polynomial(f.In[0], x, "", 0)
-			all, whole := e.polynomial(n.Out[0], x, f.Out[0], 0)
+			arg, ok := (&follower{edit: e, x: x, left: maxFollowed}).polynomial(f.In[0])
+			all, whole := (&follower{edit: e, x: x, f: f.Out[0], left: maxFollowed}).polynomial(n.Out[0])
 			if ok && whole && arg.near(inner) && all.near(polynomial{1: 0.5, ofFunction + 1: 0.5}) {
 				return x, attrs
 			}
@@ -113,13 +113,25 @@ func (p polynomial) times(q polynomial) (r polynomial, ok bool) {
 	return r, true
 }
 
-// polynomial returns value as one in x and in the value f.
-func (e *edit) polynomial(value, x, f string, depth int) (p polynomial, ok bool) {
+// follower follows a value up to x and f, through no more than left values:
+// where sums are of sums, there are more ways up than anyone can go.
+type follower struct {
+	*edit
+	x, f string
+	left int
+}
+
+// maxFollowed is more than twice what the longest form of Gelu needs.
+const maxFollowed = 48
+
+// polynomial returns value as one in x and in f.
+func (e *follower) polynomial(value string) (p polynomial, ok bool) {
 	n := e.made[value]
+	e.left--
 	switch {
-	case value == x:
+	case value == e.x:
 		return polynomial{1: 1}, true
-	case value == f:
+	case value == e.f:
 		return polynomial{ofFunction: 1}, true
 	case e.Const(value) != nil:
 		t := e.Const(value)
@@ -127,12 +139,15 @@ func (e *edit) polynomial(value, x, f string, depth int) (p polynomial, ok bool)
 			return p, false
 		}
 		return polynomial{float64(t.F32()[0])}, true
-	case n == nil || depth > maxTerms || !slices.Contains(arithmeticOps, n.Op):
+	case n == nil || e.left < 0 || !slices.Contains(arithmeticOps, n.Op):
 		return p, false
 	}
-	a, okA := e.polynomial(n.In[0], x, f, depth+1)
-	b, okB := e.polynomial(n.In[1], x, f, depth+1)
-	if !okA || !okB {
+	a, ok := e.polynomial(n.In[0])
+	if !ok {
+		return p, false
+	}
+	b, ok := e.polynomial(n.In[1])
+	if !ok {
 		return p, false
 	}
 	constant := b == polynomial{b[0]}
@@ -145,13 +160,16 @@ func (e *edit) polynomial(value, x, f string, depth int) (p polynomial, ok bool)
 		}
 		return a.times(polynomial{1 / b[0]})
 	case "Pow":
+		if !constant || b[0] != math.Trunc(b[0]) || b[0] < 1 || b[0] >= ofFunction {
+			return p, false
+		}
 		p = polynomial{1}
 		for range int(b[0]) {
 			if p, ok = p.times(a); !ok {
 				return p, false
 			}
 		}
-		return p, constant && b[0] == math.Trunc(b[0]) && b[0] > 0
+		return p, true
 	}
 	for i := range a {
 		if n.Op == "Sub" {

@@ -6,9 +6,13 @@ import (
 	"dunlin/model"
 )
 
-// maxShuffle is the most elements of a value that chooseChannels follows: it
-// moves as many numbers at compile time.
-const maxShuffle = 1 << 20
+// What chooseChannels follows: it moves numbers at compile time, and a graph
+// may have any number of moves.
+const (
+	maxShuffle = 1 << 20 // elements of a value
+	maxMoves   = 12      // nodes behind each other; exporters write 4 to 6
+	maxMoved   = 1 << 28 // elements moved in all: less than a second
+)
 
 // chooseChannels makes one Gather along the channels of each chain of moves
 // that comes to that: the channel shuffles of mobile networks are written as
@@ -16,7 +20,7 @@ const maxShuffle = 1 << 20
 // are done on the numbers of the elements, so that it does not matter how they
 // are written.
 func chooseChannels(_ *compiler, g *model.Graph) (*model.Graph, error) {
-	e := editing(g)
+	e := &shuffles{edit: editing(g), left: maxMoved}
 	for _, n := range e.Nodes {
 		from, list := e.channelsOf(n)
 		if list == nil {
@@ -29,17 +33,22 @@ func chooseChannels(_ *compiler, g *model.Graph) (*model.Graph, error) {
 	return e.done(), nil
 }
 
+type shuffles struct {
+	*edit
+	left int // elements that may still be moved
+}
+
 // channelsOf returns the value, farthest up the moves that n ends, of which
 // n's output is a choice of whole channels, and their numbers. Without a
 // Transpose among the moves there is nothing to win.
-func (e *edit) channelsOf(n *model.Node) (from string, list []int64) {
+func (e *shuffles) channelsOf(n *model.Node) (from string, list []int64) {
 	out := e.Value(n.Out[0])
-	if !picture(out) || len(n.Out) > 1 {
+	if count, err := out.Shape.Elements(); !picture(out) || len(n.Out) > 1 || err != nil || count > maxShuffle {
 		return "", nil
 	}
 	var chain []*model.Node
 	turned := false
-	for m := n; m != nil && e.movesPlaces(m); m = e.made[m.In[0]] {
+	for m := n; m != nil && len(chain) < maxMoves && e.movesPlaces(m); m = e.made[m.In[0]] {
 		chain = append(chain, m)
 		turned = turned || m.Op == "Transpose"
 		in := e.Value(m.In[0])
@@ -77,7 +86,7 @@ func (e *edit) movesPlaces(n *model.Node) bool {
 
 // followPlaces runs a chain of moves, the last first, on the numbers of the
 // elements of its input; nil where a move cannot be done.
-func (e *edit) followPlaces(chain []*model.Node, shape model.Shape) []int32 {
+func (e *shuffles) followPlaces(chain []*model.Node, shape model.Shape) []int32 {
 	count, _ := shape.Elements()
 	numbers := make([]int32, count)
 	for i := range numbers {
@@ -86,6 +95,10 @@ func (e *edit) followPlaces(chain []*model.Node, shape model.Shape) []int32 {
 	at := model.Of(model.I32, numbers, shape...)
 	for _, n := range slices.Backward(chain) {
 		v := e.Value(n.Out[0])
+		count, _ := v.Shape.Elements()
+		if e.left -= count; e.left < 0 {
+			return nil
+		}
 		c := &call{node: n, in: []*model.Value{{Type: model.I32, Shape: at.Shape, Const: at}}, out: []*model.Value{{Type: model.I32, Shape: v.Shape}}}
 		for _, name := range n.In[1:] {
 			c.in = append(c.in, e.Values[name])
