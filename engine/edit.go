@@ -14,12 +14,15 @@ type edit struct {
 	made  map[string]*model.Node   // producers, of the graph as it was
 	read  map[string][]*model.Node // consumers, likewise
 	nodes []*model.Node
-	fresh int
+
+	moved map[string][]*model.Node // consumers that rename gave a value
+	names map[string]bool          // of nodes, once a new one needs a name
+	tried map[string]int           // numbers that were given to names made up so
 }
 
 func editing(g *model.Graph) *edit {
 	c := g.Clone()
-	return &edit{Graph: c, made: c.Producers(), read: c.Consumers()}
+	return &edit{Graph: c, made: c.Producers(), read: c.Consumers(), moved: map[string][]*model.Node{}, tried: map[string]int{}}
 }
 
 // done returns the graph with the nodes that were kept or added.
@@ -29,23 +32,34 @@ func (e *edit) done() *model.Graph {
 }
 
 // keep appends a node to the new list.
-func (e *edit) keep(n *model.Node) { e.nodes = append(e.nodes, n) }
+func (e *edit) keep(n *model.Node) {
+	e.nodes = append(e.nodes, n)
+	if e.names != nil {
+		e.names[n.Name] = true
+	}
+}
 
 // add appends a new node, named after the one it comes from.
 func (e *edit) add(op string, from *model.Node, in, out []string, attrs map[string]model.Attr) *model.Node {
-	e.fresh++
-	name := from.Name
-	if e.taken(name) {
-		name = from.Name + " " + internalMark + strconv.Itoa(e.fresh)
-	}
-	n := &model.Node{Op: op, Name: name, In: in, Out: out, Attrs: attrs}
+	n := &model.Node{Op: op, Name: e.unused(from.Name), In: in, Out: out, Attrs: attrs}
 	e.keep(n)
 	return n
 }
 
-func (e *edit) taken(name string) bool {
-	has := func(n *model.Node) bool { return n.Name == name }
-	return slices.ContainsFunc(e.nodes, has) || slices.ContainsFunc(e.Nodes, has)
+// unused returns a name that no node has: from, or from with a number.
+func (e *edit) unused(from string) string {
+	if e.names == nil {
+		e.names = map[string]bool{}
+		for _, n := range slices.Concat(e.Nodes, e.nodes) {
+			e.names[n.Name] = true
+		}
+	}
+	stem, name := from+" "+internalMark, from
+	for e.names[name] {
+		e.tried[stem]++
+		name = stem + strconv.Itoa(e.tried[stem])
+	}
+	return name
 }
 
 // internalMark stands in the names of values and nodes that passes make.
@@ -53,16 +67,14 @@ const internalMark = "~"
 
 // value returns an unused value name made from that of another value.
 func (e *edit) value(from, what string) string {
-	for i := 0; ; i++ {
-		name := from + internalMark + what
-		if i > 0 {
-			name += strconv.Itoa(i)
-		}
-		if e.Values[name] == nil {
-			e.Values[name] = &model.Value{}
-			return name
-		}
+	stem := from + internalMark + what
+	name := stem
+	for e.Values[name] != nil {
+		e.tried[stem]++
+		name = stem + strconv.Itoa(e.tried[stem])
 	}
+	e.Values[name] = &model.Value{}
+	return name
 }
 
 // constant adds a constant under a name made from that of another value.
@@ -72,16 +84,19 @@ func (e *edit) constant(from, what string, t *model.Tensor) string {
 	return name
 }
 
-// rename makes every reader of value from, the graph's outputs among them,
-// read to.
+// rename makes every reader of value from in the graph as it was, and the
+// graph's outputs, read to.
 func (e *edit) rename(from, to string) {
-	for _, n := range e.Nodes {
+	readers := slices.Concat(e.read[from], e.moved[from])
+	for _, n := range readers {
 		for i, name := range n.In {
 			if name == from {
 				n.In[i] = to
 			}
 		}
 	}
+	delete(e.moved, from)
+	e.moved[to] = append(e.moved[to], readers...)
 	for i, name := range e.Outputs {
 		if name == from {
 			e.Outputs[i] = to

@@ -32,7 +32,7 @@ type step struct {
 // kernel fits are all in one *UnsupportedError.
 func (c *compiler) lower(g *model.Graph) (*Program, error) {
 	p := &Program{name: g.Name, exact: c.target.Exact, observe: c.options.Observe, observed: c.observed}
-	l := &lowering{c: c, g: g, p: p, slots: map[string]int{}}
+	l := &lowering{c: c, g: g, p: p, slots: map[string]int{}, placed: map[*buffer]bool{}}
 	for _, name := range g.Inputs {
 		v := g.Value(name)
 		n, err := l.bytes(v)
@@ -79,7 +79,8 @@ type lowering struct {
 	p       *Program
 	slots   map[string]int // by value name
 	buffers []*buffer
-	calls   []*call // of the steps
+	placed  map[*buffer]bool // those of slots among them
+	calls   []*call          // of the steps
 	weights int
 	reads   map[string]int // how often each value is read, once it is asked for
 }
@@ -101,7 +102,8 @@ func (l *lowering) slot(name string, v *model.Value, b *buffer) int {
 	i := len(l.p.slots)
 	l.p.slots = append(l.p.slots, slot{name: name, dtype: v.Type, shape: v.Shape, buffer: b, data: v.Const})
 	l.slots[name] = i
-	if b != nil && !slices.Contains(l.buffers, b) {
+	if b != nil && !l.placed[b] {
+		l.placed[b] = true
 		l.buffers = append(l.buffers, b)
 	}
 	return i

@@ -15,8 +15,10 @@ import (
 // in the first cache, and computes what they compute, bit for bit. Values that
 // others read are outputs of it; there may be several.
 func fuseRows(_ *compiler, g *model.Graph) (*model.Graph, error) {
-	f := &rowFusion{edit: editing(g), part: map[*model.Node]*rowGroup{}}
-	for _, n := range f.Nodes {
+	f := &rowFusion{edit: editing(g), part: map[*model.Node]*rowGroup{}, at: map[*model.Node]int{}}
+	for i, n := range f.Nodes {
+		f.at[n] = i
+		f.cuts = append(f.cuts, i)
 		f.place(n)
 	}
 	written := map[*model.Node]bool{}
@@ -36,6 +38,11 @@ type rowGroup struct {
 type rowFusion struct {
 	*edit
 	part map[*model.Node]*rowGroup
+	at   map[*model.Node]int // the place of each node in the graph
+
+	// cuts are the places, in order, that no group has nodes on both sides
+	// of: whatever comes before one needs nothing that is behind it.
+	cuts []int
 }
 
 // rowwise are the operators of one input that see one element at a time.
@@ -125,6 +132,9 @@ func (f *rowFusion) place(n *model.Node) {
 		if g != nil && f.fits(n, shape, g) {
 			g.nodes = append(g.nodes, n)
 			f.part[n] = g
+			for first := f.at[g.nodes[0]]; f.cuts[len(f.cuts)-1] > first; {
+				f.cuts = f.cuts[:len(f.cuts)-1]
+			}
 			return
 		}
 	}
@@ -140,36 +150,61 @@ func (f *rowFusion) fits(n *model.Node, shape model.Shape, g *rowGroup) bool {
 	if !shape.Equal(g.shape) && !shape.Equal(narrow) {
 		return false
 	}
-	seen := map[*model.Node]bool{}
+	search := f.search(g)
 	for i, name := range n.In {
 		m := f.made[name]
 		if m == nil || (f.part[m] == g && i < operands(n)) {
 			continue
 		}
-		if f.part[m] == g || f.reaches(m, g, seen) {
+		if f.part[m] == g || search.reaches(m) {
 			return false
 		}
 	}
 	return true
 }
 
-// reaches reports whether n, or the group that it is in, comes after g.
-func (f *rowFusion) reaches(n *model.Node, g *rowGroup, seen map[*model.Node]bool) bool {
-	nodes := []*model.Node{n}
-	if own := f.part[n]; own != nil {
+// rowSearch looks for nodes that come after a group.
+type rowSearch struct {
+	*rowFusion
+	group *rowGroup
+	cut   int // what stands before this place does not
+	seen  map[*model.Node]bool
+}
+
+// maxSearch is how many nodes a search looks at. Real models need some tens.
+const maxSearch = 1 << 10
+
+func (f *rowFusion) search(g *rowGroup) *rowSearch {
+	i, found := slices.BinarySearch(f.cuts, f.at[g.nodes[0]])
+	if !found {
+		i-- // 0 is always a cut
+	}
+	return &rowSearch{f, g, f.cuts[i], map[*model.Node]bool{}}
+}
+
+// reaches reports whether n, or the group that it is in, comes after the
+// group of the search, or may: a search that takes too long ends so.
+func (s *rowSearch) reaches(n *model.Node) bool {
+	if s.at[n] < s.cut {
+		return false
+	}
+	own, nodes := s.part[n], []*model.Node{n}
+	if own != nil {
 		nodes = own.nodes
 	}
 	for _, m := range nodes {
-		if seen[m] {
+		if s.seen[m] {
 			continue
 		}
-		seen[m] = true
+		if s.seen[m] = true; len(s.seen) > maxSearch {
+			return true
+		}
 		for _, name := range m.In {
-			from := f.made[name]
-			if from == nil || slices.Contains(nodes, from) {
+			from := s.made[name]
+			if from == nil || (own != nil && s.part[from] == own) {
 				continue
 			}
-			if f.part[from] == g || f.reaches(from, g, seen) {
+			if s.part[from] == s.group || s.reaches(from) {
 				return true
 			}
 		}
