@@ -92,7 +92,7 @@ func (r *rows) perSegment() int { return (r.segment + r.block - 1) / r.block }
 // bounds and axes.
 func operands(n *model.Node) int {
 	if slices.Contains(rowPairs, n.Op) {
-		return 2
+		return min(2, len(n.In)) // Max and Min may have one alone
 	}
 	return 1
 }

@@ -123,6 +123,13 @@ func TestRowsReadParametersFromOutside(t *testing.T) {
 	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{1}, 1), model.Of(model.F32, []float32{.1}, 1))
 }
 
+// Max and Min of one value are no pair.
+func TestRowsOfOneOperand(t *testing.T) {
+	b := newBuild(1)
+	b.output(b.node("Min", nil, b.node("Neg", nil, b.node("Max", nil, b.input("x", 3, 2)))))
+	asWithoutPasses(t, b.Graph, 0, model.Of(model.F32, []float32{1, 2, -3, 4, 0, 6}, 3, 2))
+}
+
 // Division by 0, and factors that pass the largest float, are not multiplied
 // into weights: 0*Inf is NaN.
 func TestBatchNormLeavesWhatIsNotFinite(t *testing.T) {
