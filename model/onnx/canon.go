@@ -40,11 +40,13 @@ import (
 //	GridSample               bilinear, bicubic (< 20)      linear, cubic
 //	RoiAlign                 no transformation mode (< 16) coordinate_transformation_mode "output_half_pixel"
 //	GroupNormalization       num_groups scales (< 21)      as in the file: as many scales as groups or as channels
+//	QuantizeLinear           output_dtype (21)             a zero point of that type
 //	INT4, UINT4 tensors                                    int8, uint8
 //
 // Trailing inputs that are left out are dropped from In. Everything else
 // that changed between 6 and 21 only added types, or attributes whose
-// default is the older meaning. Scan before opset 9 is refused.
+// default is the older meaning. Scan before opset 9 is refused, as is what
+// QuantizeLinear rounds to 4 bits.
 //
 // A rule is applied to the nodes of its operator in files with an opset
 // below its own; in the order of the table.
@@ -70,6 +72,7 @@ var rules = map[string][]rule{
 	"LogSoftmax":         softmaxRule,
 	"GRU":                {{7, drop("output_sequence")}},
 	"Pad":                {{11, pad}},
+	"QuantizeLinear":     {{always, outputType}},
 	"ReduceL1":           reduceRule, "ReduceL2": reduceRule, "ReduceLogSum": reduceRule,
 	"ReduceLogSumExp": reduceRule, "ReduceMax": reduceRule, "ReduceMean": reduceRule,
 	"ReduceMin": reduceRule, "ReduceProd": reduceRule, "ReduceSumSquare": reduceRule,
@@ -103,6 +106,8 @@ type canon struct {
 	budget *budget
 	taken  map[string]bool // value names of the whole file
 	scopes []*scope        // the graph in work and those around it, innermost last
+
+	fourBits map[*model.Tensor]bool // constants that had elements of 4 bits
 }
 
 // scope is what canon knows of one graph while it goes through its nodes.

@@ -74,6 +74,8 @@ func renderConst(t *model.Tensor) string {
 		v = fmt.Sprintf("[half %x]", t.F16()[0])
 	case model.Bool:
 		v = t.Bools()
+	case model.I8:
+		v = fmt.Sprintf("[int8 %d]", t.I8()[0])
 	}
 	if len(t.Shape) == 0 {
 		return strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(v), "["), "]")
@@ -137,8 +139,36 @@ func TestCanonical(t *testing.T) {
 		{name: "cast by name", opset: 6, n: op("Cast", x, y, attrS("to", "INT64")), want: "y = Cast(x) to=7"},
 		{name: "scatter", opset: 9, n: op("Scatter", []string{"x", "x", "x"}, y, attrI("axis", 1)), want: "y = ScatterElements(x, x, x) axis=1"},
 		{name: "dft", opset: 17, n: op("DFT", x, y, attrI("axis", 2)), want: "y = DFT(x, , 2)"},
+		{name: "dft 20", opset: 20, n: op("DFT", []string{"x", "", "s"}, y, attrI("inverse", 1)), inits: []msg{head("s", 7).packed(7, -2)}, want: "y = DFT(x, , -2) inverse=1"},
 		{name: "grid sample", opset: 16, n: op("GridSample", []string{"x", "x"}, y, attrS("mode", "bicubic")), want: "y = GridSample(x, x) mode=cubic"},
 		{name: "grid sample default", opset: 16, n: op("GridSample", []string{"x", "x"}, y), want: "y = GridSample(x, x) mode=linear"},
+		{name: "grid sample 20", opset: 20, n: op("GridSample", []string{"x", "x"}, y, attrS("mode", "cubic")), want: "y = GridSample(x, x) mode=cubic"},
+		{name: "affine grid 20", opset: 20, n: op("AffineGrid", []string{"x", "s"}, y, attrI("align_corners", 1)), inits: []msg{head("s", 7, 1).packed(7, 4)}, want: "y = AffineGrid(x, [4]) align_corners=1"},
+		{name: "reduce max 18 of all", opset: 18, n: op("ReduceMax", x, y), want: "y = ReduceMax(x)"},
+		{name: "reduce min 20 of bools", opset: 20, n: op("ReduceMin", []string{"x", "s"}, y), inits: []msg{head("s", 7, 1).packed(7, 1)}, want: "y = ReduceMin(x, [1])"},
+		{name: "reduce log sum 18", opset: 18, n: op("ReduceLogSum", []string{"x", "s"}, y, attrI("keepdims", 0)), inits: []msg{head("s", 7, 2).packed(7, 0, -1)}, want: "y = ReduceLogSum(x, [0 -1]) keepdims=0"},
+		{name: "pad 18", opset: 18, n: op("Pad", []string{"x", "p", "", "s"}, y), inits: []msg{head("p", 7, 2).packed(7, 1, 2), head("s", 7, 1).packed(7, 3)}, want: "y = Pad(x, [1 2], , [3])"},
+		{name: "pad 19", opset: 19, n: op("Pad", []string{"x", "p"}, y, attrS("mode", "wrap")), inits: []msg{head("p", 7, 2).packed(7, 1, 2)}, want: "y = Pad(x, [1 2]) mode=wrap"},
+		{name: "resize 18", opset: 18, n: op("Resize", []string{"x", "", "", "z"}, y, attrIs("axes", 2, 3), attrI("antialias", 1), attrS("keep_aspect_ratio_policy", "not_larger")), inits: []msg{head("z", 7, 2).packed(7, 4, 5)}, want: "y = Resize(x, , , [4 5]) antialias=1 axes=[2 3] keep_aspect_ratio_policy=not_larger"},
+		{name: "resize 19", opset: 19, n: op("Resize", []string{"x", "", "s"}, y, attrS("coordinate_transformation_mode", "half_pixel_symmetric")), inits: []msg{scales}, want: "y = Resize(x, , [1 1 2 2]) coordinate_transformation_mode=half_pixel_symmetric"},
+		{name: "scatter elements 18", opset: 18, n: op("ScatterElements", []string{"x", "x", "x"}, y, attrS("reduction", "max")), want: "y = ScatterElements(x, x, x) reduction=max"},
+		{name: "scatter nd 18", opset: 18, n: op("ScatterND", []string{"x", "x", "x"}, y, attrS("reduction", "min")), want: "y = ScatterND(x, x, x) reduction=min"},
+		{name: "centre 18", opset: 18, n: op("CenterCropPad", []string{"x", "s"}, y, attrIs("axes", -2, -1)), inits: []msg{head("s", 7, 2).packed(7, 4, 4)}, want: "y = CenterCropPad(x, [4 4]) axes=[-2 -1]"},
+		{name: "columns 18", opset: 18, n: op("Col2Im", []string{"x", "s", "s"}, y), inits: []msg{head("s", 7, 2).packed(7, 2, 2)}, want: "y = Col2Im(x, [2 2], [2 2])"},
+		{name: "bits 18", opset: 18, n: op("BitwiseXor", []string{"x", "x"}, y), want: "y = BitwiseXor(x, x)"},
+		{name: "mish 18", opset: 18, n: op("Mish", x, y), want: "y = Mish(x)"},
+		{name: "average pool 19", opset: 19, n: op("AveragePool", x, y, attrIs("kernel_shape", 2, 2), attrIs("dilations", 2, 1)), want: "y = AveragePool(x) dilations=[2 1] kernel_shape=[2 2]"},
+		{name: "cast 19", opset: 19, n: op("Cast", x, y, attrI("to", 16), attrI("saturate", 0)), want: "y = Cast(x) saturate=0 to=16"},
+		{name: "gelu 20", opset: 20, n: op("Gelu", x, y, attrS("approximate", "tanh")), want: "y = Gelu(x) approximate=tanh"},
+		{name: "constant of shape 20", opset: 20, n: op("ConstantOfShape", []string{"s"}, y, attrT("value", head("", 16, 1).packed(fieldInt32, 0x3f80))), inits: []msg{head("s", 7, 1).packed(7, 3)}, want: "y = ConstantOfShape([3]) value=&{bfloat16 [1] [128 63]}"},
+		{name: "is nan 20", opset: 20, n: op("IsNaN", x, y), in: half, want: "y = IsNaN(x)"},
+		{name: "is inf 20", opset: 20, n: op("IsInf", x, y, attrI("detect_negative", 0)), in: half, want: "y = IsInf(x) detect_negative=0"},
+		{name: "group normalization 18", opset: 18, n: op("GroupNormalization", []string{"x", "s", "s"}, y, attrI("num_groups", 1)), inits: []msg{floatTensor("s", []int64{1}, 1)}, want: "y = GroupNormalization(x, [1], [1]) num_groups=1"},
+		{name: "group normalization 21", opset: 21, n: op("GroupNormalization", []string{"x", "s", "s"}, y, attrI("num_groups", 1), attrI("stash_type", 1)), inits: []msg{floatTensor("s", []int64{3}, 1, 1, 1)}, want: "y = GroupNormalization(x, [1 1 1], [1 1 1]) num_groups=1 stash_type=1"},
+		{name: "quantize 21 to int8", opset: 21, n: op("QuantizeLinear", []string{"x", "s"}, y, attrI("output_dtype", 3)), inits: []msg{floatTensor("s", nil, .5)}, want: "y = QuantizeLinear(x, 0.5, int8 0)"},
+		{name: "quantize 21 to uint8", opset: 21, n: op("QuantizeLinear", []string{"x", "s"}, y, attrI("output_dtype", 2)), inits: []msg{floatTensor("s", nil, .5)}, want: "y = QuantizeLinear(x, 0.5)"},
+		{name: "quantize 21 with a zero point", opset: 21, n: op("QuantizeLinear", []string{"x", "s", "z"}, y, attrI("output_dtype", 3)), inits: []msg{floatTensor("s", nil, .5), head("z", 3).packed(fieldInt32, 7)}, want: "y = QuantizeLinear(x, 0.5, int8 7)"},
+		{name: "dequantize 21 of 4 bits", opset: 21, n: op("DequantizeLinear", []string{"z", "s"}, y), inits: []msg{floatTensor("s", nil, .5), head("z", protoInt4, 2).packed(fieldInt32, 0x7f)}, want: "y = DequantizeLinear([int8 -1], 0.5)"},
 		{name: "roi align", opset: 10, n: op("RoiAlign", []string{"x", "x", "x"}, y), want: "y = RoiAlign(x, x, x) coordinate_transformation_mode=output_half_pixel"},
 	} {
 		in := c.in

@@ -65,7 +65,7 @@ func Import(data []byte) (*model.Graph, error) {
 	if err := file.checkOpset(); err != nil {
 		return nil, err
 	}
-	c := &canon{opset: int(file.opset), budget: r.budget, taken: r.names}
+	c := &canon{opset: int(file.opset), budget: r.budget, taken: r.names, fourBits: r.fourBits}
 	if err := c.graph(file.graph, nil); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ type reader struct {
 	budget *budget
 	names  map[string]bool // all value names of the file
 	aging  bool            // a node of the default domain is not in sinceOne
+
+	fourBits map[*model.Tensor]bool // tensors that were widened to a byte each
 }
 
 // file reads a ModelProto.

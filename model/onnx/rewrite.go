@@ -384,3 +384,29 @@ func roiAlign(e *edit) error {
 	}
 	return nil
 }
+
+// outputType: the zero point says what QuantizeLinear makes. Where there is
+// none it is output_dtype that does, and uint8 where there is neither.
+func outputType(e *edit) error {
+	typ, _ := take[int64](e, "output_dtype")
+	zero := e.n.Input(2)
+	switch {
+	case typ == protoInt4 || typ == protoUint4 || e.c.fourBits[e.c.constOf(zero)]:
+		return fail(ErrUnsupported, part(e.n), "integers of 4 bits made in the run")
+	case zero != "" || typ == 0 || DType(typ) == model.U8:
+		return nil
+	}
+	scale := e.c.constOf(e.n.Input(1))
+	if DType(typ) != model.I8 || scale == nil {
+		return fail(ErrUnsupported, part(e.n), "output_dtype %d without a zero point and a constant scale", typ)
+	}
+	if err := e.c.budget.take(int64(scale.Elements()) + 2*model.Alignment); err != nil {
+		return err
+	}
+	t, err := model.NewTensor(model.I8, scale.Shape...)
+	if err != nil {
+		return err
+	}
+	e.setInput(2, e.constant("zero", t))
+	return nil
+}

@@ -117,7 +117,14 @@ func (r *reader) tensor(part string, b []byte) (string, *model.Tensor, error) {
 	if err := r.budget.take(256); err != nil {
 		return "", nil, err
 	}
-	return p.name, &model.Tensor{Type: typ, Shape: p.dims, Data: data}, nil
+	t := &model.Tensor{Type: typ, Shape: p.dims, Data: data}
+	if p.typ == protoInt4 || p.typ == protoUint4 {
+		if r.fourBits == nil {
+			r.fourBits = map[*model.Tensor]bool{}
+		}
+		r.fourBits[t] = true
+	}
+	return p.name, t, nil
 }
 
 // axis checks the length of an axis.
