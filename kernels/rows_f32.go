@@ -115,6 +115,9 @@ func UnaryF32(t Target, op OpF32, p, q float32) (Tier, Unary) {
 // it.
 func ClipF32(t Target) (Tier, func(dst, src []float32, bounds Clamp)) {
 	v := pick(t, rowsF32Variants)
+	if v.tier == Generic { // its function with two bounds would be new in each run
+		return Generic, func(dst, src []float32, c Clamp) { c.Clip(dst, src) }
+	}
 	return v.tier, func(dst, src []float32, c Clamp) {
 		v.run(OpClip, rowsF32{out: dst[:len(src)], a: src, rows: 1, n: len(src), step: len(src), aEach: 1, p: c.Min, q: c.Max})
 	}

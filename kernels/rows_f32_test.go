@@ -156,6 +156,9 @@ func TestClipF32(t *testing.T) {
 			f(out, in, c)
 			c.Clip(want, in)
 			sameBits(t, fmt.Sprint(c), out, want)
+			if n := testing.AllocsPerRun(3, func() { f(out, in, c) }); n != 0 {
+				t.Errorf("%v: %v allocations a run", c, n)
+			}
 		}
 	})
 }
