@@ -55,8 +55,8 @@ func Decode(data []byte, lim Limits) (image.Image, error) {
 // What is transparent lies on black. 16-bit channels lose their low byte.
 // It fails where dst has another type or shape.
 func (in Input) Picture(img image.Image, dst *model.Tensor) error {
-	if in.Kind == "sound" {
-		return fmt.Errorf("prep: input %q: takes a sound, no picture", in.Name)
+	if in.Kind == "sound" || in.Kind == "values" {
+		return fmt.Errorf("prep: input %q: takes a %s, no picture", in.Name, in.Kind)
 	}
 	if dst.Type != model.F32 || !dst.Shape.Equal(in.Shape()) {
 		return fmt.Errorf("prep: input %q: tensor is %v %v, want float32 %v", in.Name, dst.Type, dst.Shape, in.Shape())

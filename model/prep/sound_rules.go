@@ -136,6 +136,9 @@ func (in Input) checkSound() error {
 	if r == nil {
 		return fmt.Errorf("a sound needs a table [input.sound]")
 	}
+	if in.Fields != nil {
+		return fmt.Errorf("a sound has no fields")
+	}
 	if in.Color != "" || in.Width != 0 || in.Height != 0 || in.Fit != "" || in.Keep != 0 || in.Pad != 0 || in.Resize != "" {
 		return fmt.Errorf("a sound has no color, width, height, fit, keep, pad or resize")
 	}

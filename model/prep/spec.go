@@ -1,9 +1,9 @@
-// Package prep turns a picture or a sound into a network's input, and a
-// network's outputs into labels, boxes, text or named values. The same code
-// runs when a model is calibrated, when it is evaluated and on the device, so
-// that the three cannot drift apart. Start with Spec; then Decode,
-// Input.Picture and Output.Classes, or DecodeSound and Input.Sound. Preset has
-// the Spec of some well-known networks.
+// Package prep turns a picture, a sound or a line of numbers into a network's
+// input, and a network's outputs into labels, boxes, text or named values. The
+// same code runs when a model is calibrated, when it is evaluated and on the
+// device, so that the three cannot drift apart. Start with Spec; then Decode,
+// Input.Picture and Output.Classes, DecodeSound and Input.Sound, or
+// Input.Numbers. Preset has the Spec of some well-known networks.
 //
 // Its promise: the same bytes of a picture or a sound and the same Spec give
 // the same bits of a tensor on every CPU. Resizing is integer arithmetic, each
@@ -31,23 +31,25 @@ type Spec struct {
 	Outputs []Output `toml:"output" json:"outputs"`
 }
 
-// Input says how a picture or a sound becomes one input. The fields from
-// Color to Resize belong to pictures, the table Rules to sounds.
+// Input says how a picture, a sound or a line of numbers becomes one input. The
+// fields from Color to Resize belong to pictures, the table Rules to sounds,
+// Fields to numbers.
 type Input struct {
-	Name   string      `toml:"name" json:"name"`                       // of the graph's input
-	Kind   string      `toml:"kind" json:"kind"`                       // "picture" or "sound"
-	Color  string      `toml:"color" json:"color,omitempty"`           // "gray", "rgb" or "bgr"
-	Width  int         `toml:"width" json:"width,omitempty"`           // pixels
-	Height int         `toml:"height" json:"height,omitempty"`         // pixels
-	Fit    string      `toml:"fit" json:"fit,omitempty"`               // "stretch", "crop" or "letterbox"
-	Keep   float64     `toml:"keep" json:"keep,omitempty"`             // crop: how much of the largest centred part is kept, 1: all
-	Pad    int         `toml:"pad" json:"pad,omitempty"`               // letterbox: value of the border, 0 to 255
-	Resize string      `toml:"resize" json:"resize,omitempty"`         // "bilinear", "nearest" or "area"
-	Layout string      `toml:"layout" json:"layout"`                   // "nchw" or "nhwc"; of a sound also "ntf", "nft" or "flat", see Shape
-	Scale  float64     `toml:"scale" json:"scale"`                     // value = (x*scale - mean) / std, x a pixel or a feature
-	Mean   []float64   `toml:"mean" json:"mean"`                       // one for each channel, in the order of Color; of a sound one, or one for each feature
-	Std    []float64   `toml:"std" json:"std"`                         // as Mean
-	Rules  *SoundRules `toml:"sound,omitempty" json:"sound,omitempty"` // kind "sound"
+	Name   string      `toml:"name" json:"name"`                         // of the graph's input
+	Kind   string      `toml:"kind" json:"kind"`                         // "picture", "sound" or "values"
+	Color  string      `toml:"color" json:"color,omitempty"`             // "gray", "rgb" or "bgr"
+	Width  int         `toml:"width" json:"width,omitempty"`             // pixels
+	Height int         `toml:"height" json:"height,omitempty"`           // pixels
+	Fit    string      `toml:"fit" json:"fit,omitempty"`                 // "stretch", "crop" or "letterbox"
+	Keep   float64     `toml:"keep" json:"keep,omitempty"`               // crop: how much of the largest centred part is kept, 1: all
+	Pad    int         `toml:"pad" json:"pad,omitempty"`                 // letterbox: value of the border, 0 to 255
+	Resize string      `toml:"resize" json:"resize,omitempty"`           // "bilinear", "nearest" or "area"
+	Layout string      `toml:"layout" json:"layout"`                     // "nchw" or "nhwc"; of a sound also "ntf", "nft" or "flat", see Shape
+	Scale  float64     `toml:"scale" json:"scale"`                       // value = (x*scale - mean) / std, x a pixel or a feature
+	Mean   []float64   `toml:"mean" json:"mean"`                         // one for each channel, in the order of Color; of a sound one, or one for each feature
+	Std    []float64   `toml:"std" json:"std"`                           // as Mean
+	Rules  *SoundRules `toml:"sound,omitempty" json:"sound,omitempty"`   // kind "sound"
+	Fields []string    `toml:"fields,omitempty" json:"fields,omitempty"` // kind "values": names of the numbers, in order
 }
 
 // Output says how one output is read, or, for boxes, several.
@@ -106,6 +108,13 @@ func (s *Spec) setDefaults() {
 	for i := range s.Inputs {
 		in := &s.Inputs[i]
 		or(&in.Kind, "picture")
+		if in.Kind == "values" {
+			or(&in.Layout, "flat")
+			if in.Scale == 0 {
+				in.Scale = 1
+			}
+			continue
+		}
 		or(&in.Layout, "nchw")
 		if in.Kind == "sound" {
 			in.soundDefaults()
@@ -155,8 +164,12 @@ func (in Input) check() error {
 		if err := in.checkSound(); err != nil {
 			return err
 		}
+	case "values":
+		if err := in.checkNumbers(); err != nil {
+			return err
+		}
 	default:
-		return fmt.Errorf("kind %q: want one of picture sound", in.Kind)
+		return fmt.Errorf("kind %q: want one of picture sound values", in.Kind)
 	}
 	return in.checkScale()
 }
@@ -181,8 +194,8 @@ func (in Input) checkPicture() error {
 	if !(in.Keep > 0 && in.Keep <= 1) {
 		return fmt.Errorf("keep %v: want more than 0, at most 1", in.Keep)
 	}
-	if in.Rules != nil {
-		return errors.New("a picture has a table sound")
+	if in.Rules != nil || in.Fields != nil {
+		return errors.New("a picture has a table sound, or fields")
 	}
 	if c := in.Channels(); in.Mean != nil && len(in.Mean) != c || in.Std != nil && len(in.Std) != c {
 		return fmt.Errorf("%d means and %d stds for %d channels", len(in.Mean), len(in.Std), c)
@@ -212,14 +225,18 @@ func (in Input) Channels() int {
 	return 3
 }
 
-// Shape returns the shape of the tensor that Picture or Sound fills.
+// Shape returns the shape of the tensor that Picture, Sound or Numbers fills.
 //
 //	picture  nchw [1, C, H, W]; nhwc [1, H, W, C]
 //	sound    nchw [1, 1, T, F]; nhwc [1, T, F, 1]; ntf [1, T, F];
 //	         nft [1, F, T]; flat [1, T*F]
+//	values   flat [1, number of Fields]
 //
 // T is Rules.Frames, F is Rules.Width.
 func (in Input) Shape() []int {
+	if in.Kind == "values" {
+		return []int{1, len(in.Fields)}
+	}
 	if in.Kind == "sound" && in.Rules != nil {
 		return in.soundShape()
 	}
