@@ -30,6 +30,9 @@ func (i *input) fill(in prep.Input, dst *model.Tensor) (err error) {
 		}
 		return in.Sound(*i.sound, dst)
 	}
+	if in.Kind == "values" {
+		return in.Numbers(i.data, dst)
+	}
 	if i.img == nil {
 		if i.img, err = prep.Decode(i.data, i.limits); err != nil {
 			return err

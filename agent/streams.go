@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type SourceConfig struct {
 	Channels int      `toml:"channels"`
 	WindowMS int      `toml:"window_ms"`
 	HopMS    int      `toml:"hop_ms"`
+	Device   string   `toml:"device"`
+	Baud     int      `toml:"baud"`
 }
 
 // The kinds of sources, and the formats of a program's output.
@@ -38,6 +41,7 @@ const (
 	kindMJPEG    = "mjpeg"
 	kindSnapshot = "snapshot"
 	kindExec     = "exec"
+	kindLines    = "lines"
 
 	formatPictures = "pictures"
 	formatWAV      = "wav"
@@ -71,7 +75,7 @@ func sourceCheck(all []SourceConfig) fieldError {
 
 // check returns the first field that breaks a rule.
 func (c SourceConfig) check() (field string, err error) {
-	http, program := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec
+	http, program, lines := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec, c.Kind == kindLines
 	sound := program && (c.Format == formatWAV || c.Format == formatPCM)
 	for _, r := range []struct {
 		field string
@@ -79,7 +83,7 @@ func (c SourceConfig) check() (field string, err error) {
 		want  string
 	}{
 		{"name", !sourceName.MatchString(c.Name), "1 to 40 letters, digits, dots, dashes and underscores"},
-		{"kind", !http && !program, "mjpeg, snapshot or exec"},
+		{"kind", !http && !program && !lines, "mjpeg, snapshot, exec or lines"},
 		{"every_ms", c.EveryMS < 0 || c.EveryMS > 24*3600_000, "0 to 86400000"},
 		{"silence_s", c.Silence < 0 || c.Silence > 24*3600, "0 to 86400"},
 		{"max_mb", c.MaxMB < 0 || c.MaxMB > 64, "0 to 64"},
@@ -97,6 +101,10 @@ func (c SourceConfig) check() (field string, err error) {
 		{"window_ms", !sound && c.WindowMS != 0, "none but for wav and pcm"},
 		{"window_ms", sound && (c.WindowMS < 10 || c.WindowMS > 60_000), "10 to 60000"},
 		{"hop_ms", !sound && c.HopMS != 0, "none but for wav and pcm"},
+		{"device", !lines && c.Device != "", "none for this kind"},
+		{"device", lines && !filepath.IsAbs(c.Device), "the whole path of a serial port, a FIFO or a file"},
+		{"baud", !lines && c.Baud != 0, "none for this kind"},
+		{"baud", lines && c.Baud != 0 && (c.Baud < 50 || c.Baud > 4_000_000), "50 to 4000000, or 0"},
 		{"hop_ms", sound && c.HopMS != 0 && (c.HopMS < 10 || c.HopMS > 60_000), "10 to 60000, or 0"},
 	} {
 		if r.wrong {
@@ -110,6 +118,8 @@ func (c SourceConfig) check() (field string, err error) {
 func (c SourceConfig) player() (source.Player, error) {
 	maxBytes, silence := orElse(c.MaxMB, 8)<<20, time.Duration(orElse(c.Silence, 30))*time.Second
 	switch c.Kind {
+	case kindLines: // a sensor may well have nothing to say for days
+		return source.Lines{Path: c.Device, Baud: c.Baud, Silence: time.Duration(c.Silence) * time.Second}, nil
 	case kindExec:
 		p := source.Command{Args: c.Command, MaxBytes: maxBytes, Silence: silence}
 		if c.Format == formatWAV || c.Format == formatPCM {
@@ -157,8 +167,8 @@ func (c SourceConfig) tls() (*tls.Config, error) {
 
 // every is how far apart frames are looked at.
 func (c SourceConfig) every() time.Duration {
-	if c.WindowMS > 0 || c.Kind == kindSnapshot {
-		return ms(c.EveryMS) // a snapshot is asked for no more often
+	if c.WindowMS > 0 || c.Kind == kindSnapshot || c.Kind == kindLines {
+		return ms(c.EveryMS) // they come, or are asked for, no more often than is wanted
 	}
 	return ms(orElse(c.EveryMS, 1000))
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,20 +113,21 @@ func TestFrameTime(t *testing.T) {
 	}
 }
 
-// offerEar packs a model that tells silence from sound: 8 samples.
-func (h *testHub) offerEar() *wire.Offer {
+// offerSum packs a model that tells whether the sum of n numbers is large;
+// input says how they are made.
+func (h *testHub) offerSum(n int, input string) *wire.Offer {
 	h.t.Helper()
-	g := model.New("ear")
-	g.Inputs, g.Outputs = []string{"sound"}, []string{"scores"}
-	g.Values["sound"] = &model.Value{Type: model.F32, Shape: model.Shape{1, 8}}
-	w := make([]float32, 16)
+	g := model.New("sum")
+	g.Inputs, g.Outputs = []string{"x"}, []string{"scores"}
+	g.Values["x"] = &model.Value{Type: model.F32, Shape: model.Shape{1, n}}
+	w := make([]float32, 2*n)
 	for i := range w {
 		w[i] = float32(i%2)*2 - 1
 	}
-	g.AddConst("w", model.Of(model.F32, w, 8, 2))
+	g.AddConst("w", model.Of(model.F32, w, n, 2))
 	g.AddConst("b", model.Of(model.F32, []float32{0.5, -0.5}, 2))
 	g.Nodes = []*model.Node{
-		{Op: "MatMul", Name: "matmul", In: []string{"sound", "w"}, Out: []string{"h"}},
+		{Op: "MatMul", Name: "matmul", In: []string{"x", "w"}, Out: []string{"h"}},
 		{Op: "Add", Name: "add", In: []string{"h", "b"}, Out: []string{"scores"}},
 	}
 	program, err := engine.Compile(g, engine.Options{})
@@ -137,9 +139,8 @@ func (h *testHub) offerEar() *wire.Offer {
 		h.t.Fatal(err)
 	}
 	d, err := pack.Write(h.store, &pack.Pack{
-		Name: "ear", Version: 1, Graph: g, Labels: []string{"silence", "sound"},
-		Pipeline: json.RawMessage(`{"inputs":[{"name":"sound","kind":"sound","layout":"flat",
-			"sound":{"rate":1000,"features":"samples","frames":8,"level":"none"}}],"outputs":[{"name":"scores","top":2}]}`),
+		Name: "sum", Version: 1, Graph: g, Labels: []string{"small", "large"},
+		Pipeline:   json.RawMessage(`{"inputs":[{"name":"x",` + input + `}],"outputs":[{"name":"scores","top":2}]}`),
 		Provenance: json.RawMessage(`{}`),
 		Exam: &pack.Exam{Tolerance: 1e-4, Cases: []pack.Case{{
 			Inputs: []*model.Tensor{s.Input(0).Clone()}, Outputs: []*model.Tensor{s.Output(0).Clone()},
@@ -149,7 +150,7 @@ func (h *testHub) offerEar() *wire.Offer {
 		h.t.Fatal(err)
 	}
 	return &wire.Offer{
-		Kind: wire.OfferModel, Name: "ear", Version: 1, Manifest: string(d.Digest),
+		Kind: wire.OfferModel, Name: "sum", Version: 1, Manifest: string(d.Digest),
 		Sig:   h.release.Sign(wire.OfferModel.Purpose(), []byte(d.Digest)),
 		Trial: wire.TrialRules{Seconds: 1, MinRuns: 3, MaxMillis: 60_000},
 	}
@@ -173,17 +174,60 @@ func TestSound(t *testing.T) {
 		t.Fatal(f)
 	}
 	a, _ := run(t, c)
-	h.want(h.offerEar(), nil)
+	h.want(h.offerSum(8, `"kind":"sound","layout":"flat","sound":{"rate":1000,"features":"samples","frames":8,"level":"none"}`), nil)
 	heard := map[string]bool{}
 	h.until("silence and sound", func() bool {
 		for _, r := range h.seen("exec:ear") {
 			heard[r.Labels[0].Label] = true
 		}
-		return heard["silence"] && heard["sound"]
+		return heard["small"] && heard["large"]
 	})
 	_, err := a.p.process(t.Context(), source.New("http", picture(t, 1, 1)), nil)
 	if err == nil || !strings.Contains(err.Error(), "no RIFF WAVE header") {
 		t.Errorf("a picture for a model of sounds: %v", err)
+	}
+}
+
+// A sensor's lines are answered by a model of numbers; one that is none makes
+// no result and stops nothing.
+func TestLines(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	c.Sources = []SourceConfig{{Name: "bme", Kind: kindLines, Device: fifo}}
+	if f := sourceCheck(c.Sources); f.err != nil {
+		t.Fatal(f)
+	}
+	a, _ := run(t, c)
+	h.want(h.offerSum(2, `"kind":"values","fields":["t","h"]`), nil)
+	h.until("the model", func() bool { return h.ended(1) == wire.StateActive })
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for i, x := range []struct{ line, label string }{{`{"h": 40, "t": 21.5, "n": 1}`, "large"}, {"t;h", ""}, {"-3.5;1", "small"}} {
+		if _, err := fmt.Fprintln(w, x.line); err != nil {
+			t.Fatal(err)
+		}
+		if x.label == "" {
+			wait(t, "the line that is none", func() bool { return a.Status().Sources[0].Unusable == 1 })
+			continue
+		}
+		h.until("the result of "+x.line, func() bool {
+			for _, r := range h.seen("lines:bme") {
+				if r.Input == digestOf([]byte(x.line)) {
+					return r.Labels[0].Label == x.label
+				}
+			}
+			return false
+		})
+		if s := a.Status().Sources[0]; s.Frames != int64(i+1) || s.Error != "" {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 
