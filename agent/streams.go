@@ -34,6 +34,8 @@ type SourceConfig struct {
 	HopMS    int      `toml:"hop_ms"`
 	Device   string   `toml:"device"`
 	Baud     int      `toml:"baud"`
+	Width    int      `toml:"width"`
+	Height   int      `toml:"height"`
 }
 
 // The kinds of sources, and the formats of a program's output.
@@ -42,6 +44,7 @@ const (
 	kindSnapshot = "snapshot"
 	kindExec     = "exec"
 	kindLines    = "lines"
+	kindV4L2     = "v4l2"
 
 	formatPictures = "pictures"
 	formatWAV      = "wav"
@@ -75,7 +78,8 @@ func sourceCheck(all []SourceConfig) fieldError {
 
 // check returns the first field that breaks a rule.
 func (c SourceConfig) check() (field string, err error) {
-	http, program, lines := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec, c.Kind == kindLines
+	http, program := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec
+	lines, camera := c.Kind == kindLines, c.Kind == kindV4L2
 	sound := program && (c.Format == formatWAV || c.Format == formatPCM)
 	for _, r := range []struct {
 		field string
@@ -83,7 +87,7 @@ func (c SourceConfig) check() (field string, err error) {
 		want  string
 	}{
 		{"name", !sourceName.MatchString(c.Name), "1 to 40 letters, digits, dots, dashes and underscores"},
-		{"kind", !http && !program && !lines, "mjpeg, snapshot, exec or lines"},
+		{"kind", !http && !program && !lines && !camera, "mjpeg, snapshot, exec, lines or v4l2"},
 		{"every_ms", c.EveryMS < 0 || c.EveryMS > 24*3600_000, "0 to 86400000"},
 		{"silence_s", c.Silence < 0 || c.Silence > 24*3600, "0 to 86400"},
 		{"max_mb", c.MaxMB < 0 || c.MaxMB > 64, "0 to 64"},
@@ -101,10 +105,14 @@ func (c SourceConfig) check() (field string, err error) {
 		{"window_ms", !sound && c.WindowMS != 0, "none but for wav and pcm"},
 		{"window_ms", sound && (c.WindowMS < 10 || c.WindowMS > 60_000), "10 to 60000"},
 		{"hop_ms", !sound && c.HopMS != 0, "none but for wav and pcm"},
-		{"device", !lines && c.Device != "", "none for this kind"},
-		{"device", lines && !filepath.IsAbs(c.Device), "the whole path of a serial port, a FIFO or a file"},
+		{"device", !lines && !camera && c.Device != "", "none for this kind"},
+		{"device", (lines || camera) && !filepath.IsAbs(c.Device), "the whole path of a camera, a serial port, a FIFO or a file"},
 		{"baud", !lines && c.Baud != 0, "none for this kind"},
 		{"baud", lines && c.Baud != 0 && (c.Baud < 50 || c.Baud > 4_000_000), "50 to 4000000, or 0"},
+		{"width", !camera && c.Width != 0, "none for this kind"},
+		{"width", c.Width < 0 || c.Width > 8192, "0 to 8192"},
+		{"height", !camera && c.Height != 0, "none for this kind"},
+		{"height", c.Height < 0 || c.Height > 8192, "0 to 8192"},
 		{"hop_ms", sound && c.HopMS != 0 && (c.HopMS < 10 || c.HopMS > 60_000), "10 to 60000, or 0"},
 	} {
 		if r.wrong {
@@ -120,6 +128,11 @@ func (c SourceConfig) player() (source.Player, error) {
 	switch c.Kind {
 	case kindLines: // a sensor may well have nothing to say for days
 		return source.Lines{Path: c.Device, Baud: c.Baud, Silence: time.Duration(c.Silence) * time.Second}, nil
+	case kindV4L2:
+		return source.V4L2{
+			Device: c.Device, Width: orElse(c.Width, 640), Height: orElse(c.Height, 480),
+			MaxBytes: maxBytes, Every: c.every(), Silence: silence,
+		}, nil
 	case kindExec:
 		p := source.Command{Args: c.Command, MaxBytes: maxBytes, Silence: silence}
 		if c.Format == formatWAV || c.Format == formatPCM {

@@ -1,6 +1,6 @@
 // Package source is where frames come from: a watched folder, what plays by
-// itself (a camera over HTTP, the output of a command), and whoever hands bytes
-// in (the local HTTP, a command from the hub). Start with Frame, New, Folder
+// itself (a camera, the output of a command, the lines of a sensor), and whoever
+// hands bytes in (the local HTTP, a command from the hub). Start with Frame, New, Folder
 // and Stream.
 //
 // Its promise: a picture in a watched folder leaves it only after its result
