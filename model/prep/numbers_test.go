@@ -44,7 +44,7 @@ func TestNumbers(t *testing.T) {
 		"1,2,3,4":                         "4 numbers, want 3",
 		"t,h,p":                           `"t": want a number`,
 		"1,2,nan":                         "p is NaN",
-		"1,1e300,2": "h is 1e+300, which becomes +Inf",
+		"1,1e300,2":                       "h is 1e+300, which becomes +Inf",
 		"1,-inf,2":                        "h is -Inf",
 		"[1,2":                            "unexpected end",
 		`["a",1,2]`:                       "cannot unmarshal",
