@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -204,7 +205,14 @@ func checkSources(all []SourceConfig, path string, stdout io.Writer) error {
 			fmt.Fprintf(stdout, "source %s: %s\n", c.Name, program)
 			continue
 		}
-		fmt.Fprintf(stdout, "source %s: %s\n", c.Name, c.Kind)
+		note := ""
+		if c.Device != "" {
+			note = " " + c.Device
+			if _, err := os.Stat(c.Device); err != nil { // it may be plugged in later
+				note += ", which is not there now"
+			}
+		}
+		fmt.Fprintf(stdout, "source %s: %s%s\n", c.Name, c.Kind, note)
 	}
 	return nil
 }

@@ -233,8 +233,8 @@ func TestLines(t *testing.T) {
 
 func TestCheckSources(t *testing.T) {
 	var out bytes.Buffer
-	good := []SourceConfig{{Name: "a", Kind: kindExec, Command: []string{"sh"}}, {Name: "b", Kind: kindMJPEG, URL: "http://10.0.0.5/"}}
-	if err := checkSources(good, "x.toml", &out); err != nil || !strings.Contains(out.String(), "/sh\n") {
+	good := []SourceConfig{{Name: "a", Kind: kindExec, Command: []string{"sh"}}, {Name: "b", Kind: kindMJPEG, URL: "http://10.0.0.5/"}, {Name: "c", Kind: kindV4L2, Device: "/no/video"}}
+	if err := checkSources(good, "x.toml", &out); err != nil || !strings.Contains(out.String(), "/sh\n") || !strings.Contains(out.String(), "v4l2 /no/video, which is not there now") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	bad := filepath.Join(t.TempDir(), "ca.pem")
