@@ -119,12 +119,16 @@ func (e *edit) eachChannel(name string, rank, channels int) []float32 {
 
 // scaleChannels makes conv give what it gave times scale plus shift. It
 // leaves conv as it is, and reports so, where a weight would not be finite:
-// times a zero of the input that is NaN, and not what the arithmetic gave.
+// times a zero of the input that is NaN, and not what the arithmetic gave; and
+// where others read the weights, which would have to be there once for each.
 func (e *edit) scaleChannels(conv *model.Node, scale, shift []float32) bool {
 	w, bias := e.Const(conv.In[1]), model.Of(model.F32, shift, len(shift))
 	b := e.Const(conv.Input(2))
 	weights := conv.In[1]
 	if scale != nil {
+		if len(e.read[conv.In[1]]) > 1 {
+			return false
+		}
 		scaled := w.Clone()
 		axis := channelAxis(conv)
 		inner, _ := w.Shape[axis+1:].Elements()

@@ -168,6 +168,30 @@ func TestQuantisedConstantAlongChannels(t *testing.T) {
 	asWithoutPasses(t, b.Graph, 1.0/64, model.Of(model.F32, in, 1, 3, 4, 5))
 }
 
+// A constant that many read is turned, or scaled, no more than once.
+func TestSharedConstantsAreNotMultiplied(t *testing.T) {
+	b := newBuild(1)
+	x, w, c := b.input("x", 1, 2, 3, 3), b.normal(2, 2, 1, 1), b.normal(2, 3, 3)
+	for range 5 {
+		x = b.node("Mul", nil, b.node("Conv", nil, x, w), b.scalar(.5))
+		x = b.node("Add", nil, x, c)
+	}
+	b.output(x)
+	for name, g := range map[string]*model.Graph{
+		"scaled": apply(t, b.Graph, foldBatchNorm), "turned": apply(t, b.Graph, channelsLast),
+	} {
+		large := 0
+		for _, v := range g.Values {
+			if v.Const != nil && v.Const.Elements() > 2 {
+				large++
+			}
+		}
+		if large > 3 {
+			t.Errorf("%s: %d constants of two\n%s", name, large, Text(g))
+		}
+	}
+}
+
 // What hostile graphs ask of the passes ends at once, or is refused.
 func TestPassesAreBounded(t *testing.T) {
 	for name, f := range map[string]func(b *build){

@@ -49,10 +49,18 @@ type layouts struct {
 	nhwc   map[string]string
 	absent map[string]bool // values that are there in NHWC only
 	follow bool
+
+	constants map[turnedName]string // so that many readers of a constant share one more
+}
+
+// turnedName is a constant as one of so many axes.
+type turnedName struct {
+	name string
+	rank int
 }
 
 func relayout(g *model.Graph, follow bool) (*model.Graph, error) {
-	l := &layouts{edit: editing(g), nhwc: map[string]string{}, absent: map[string]bool{}, follow: follow}
+	l := &layouts{edit: editing(g), nhwc: map[string]string{}, absent: map[string]bool{}, follow: follow, constants: map[turnedName]string{}}
 	for _, n := range l.Nodes {
 		switch {
 		case wantsNHWC(n) && spatialRank(l.Value(n.In[0]).Shape):
@@ -213,7 +221,11 @@ func (l *layouts) turnAxes(n *model.Node, rank int) {
 func (l *layouts) last(name string, n *model.Node) string {
 	v, rank := l.Value(name), len(l.Value(n.Out[0]).Shape)
 	if c := v.Const; c != nil && len(c.Shape) <= rank && slices.Contains(ofTwo, n.Op) {
-		return l.constant(name, "nhwc", turnedConstant(c, rank))
+		key := turnedName{name, rank}
+		if l.constants[key] == "" {
+			l.constants[key] = l.constant(name, "nhwc", turnedConstant(c, rank))
+		}
+		return l.constants[key]
 	}
 	if !spatialRank(v.Shape) {
 		return name

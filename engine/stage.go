@@ -60,16 +60,17 @@ const (
 // eager function that is all of them.
 func (c *compiler) settle(g *model.Graph) (*model.Graph, map[*model.Node][]int, error) {
 	s := settling{edit: editing(g), c: c, open: map[string]bool{}, lists: map[string][]string{}, waiting: map[*model.Node][]int{}}
-	work := s.Nodes
+	work := slices.Clone(s.Nodes) // the last is next
+	slices.Reverse(work)
 	for len(work) > 0 {
-		n := work[0]
-		work = work[1:]
+		n := work[len(work)-1]
+		work = work[:len(work)-1]
 		more, err := s.node(n)
 		if err != nil {
 			return nil, nil, unsupportedFrom(s.Graph, nodeError(g, n, err))
 		}
-		if more != nil {
-			work = slices.Concat(more, work)
+		for _, m := range slices.Backward(more) {
+			work = append(work, m)
 		}
 	}
 	return s.done(), s.waiting, nil
