@@ -72,15 +72,6 @@ func (p tab) until(what, expression string) {
 	}
 }
 
-func (p tab) text(selector string) string {
-	p.Helper()
-	s, err := chromedp.Run(p.ctx, chromedp.TextContent(chromedp.CSS(selector)))
-	if err != nil {
-		p.Fatalf("%s: %v", selector, err)
-	}
-	return s
-}
-
 func (p tab) shot(name string) {
 	p.Helper()
 	dir := *pictures
@@ -183,9 +174,8 @@ func seesFleet(p tab, f *fleet) {
 		`[data-rollout="r2"]`:        "1 of 2 devices have not finished",
 		`#graphs`:                    "297 facts",
 	} {
-		if got := p.text(selector); !strings.Contains(got, want) {
-			p.Errorf("%s says %q, want %q in it", selector, got, want)
-		}
+		// The page draws at most every 250 ms: what it says may be a moment behind.
+		p.until(selector+" says "+want, "document.querySelector("+quote(selector)+").textContent.includes("+quote(want)+")")
 	}
 	p.until("the pack's report was read", `document.querySelector("#models").textContent.includes("92.69 % → 92.51 %")`)
 	p.until("both charts are drawn", `document.querySelectorAll("#charts canvas").length === 2`)
