@@ -38,8 +38,9 @@ const (
 	// leastPart is the shortest part worth another thread, in nanoseconds. A
 	// worker starts a part in 0.2 us while it polls, and in 10 to 70 us where
 	// it had to be woken, so that what is left to one thread must not be much
-	// either: MobileNetV2 in int8 gained 1.35 from two threads with parts of 20
-	// us, 1.5 with 12 and 1.7 with 8.
+	// either: over a few runs each on a busy machine, MobileNetV2 in int8 gained
+	// 1.2 to 1.35 from two threads with parts of 20 us, 1.5 with 12, 1.3 to 1.7
+	// with 8; "model bench --threads 2" on a quiet one shows 1.6.
 	leastPart = 8_000
 
 	// A worker that sleeps takes 10 us of the caller to wake, and helps only
