@@ -1,10 +1,11 @@
-// Package onnx reads ONNX files into a model.Graph. Start with Import.
+// Package onnx reads ONNX files into a model.Graph, and writes them. Start
+// with Import and Export.
 //
 // The reader is our own: it walks the protobuf wire format of onnx.proto
 // (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and makes the
 // graph directly, without generated code. Whatever the file's opset (6 to
 // 21), the graph comes out in one canonical form; the table is in canon.go,
-// and it is what engine, quant and pack may rely on.
+// and it is what engine, quant and pack may rely on; Export writes that form.
 //
 // It promises that a graph it returns passes Graph.Check, that its constants
 // alias the file wherever they are aligned there, and that reading allocates
