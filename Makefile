@@ -12,7 +12,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-arm build size screenshot generate clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-arm build size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,10 @@ size: ## binary size and idle memory of the agent, with their limits
 
 screenshot: ## take docs/page.png from a running demo, in Chromium
 	$(GO) test -count=1 -run TestPage ./internal/e2e -screenshot ../../docs/page.png
+
+# Its scripts would fetch CUDA; the network is needed once.
+onnxruntime: ## install ONNX Runtime for node, which the tests of exported models run
+	npm install --ignore-scripts --no-save --no-package-lock --no-audit --no-fund --prefix internal/e2e/testdata onnxruntime-node@1.30.0
 
 clean: ## remove what the targets above made
 	rm -rf bin dist demo-data
