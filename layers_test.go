@@ -53,6 +53,7 @@ var mayImport = map[string]string{
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "model engine",
+	"quant/certify":   "",                     // counts in, a bound out
 	"engine/lockstep": "engine kernels model", // engine's own steps side by side; apart, because no device compares
 
 	// 3
