@@ -53,7 +53,8 @@ var mayImport = map[string]string{
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "model engine",
-	"quant/certify":   "",                     // counts in, a bound out
+	"quant/certify":   "", // counts in, a bound out
+	"train":           "kernels model",
 	"engine/lockstep": "engine kernels model", // engine's own steps side by side; apart, because no device compares
 
 	// 3

@@ -1,0 +1,210 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"dunlin/kernels"
+	"dunlin/model"
+)
+
+// A convolution is a matrix product of patches: a row for each output pixel,
+// with all that its window reads. Forward and backward go through the batch a
+// few pictures at a time, so that the patches stay in the second cache, and
+// backward makes them again rather than keep them all:
+//
+//	y  = patches · wᵀ + b
+//	dw = Σ dyᵀ · patches    chunks in order
+//	dx = fold(dy · w)       each patch's gradient added where it was read
+//
+// With a 1x1 kernel and no stride the patches are x itself.
+type conv struct {
+	x, w, bias *port
+	y          *value
+	geo        kernels.Geometry // N is 1
+	patches    patches
+	weights    *kernels.Transpose // to [OC, KH, KW, C/Groups], and back
+	restore    *kernels.Transpose
+	packed     []float32 // w in that order
+	dPacked    []float32
+	part       []float32 // dPacked of one chunk
+	columns    []float32 // the patches of a chunk
+	chunks     []convChunk
+	sums       *columnSums
+}
+
+// convChunk is some pictures of the batch, and the products over their pixels.
+type convChunk struct {
+	first, count           int
+	forward, fold, weights *product
+}
+
+// patchFloats is about how many values of patches are made at once.
+const patchFloats = 96 << 10
+
+func makeConv(c *call) (step, error) {
+	x, err := c.readIn(0, true)
+	if err != nil {
+		return nil, err
+	}
+	w, err := c.readIn(1, false)
+	if err != nil {
+		return nil, err
+	}
+	bias, err := c.optional(2)
+	if err != nil {
+		return nil, err
+	}
+	g, err := convGeometry(c, x.shape, w.shape)
+	if err != nil {
+		return nil, err
+	}
+	if bias != nil && len(bias.data) != g.OC {
+		return nil, fmt.Errorf("bias %v for %d channels", bias.shape, g.OC)
+	}
+	y, err := c.write(0, spatial(x.shape[0], g.OC, &g, x.shape), true)
+	if err != nil {
+		return nil, err
+	}
+	if g.Depthwise() {
+		return newDepthwise(c, x, w, bias, y, g)
+	}
+	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, patches: newPatches(g)}
+	return s, s.lay(c)
+}
+
+func convGeometry(c *call, x, w model.Shape) (kernels.Geometry, error) {
+	if len(w) != len(x) || len(x) < 3 {
+		return kernels.Geometry{}, fmt.Errorf("convolution of %v with %v: %w", x, w, errRank)
+	}
+	if k := c.node.Ints("kernel_shape"); k != nil && !slices.EqualFunc(k, w[2:], func(a int64, b int) bool { return a == int64(b) }) {
+		return kernels.Geometry{}, fmt.Errorf("kernel_shape %v does not fit weights %v", k, w)
+	}
+	g, _, _, err := geometry(c.node, x, w[2:])
+	if err != nil {
+		return g, err
+	}
+	groups := c.node.Int("group", 1)
+	if groups < 1 || groups > math.MaxInt32 || g.C%int(groups) != 0 || w[1] != g.C/int(groups) {
+		return g, fmt.Errorf("weights %v do not fit %d channels in %d groups", w, g.C, groups)
+	}
+	g.OC, g.Groups = w[0], int(groups)
+	return g, g.Check()
+}
+
+// lay makes buffers and products.
+func (s *conv) lay(c *call) (err error) {
+	g := &s.geo
+	taps, depth := g.KH*g.KW, s.patches.depth
+	if s.weights, err = kernels.NewTranspose(4, []int{g.OC, g.C / g.Groups, taps}, []int{0, 2, 1}); err != nil {
+		return err
+	}
+	if s.restore, err = kernels.NewTranspose(4, []int{g.OC, taps, g.C / g.Groups}, []int{0, 2, 1}); err != nil {
+		return err
+	}
+	s.weights.Use(c.target())
+	s.restore.Use(c.target())
+	s.packed, s.dPacked, s.part = floats(g.OC*depth), floats(g.OC*depth), floats(g.OC*depth)
+	pixels := g.OH * g.OW
+	most := max(1, patchFloats/(pixels*depth))
+	if g.Pointwise() {
+		most = c.batch()
+	} else {
+		s.columns = floats(min(most, c.batch()) * pixels * depth)
+	}
+	for at := 0; at < c.batch(); at += most {
+		chunk, err := s.chunk(c, at, min(most, c.batch()-at))
+		if err != nil {
+			return err
+		}
+		s.chunks = append(s.chunks, chunk)
+	}
+	s.sums, err = newColumnSums(c, g.N*c.batch()*pixels, g.OC)
+	return err
+}
+
+func (s *conv) chunk(c *call, first, count int) (k convChunk, err error) {
+	g := &s.geo
+	pixels, depth, oc := count*g.OH*g.OW, s.patches.depth, g.OC/g.Groups
+	k = convChunk{first: first, count: count}
+	if k.forward, err = c.product(kernels.ProductF32{M: pixels, K: depth, N: oc, A: rows(depth), B: columns(depth), OutRow: g.OC}); err != nil {
+		return k, err
+	}
+	if k.weights, err = c.product(kernels.ProductF32{M: oc, K: pixels, N: depth, A: columns(g.OC), B: rows(depth), OutRow: depth}); err != nil {
+		return k, err
+	}
+	k.fold, err = c.product(kernels.ProductF32{M: pixels, K: oc, N: depth, A: rows(g.OC), B: rows(depth), OutRow: depth})
+	return k, err
+}
+
+// parts returns the pixels of the pictures of k in x and in y.
+func (s *conv) parts(k *convChunk, x, y []float32) (in, out []float32) {
+	g := &s.geo
+	in, out = x[k.first*g.H*g.W*g.C:][:k.count*g.H*g.W*g.C], y[k.first*g.OH*g.OW*g.OC:][:k.count*g.OH*g.OW*g.OC]
+	return in, out
+}
+
+func (s *conv) forward(bool) {
+	g := &s.geo
+	s.weights.Run(bytesOf(s.packed), bytesOf(s.w.data))
+	for i := range s.chunks {
+		k := &s.chunks[i]
+		in, out := s.parts(k, s.x.data, s.y.data)
+		for group := range g.Groups {
+			w := s.packed[group*g.OC/g.Groups*s.patches.depth:]
+			k.forward.run(out[group*g.OC/g.Groups:], s.unfolded(k, in, group), w)
+		}
+	}
+	if s.bias != nil {
+		addRows(s.y.data, s.bias.data)
+	}
+}
+
+// unfolded returns the patches of a group.
+func (s *conv) unfolded(k *convChunk, in []float32, group int) []float32 {
+	if s.columns == nil {
+		return in
+	}
+	s.patches.unfold(s.columns, in, k.count, group)
+	return s.columns
+}
+
+func (s *conv) backward() {
+	if s.bias != nil && s.bias.dx != nil {
+		s.sums.run(s.bias.dx, s.y.grad)
+	}
+	clear(s.dPacked)
+	if s.x.dx != nil {
+		clear(s.x.dx)
+	}
+	for i := range s.chunks {
+		s.backwardChunk(&s.chunks[i])
+	}
+	if s.w.dx != nil {
+		s.restore.Run(bytesOf(s.w.dx), bytesOf(s.dPacked))
+	}
+}
+
+func (s *conv) backwardChunk(k *convChunk) {
+	g := &s.geo
+	in, dy := s.parts(k, s.x.data, s.y.grad)
+	channels := g.OC / g.Groups
+	for group := range g.Groups {
+		at := group * channels * s.patches.depth
+		if s.w.dx != nil {
+			k.weights.run(s.part, dy[group*channels:], s.unfolded(k, in, group))
+			addTo(s.dPacked[at:][:channels*s.patches.depth], s.part)
+		}
+		if s.x.dx == nil {
+			continue
+		}
+		dx, _ := s.parts(k, s.x.dx, s.y.grad)
+		if s.columns == nil {
+			k.fold.run(dx, dy, s.packed)
+			continue
+		}
+		k.fold.run(s.columns, dy[group*channels:], s.packed[at:])
+		s.patches.fold(dx, s.columns, k.count, group)
+	}
+}
