@@ -40,8 +40,8 @@ var mayImport = map[string]string{
 	"model/pack":    "model internal/oci internal/sign internal/durable",
 	"model/prep":    "model",
 	"model/tflite":  "model",
-	"model/samples": "model/prep", // decodes with the same code as the device
-	"boards/pins":   "",           // knows periph.io, which nothing else does
+	"model/samples": "model model/prep", // decodes with the same code as the device
+	"boards/pins":   "",                 // knows periph.io, which nothing else does
 	"facts/rdf":     "facts",
 	"facts/cache":   "facts facts/rdf internal/durable",             // applies patches, which rdf reads
 	"facts/graph":   "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -112,15 +113,15 @@ func (s *idx) at(i int) (Sample, error) {
 	if s.classes != nil {
 		class = int(s.classes[i])
 	}
-	return Sample{fmt.Sprintf("%s#%d", s.name, i), img, class}, nil
+	return Sample{Name: fmt.Sprintf("%s#%d", s.name, i), Picture: img, Class: class}, nil
 }
 
 // cifar is the binary form of CIFAR-10
 // (https://www.cs.toronto.edu/~kriz/cifar.html): records of one label byte
 // and three planes, red, green, blue, of 32 x 32 bytes.
 type cifar struct {
-	name    []string
-	records [][]byte
+	files []string
+	ends  []int // of each file: records in it and in those before
 }
 
 const (
@@ -131,31 +132,43 @@ const (
 
 func openCIFAR(files []string) (source, error) {
 	s := &cifar{}
+	n := 0
 	for _, file := range files {
-		data, err := readFile(file)
+		info, err := os.Stat(file)
 		if err != nil {
 			return nil, err
 		}
-		if len(data) == 0 || len(data)%cifarRecord != 0 {
-			return nil, fmt.Errorf("%s: %d bytes are no CIFAR-10 records of %d", file, len(data), cifarRecord)
+		size := info.Size()
+		if size == 0 || size%cifarRecord != 0 || size > maxFile {
+			return nil, fmt.Errorf("%s: %d bytes are no CIFAR-10 records of %d", file, size, cifarRecord)
 		}
-		for i := 0; i*cifarRecord < len(data); i++ {
-			s.name = append(s.name, fmt.Sprintf("%s#%d", filepath.Base(file), i))
-			s.records = append(s.records, data[i*cifarRecord:(i+1)*cifarRecord])
-		}
+		n += int(size / cifarRecord)
+		s.files, s.ends = append(s.files, file), append(s.ends, n)
 	}
 	return s, nil
 }
 
-func (s *cifar) count() int     { return len(s.records) }
+func (s *cifar) count() int     { return s.ends[len(s.ends)-1] }
 func (s *cifar) labelled() bool { return true }
 
 func (s *cifar) at(i int) (Sample, error) {
-	r := s.records[i]
+	file, _ := slices.BinarySearch(s.ends, i+1)
+	if file > 0 {
+		i -= s.ends[file-1]
+	}
+	f, err := os.Open(s.files[file])
+	if err != nil {
+		return Sample{}, err
+	}
+	defer f.Close()
+	r := make([]byte, cifarRecord)
+	if _, err := f.ReadAt(r, int64(i)*cifarRecord); err != nil {
+		return Sample{}, fmt.Errorf("%s: record %d: %w", s.files[file], i, err)
+	}
 	img := image.NewRGBA(image.Rect(0, 0, cifarSide, cifarSide))
 	for p := range cifarPlane {
 		img.Pix[4*p], img.Pix[4*p+1] = r[1+p], r[1+cifarPlane+p]
 		img.Pix[4*p+2], img.Pix[4*p+3] = r[1+2*cifarPlane+p], 255
 	}
-	return Sample{s.name[i], img, int(r[0])}, nil
+	return Sample{Name: fmt.Sprintf("%s#%d", filepath.Base(s.files[file]), i), Picture: img, Class: int(r[0])}, nil
 }

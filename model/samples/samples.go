@@ -1,10 +1,12 @@
-// Package samples reads labelled pictures from disk, in the forms in which
-// people have them: a folder of pictures with a labels.csv, IDX files (MNIST
-// and its like), CIFAR-10 binary files. Start with Open and Set.At.
+// Package samples reads labelled pictures, sounds and lines of numbers from
+// disk, in the forms in which people have them: a folder of files with a
+// labels.csv or a subfolder for each class, IDX files (MNIST and its like),
+// CIFAR-10 binary files, a table in CSV. Start with Open, Set.At and
+// Sample.Fill.
 //
-// Its promise: a Set of any length needs the memory of one picture, or of the
-// file that holds them all; and At(i) is the same sample every time.
-// It does not resize or normalise: model/prep does.
+// Its promise: a Set of any length needs the memory of one sample and eight
+// bytes for each, or of the IDX file that holds them all; and At(i) is the same
+// sample every time. It does not resize or normalise: model/prep does.
 package samples
 
 import (
@@ -20,17 +22,50 @@ import (
 	"strconv"
 	"strings"
 
+	"dunlin/model"
 	"dunlin/model/prep"
 )
 
 // Unlabelled is the Class of a sample that has none.
 const Unlabelled = -1
 
-// Sample is one picture and its class.
+// Sample is one picture, sound or line, and its class.
 type Sample struct {
-	Name    string // file, or file#index
-	Picture image.Image
-	Class   int // index in the network's output, or Unlabelled
+	Name    string      // file, or file#index
+	Picture image.Image // nil where it is none
+	Sound   *prep.Sound // nil where it is none
+	Line    []byte      // nil where it is none: a JSON object of numbers by their columns
+	Class   int         // index in the network's output, or Unlabelled
+}
+
+// Fill writes the sample to dst as in says: of a sound the first window. It
+// fails where in takes another kind of thing, and with what prep fails with.
+func (s Sample) Fill(in prep.Input, dst *model.Tensor) error {
+	var err error
+	switch {
+	case in.Kind == "sound" && s.Sound != nil:
+		err = in.Sound(*s.Sound, dst)
+	case in.Kind == "values" && s.Line != nil:
+		err = in.Numbers(s.Line, dst)
+	case in.Kind == "picture" && s.Picture != nil:
+		err = in.Picture(s.Picture, dst)
+	default:
+		return fmt.Errorf("%s is a %s, the input %q takes a %s", s.Name, s.kind(), in.Name, in.Kind)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (s Sample) kind() string {
+	switch {
+	case s.Sound != nil:
+		return "sound"
+	case s.Line != nil:
+		return "line of numbers"
+	}
+	return "picture"
 }
 
 // Options of Open.
@@ -59,11 +94,16 @@ type source interface {
 // Open finds out which form path has:
 //
 //   - a folder with labels.csv: two columns, file and class index, with or
-//     without a heading; files are named relative to the folder
+//     without a heading; files are named relative to the folder and are PNG,
+//     JPEG or WAV
 //   - a folder with *-images-idx3-ubyte and *-labels-idx1-ubyte, or one of
 //     these files, gzipped or not; in a folder with several pairs, t10k's
 //   - a folder of CIFAR-10 *.bin files, or one of them
-//   - a folder of PNG and JPEG files: samples without a class, in order of name
+//   - a table of numbers, *.csv with a heading, or a folder with a values.csv:
+//     a sample a row; the column "class", where there is one, is its class
+//   - a folder of PNG, JPEG or WAV files: samples without a class, in order of
+//     name
+//   - a folder of such folders, one for each class, numbered in order of name
 //
 // It fails with ErrNoSamples where it finds none of them.
 func Open(path string, o Options) (*Set, error) {
@@ -87,8 +127,11 @@ func open(path string) (source, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		if strings.HasSuffix(path, ".bin") {
+		switch {
+		case strings.HasSuffix(path, ".bin"):
 			return openCIFAR([]string{path})
+		case strings.HasSuffix(path, ".csv"):
+			return openTable(path)
 		}
 		return openIDX(path)
 	}
@@ -97,6 +140,9 @@ func open(path string) (source, error) {
 		return readLabels(path, f)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if table := filepath.Join(path, "values.csv"); isFile(table) {
+		return openTable(table)
 	}
 	for _, pattern := range []string{"t10k-images*idx3*", "*images*idx3*"} {
 		if found, _ := filepath.Glob(filepath.Join(path, pattern)); len(found) > 0 {
@@ -128,48 +174,6 @@ func (s *Set) At(i int) (Sample, error) {
 		x.Class += s.offset
 	}
 	return x, nil
-}
-
-// folder is pictures in files of their own.
-type folder struct {
-	dir     string
-	files   []string
-	classes []int // nil: unlabelled
-}
-
-func (f *folder) count() int     { return len(f.files) }
-func (f *folder) labelled() bool { return f.classes != nil }
-
-func (f *folder) at(i int) (Sample, error) {
-	name := filepath.Join(f.dir, f.files[i])
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return Sample{}, err
-	}
-	img, err := prep.Decode(data, prep.Limits{})
-	if err != nil {
-		return Sample{}, fmt.Errorf("%s: %w", name, err)
-	}
-	class := Unlabelled
-	if f.classes != nil {
-		class = f.classes[i]
-	}
-	return Sample{f.files[i], img, class}, nil
-}
-
-func readFolder(dir string) (source, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	f := &folder{dir: dir}
-	for _, e := range entries {
-		switch strings.ToLower(filepath.Ext(e.Name())) {
-		case ".png", ".jpg", ".jpeg":
-			f.files = append(f.files, e.Name())
-		}
-	}
-	return f, nil
 }
 
 // readLabels reads a labels.csv. Extra columns (a name for people) are

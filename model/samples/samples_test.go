@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"dunlin/internal/shared"
+	"dunlin/model"
+	"dunlin/model/prep"
 )
 
 func write(t *testing.T, dir, name string, data []byte) string {
@@ -104,6 +106,71 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// tone is a WAV of 4 samples of 16 bits, the first of value v.
+func tone(v byte) []byte {
+	b := []byte("RIFF\x2c\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data\x08\x00\x00\x00")
+	return append(b, 0, v, 0, 0, 0, 0, 0, 0)
+}
+
+// TestKinds reads sounds, a folder for each class and tables of numbers, and
+// makes the input of each.
+func TestKinds(t *testing.T) {
+	sounds, classes, numbers := t.TempDir(), t.TempDir(), t.TempDir()
+	write(t, sounds, "b.wav", tone(64))
+	write(t, sounds, "a.wav", tone(32))
+	write(t, sounds, "labels.csv", []byte("b.wav,1\na.wav,0\n"))
+	for i, name := range []string{"cat", "dog", ".hidden"} {
+		if err := os.Mkdir(filepath.Join(classes, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(classes, name), "x.png", onePixel(t, uint8(10*i+10)))
+	}
+	write(t, numbers, "values.csv", []byte("\ufefftime,b, class,a\n12:00,2,1,0.5\n\n12:01,-3,0,1e2"))
+
+	sound := prep.Input{Kind: "sound", Layout: "flat", Scale: 1, Rules: &prep.SoundRules{Rate: 8000, Features: "samples", Frames: 4, Step: 4, Gain: 1}}
+	picture := prep.Input{Kind: "picture", Color: "gray", Width: 1, Height: 1, Fit: "stretch", Resize: "nearest", Layout: "nchw", Scale: 1, Keep: 1}
+	values := prep.Input{Kind: "values", Layout: "flat", Scale: 1, Fields: []string{"a", "b"}}
+	for _, c := range []struct {
+		path  string
+		in    prep.Input
+		class []int
+		want  [][]float32
+	}{
+		{sounds, sound, []int{1, 0}, [][]float32{{.5, 0, 0, 0}, {.25, 0, 0, 0}}},
+		{classes, picture, []int{0, 1}, [][]float32{{10}, {20}}},
+		{numbers, values, []int{1, 0}, [][]float32{{.5, 2}, {100, -3}}},
+		{filepath.Join(numbers, "values.csv"), values, []int{1, 0}, [][]float32{{.5, 2}, {100, -3}}},
+	} {
+		set, err := Open(c.path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if set.Len() != len(c.want) || !set.Labelled() {
+			t.Fatalf("%s: %d samples, labelled %v", c.path, set.Len(), set.Labelled())
+		}
+		for i, want := range c.want {
+			s, err := set.At(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dst, err := model.NewTensor(model.F32, c.in.Shape()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Fill(c.in, dst); err != nil || !slices.Equal(dst.F32(), want) || s.Class != c.class[i] {
+				t.Errorf("%s: sample %d: class %d, %v, want %d, %v; %v", c.path, i, s.Class, dst.F32(), c.class[i], want, err)
+			}
+			other := picture
+			if c.in.Kind == "picture" {
+				other = values
+			}
+			if err := s.Fill(other, dst); err == nil || !strings.Contains(err.Error(), "takes a") {
+				t.Errorf("%s as a %s: %v", s.Name, other.Kind, err)
+			}
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir, Options{}); !errors.Is(err, ErrNoSamples) {
@@ -116,6 +183,8 @@ func TestRefused(t *testing.T) {
 		"short.bin":               {make([]byte, 100), "no CIFAR-10 records"},
 		"x-images-idx3-ubyte":     {idxFile([]int{2, 1, 2}, 1), "asks for 4 bytes"},
 		"huge-images-idx3-ubyte":  {idxFile([]int{1 << 31, 1 << 31, 1 << 31}), "dimension 0"},
+		"numbers.csv":             {[]byte("1,2\n3,4\n"), "want a heading"},
+		"twice.csv":               {[]byte("a,a\n3,4\n"), "stands twice"},
 		"labels-images-idx3-x.gz": {[]byte("not gzip at all"), "gzip"},
 	} {
 		if _, err := Open(write(t, dir, name, c.data), Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -167,6 +236,43 @@ func TestRealSets(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRows: a row that is not like the heading says so when it is read.
+func TestRows(t *testing.T) {
+	for text, want := range map[string]string{
+		"a,class\n1\n":    "1 cells for 2 columns",
+		"a,class\n1,x\n":  `class "x"`,
+		"a,class\n1,-2\n": `class "-2"`,
+	} {
+		set, err := Open(write(t, t.TempDir(), "x.csv", []byte(text)), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.At(0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q in it", text, err, want)
+		}
+	}
+}
+
+func FuzzTable(f *testing.F) {
+	f.Add("a,class\n1,2\n\"x\",3", 0)
+	f.Add("a\n\n\n1e400\n", 0)
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string, i int) {
+		file := filepath.Join(dir, "x.csv")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		set, err := Open(file, Options{})
+		if err != nil || i < 0 || i >= set.Len() {
+			return
+		}
+		s, err := set.At(i)
+		if err == nil && (s.Line == nil || s.Class < Unlabelled) {
+			t.Fatalf("%q: %+v", text, s)
+		}
+	})
 }
 
 func TestSpread(t *testing.T) {
