@@ -6,22 +6,25 @@ import (
 	"dunlin/model"
 )
 
-// applyInt8 writes the QDQ form of the prepared graph g. A value keeps its
-// name: it is the output of the DequantizeLinear, and what its node makes
-// gets a new one.
+// write writes the prepared graph g at the levels of o. A value that becomes
+// int8 keeps its name: it is the output of the DequantizeLinear, and what its
+// node makes gets a new one.
 //
 //	node -> v/float -> QuantizeLinear -> v/int8 -> DequantizeLinear -> v
-func applyInt8(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) {
+func write(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) {
+	if o.memo == nil {
+		o.memo = newMemo()
+	}
 	p := newPlan(g, r, o)
 	w := &writer{
 		p: p, g: model.New(g.Name), names: newNamer(g), grids: p.grids(), steps: map[string][2]string{},
-		weights: map[string]*packed{}, input: map[string]string{},
+		weights: map[string]*packed{}, input: map[string]string{}, halves: newHalves(g, o),
 	}
 	w.g.Inputs, w.g.Outputs = g.Inputs, g.Outputs
 	for name, v := range g.Values {
 		w.g.Values[name] = v
 	}
-	rep := &Report{Model: g.Name, To: "int8", Samples: r.Samples}
+	rep := &Report{Model: g.Name, To: string(o.to()), Samples: r.Samples}
 	for _, name := range g.Inputs {
 		if p.wanted(name) {
 			w.input[name] = w.names.fresh(name + "/dequantized")
@@ -47,6 +50,7 @@ type writer struct {
 	steps   map[string][2]string // constants with a class's scale and zero point
 	weights map[string]*packed
 	input   map[string]string // what integer nodes read in place of a graph input
+	halves  *halves
 }
 
 // packed is a layer's weights as they stand in the graph.
@@ -60,9 +64,9 @@ func (w *writer) node(n *model.Node) (Layer, error) {
 	d := w.p.nodes[n]
 	m := *n
 	m.In, m.Out = append([]string{}, n.In...), append([]string{}, n.Out...)
-	l := Layer{Name: n.Name, Op: n.Op, Precision: "float32", Why: d.why}
+	l := Layer{Name: n.Name, Op: n.Op, Precision: string(Float32), Why: d.why}
 	if d.int8 {
-		l.Precision = "int8"
+		l.Precision = string(Int8)
 		for i, in := range m.In {
 			if dq := w.input[in]; dq != "" {
 				m.In[i] = dq
@@ -77,7 +81,10 @@ func (w *writer) node(n *model.Node) (Layer, error) {
 		}
 	}
 	if w.p.activation(n) && w.p.isFused(n) {
-		l.Precision, l.Why = "int8", ""
+		l.Precision, l.Why = string(Int8), ""
+	}
+	if l.Precision == string(Float32) && w.p.o.level(n) == FP16 {
+		w.half(&m, &l)
 	}
 	var q []string
 	for i, out := range n.Out {
@@ -90,10 +97,9 @@ func (w *writer) node(n *model.Node) (Layer, error) {
 	for i := 0; i < len(q); i += 2 {
 		w.quantise(q[i+1], q[i], q[i+1])
 	}
+	l.Output = d.out
 	if d.out != "" && w.p.wanted(d.out) {
-		l.Output = d.out
-		g := w.grids[w.p.root(d.out)]
-		l.Range = g.bounds()
+		l.Range = w.grids[w.p.root(d.out)].bounds()
 	}
 	return l, nil
 }
@@ -139,7 +145,7 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 	}
 	pk := w.weights[key]
 	if pk == nil {
-		pk = &packed{int8Weights: l.quantise(in.Scale), value: w.names.fresh(m.In[1] + "/dequantized")}
+		pk = &packed{int8Weights: w.quantised(l, in.Scale), value: w.names.fresh(m.In[1] + "/dequantized")}
 		w.weights[key] = pk
 		q, s, z := w.names.fresh(m.In[1]+"/int8"), w.names.fresh(m.In[1]+"/scale"), w.names.fresh(m.In[1]+"/zero")
 		w.g.AddConst(q, pk.values)
@@ -163,6 +169,17 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 	return nil
 }
 
+// quantised returns the weights of l at its level.
+func (w *writer) quantised(l *layer, inScale float32) int8Weights {
+	key := weightsKey{l.node.Name, w.p.o.level(l.node), inScale}
+	q, known := w.p.o.memo.weights[key]
+	if !known {
+		q = l.quantise(inScale)
+		w.p.o.memo.weights[key] = q
+	}
+	return q
+}
+
 // bias returns l's bias, corrected for the mean error of its weights; nil
 // for a MatMul, which cannot have one.
 func (w *writer) bias(l *layer, pk *packed) []float32 {
@@ -184,7 +201,7 @@ func (w *writer) bias(l *layer, pk *packed) []float32 {
 // isFused reports whether activation n belongs to an int8 node before it.
 func (p *plan) isFused(n *model.Node) bool {
 	m := p.made[n.In[0]]
-	return m != nil && p.nodes[m].int8 && p.nodes[m].out == n.Out[0]
+	return m != nil && p.nodes[m].int8 && p.nodes[m].out == n.Out[0] && p.wanted(n.Out[0])
 }
 
 // ownBytes returns the size of the float constants that n reads.

@@ -164,11 +164,11 @@ func typical() *net {
 
 // TestForm pins the QDQ form: one pair behind each activation, none between
 // a convolution and its Relu, moves of data with the steps of their input,
-// floats at the ends.
+// floats at the ends, scores among them.
 func TestForm(t *testing.T) {
 	n := typical()
 	q, rep := n.quantise(t, Options{})
-	want := "Q DQ Conv Relu Q DQ MaxPool Q DQ Conv Q DQ Add Clip Q DQ GlobalAveragePool Q DQ Flatten Q DQ Gemm Q DQ Softmax"
+	want := "Q DQ Conv Relu Q DQ MaxPool Q DQ Conv Q DQ Add Clip Q DQ GlobalAveragePool Q DQ Flatten Q DQ Gemm Softmax"
 	if got := ops(q); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -15,72 +15,70 @@ const halfLeast = 64
 // castFloat is ONNX's number for float32, the attribute "to" of Cast.
 const castFloat = int64(1)
 
-// applyHalf stores the float weights of the prepared graph g as float16, each
-// behind a Cast to float32. What a node computes stays float32.
-func applyHalf(g *model.Graph, o Options) (*model.Graph, *Report) {
-	h := g.Clone()
-	rep := &Report{Model: g.Name, To: "fp16"}
-	names := newNamer(h)
-	cast := map[string]*model.Node{} // by the constant's name
-	sqnr := map[string]float64{}
-	keep := map[string]bool{}
-	for _, n := range h.Nodes {
-		for _, name := range o.Float {
-			if n.Name == name {
-				for _, in := range n.In {
-					keep[in] = true
-				}
+// halves are the constants that stand as float16 in the graph being written,
+// each behind a Cast to float32. What a node computes stays float32.
+type halves struct {
+	keep map[string]bool    // constants that some node reads as they are
+	cast map[string]string  // by the constant's name: what the Cast makes
+	sqnr map[string]float64 // by the constant's name, dB
+}
+
+// newHalves returns none yet, for the graph g.
+func newHalves(g *model.Graph, o Options) *halves {
+	h := &halves{keep: map[string]bool{}, cast: map[string]string{}, sqnr: map[string]float64{}}
+	for _, n := range g.Nodes {
+		if o.level(n) == Float32 {
+			for _, in := range n.In {
+				h.keep[in] = true
 			}
 		}
 	}
-	var nodes []*model.Node
-	for _, n := range h.Nodes {
-		l := Layer{Name: n.Name, Op: n.Op, Precision: "float32"}
-		for i, in := range n.In {
-			t := h.Const(in)
-			if t == nil || t.Type != model.F32 {
-				continue
-			}
-			l.Before += int64(len(t.Data))
-			if cast[in] == nil && t.Elements() >= halfLeast && !keep[in] {
-				half, err, ok := toHalf(t)
-				if !ok {
-					l.Why = "a weight is beyond the range of float16"
-					l.After += int64(len(t.Data))
-					continue
-				}
-				name := names.fresh(in + "/float16")
-				h.AddConst(name, half)
-				cast[in] = &model.Node{
-					Op: "Cast", Name: names.fresh(in + "/cast"), In: []string{name}, Out: []string{names.fresh(in + "/float32")},
-					Attrs: map[string]model.Attr{"to": castFloat},
-				}
-				sqnr[in] = err
-				nodes = append(nodes, cast[in])
-			}
-			if c := cast[in]; c != nil {
-				n.In[i] = c.Out[0]
-				e := sqnr[in]
-				if l.WeightError == nil || e < *l.WeightError {
-					l.WeightError = &e
-				}
-				l.Precision = "fp16"
-				l.After += int64(len(t.Data) / 2)
-			} else {
-				l.After += int64(len(t.Data))
+	return h
+}
+
+// half puts the large float constants that m reads behind Casts, and fills in
+// what that does to the layer.
+func (w *writer) half(m *model.Node, l *Layer) {
+	l.After = 0
+	for i, in := range m.In {
+		t := w.p.g.Const(in)
+		if t == nil || t.Type != model.F32 {
+			continue
+		}
+		cast, ok := w.halves.cast[in]
+		if !ok && t.Elements() >= halfLeast && !w.halves.keep[in] {
+			if cast = w.castHalf(in, t); cast == "" {
+				l.Why = "a weight is beyond the range of float16"
 			}
 		}
-		if l.Precision == "float32" && l.Why == "" {
-			l.Why = "it has no large weights"
+		if cast == "" {
+			l.After += int64(len(t.Data))
+			continue
 		}
-		if len(n.Out) > 0 {
-			l.Output = n.Out[0]
+		m.In[i] = cast
+		if e := w.halves.sqnr[in]; l.WeightError == nil || e < *l.WeightError {
+			l.WeightError = &e
 		}
-		nodes = append(nodes, n)
-		rep.Layers = append(rep.Layers, l)
+		l.Precision = string(FP16)
+		l.After += int64(len(t.Data) / 2)
 	}
-	h.Nodes = nodes
-	return h, rep
+	if l.Precision != string(FP16) && l.Why == "" {
+		l.Why = "it has no large weights"
+	}
+}
+
+// castHalf writes the constant in as float16 with its Cast, and returns what
+// the Cast makes; "" where float16 cannot hold it.
+func (w *writer) castHalf(in string, t *model.Tensor) string {
+	half, sqnr, ok := toHalf(t)
+	if !ok {
+		return ""
+	}
+	name, to := w.names.fresh(in+"/float16"), w.names.fresh(in+"/float32")
+	w.g.AddConst(name, half)
+	w.add("Cast", in+"/cast", []string{name}, to, map[string]model.Attr{"to": castFloat})
+	w.halves.cast[in], w.halves.sqnr[in] = to, sqnr
+	return to
 }
 
 // toHalf rounds t to float16, ties to even, and returns the SQNR in dB. ok is

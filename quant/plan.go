@@ -3,6 +3,7 @@ package quant
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"dunlin/model"
 )
@@ -10,9 +11,11 @@ import (
 // plan says which values of a prepared float graph become int8, and with
 // which steps.
 //
-// Layers with constant weights ask for int8 at their inputs and outputs. An
-// activation behind one (Relu, Clip) belongs to it: the value between the
-// two stays, and the activation's output is quantised. Sums, averages and
+// Layers with constant weights ask for int8 at their inputs, and at their
+// outputs where an integer operator may read what is made of them: the scores
+// that a network ends in stay float. An activation behind a layer (Relu,
+// Clip) belongs to it: the value between the two stays, and the activation's
+// output is quantised. Sums, averages and
 // Concat follow where a neighbour is int8 anyway. Moves of data (Reshape,
 // MaxPool, ...) share the steps of their input, and so do the values that a
 // Concat joins, where their ranges are alike. All else stays float.
@@ -56,7 +59,7 @@ func newPlan(g *model.Graph, r *Ranges, o Options) *plan {
 		nodes: map[*model.Node]*decision{}, parent: map[string]string{}, asked: map[string]bool{},
 	}
 	for _, n := range g.Nodes {
-		if slices.Contains(moves, n.Op) && !slices.Contains(o.Float, n.Name) && g.Const(n.In[0]) == nil {
+		if slices.Contains(moves, n.Op) && !o.keptFloat(n) && g.Const(n.In[0]) == nil {
 			p.join(n.In[0], n.Out[0])
 		}
 	}
@@ -76,7 +79,8 @@ func newPlan(g *model.Graph, r *Ranges, o Options) *plan {
 func (p *plan) decide(n *model.Node) *decision {
 	d := &decision{out: p.activated(n)}
 	switch {
-	case slices.Contains(p.o.Float, n.Name):
+	case p.o.level(n) == FP16:
+	case p.o.level(n) == Float32:
 		d.why = "kept in float as asked"
 	case slices.Contains(layers, n.Op):
 		l, why := whyNot(p.g, n)
@@ -88,7 +92,10 @@ func (p *plan) decide(n *model.Node) *decision {
 			d.why = why
 		} else {
 			d.layer, d.int8 = l, true
-			p.ask(n.In[0], d.out)
+			p.ask(n.In[0])
+			if n.Int("group", 1) != 1 || p.feeds(d.out, map[string]bool{}) {
+				p.ask(d.out)
+			}
 		}
 	case slices.Contains(followers, n.Op):
 		d.why = "nothing beside it is int8"
@@ -104,17 +111,15 @@ func (p *plan) decide(n *model.Node) *decision {
 // anything changed.
 func (p *plan) follow(n *model.Node) bool {
 	d := p.nodes[n]
-	if d.int8 || slices.Contains(p.o.Float, n.Name) {
-		return false
-	}
 	switch {
+	case d.int8 || p.o.keptFloat(n):
 	case slices.Contains(moves, n.Op):
 		if !p.wanted(n.Out[0]) || p.g.Const(n.In[0]) != nil {
 			return false
 		}
 		d.int8, d.why = true, ""
 		return true
-	case slices.Contains(followers, n.Op):
+	case slices.Contains(followers, n.Op) && p.o.level(n).integer():
 		return p.followInputs(n, d)
 	}
 	return false
@@ -164,6 +169,37 @@ func (p *plan) alike(values []string) bool {
 	return most <= alike*least
 }
 
+// feeds reports whether an integer operator may read v, or what operators
+// between make of it: then v is better int8 itself, for engine has integer
+// forms of most of those. A convolution in groups has no other form, whoever
+// reads it. seen holds the values that were asked about.
+func (p *plan) feeds(v string, seen map[string]bool) bool {
+	if seen[v] {
+		return false
+	}
+	seen[v] = true
+	if readInside(p.g, v) {
+		return true
+	}
+	for _, n := range p.reads[v] {
+		if slices.Contains(layers, n.Op) || slices.Contains(followers, n.Op) {
+			if p.o.level(n).integer() {
+				return true
+			}
+			continue
+		}
+		if p.o.keptFloat(n) {
+			continue
+		}
+		for _, out := range n.Out {
+			if out != "" && p.feeds(out, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // unseen returns why one of the values cannot be quantised: nothing is known
 // of its range.
 func (p *plan) unseen(values ...string) string {
@@ -185,7 +221,7 @@ func (p *plan) activated(n *model.Node) string {
 	if len(p.reads[out]) != 1 || slices.Contains(p.g.Outputs, out) || readInside(p.g, out) {
 		return out
 	}
-	if a := p.reads[out][0]; p.activation(a) && !slices.Contains(p.o.Float, a.Name) {
+	if a := p.reads[out][0]; p.activation(a) && !p.o.keptFloat(a) {
 		return a.Out[0]
 	}
 	return out
@@ -263,23 +299,32 @@ func (p *plan) histogram(v string) *Histogram {
 
 // grids returns the steps of each class that becomes int8, by its root.
 func (p *plan) grids() map[string]Grid {
-	merged := map[string]*Histogram{}
+	members := map[string][]string{}
 	for _, v := range p.values() {
-		h := p.ranges.values[v]
-		if !p.wanted(v) || !p.source(v) || h == nil {
-			continue
+		if p.wanted(v) && p.source(v) && p.ranges.values[v] != nil {
+			members[p.root(v)] = append(members[p.root(v)], v)
 		}
-		root := p.root(v)
-		if merged[root] == nil {
-			merged[root] = &Histogram{}
-		}
-		merged[root].merge(h)
 	}
 	grids := map[string]Grid{}
-	for root, h := range merged {
-		grids[root] = grid(h.choose(p.o))
+	for root, values := range members {
+		grids[root] = p.grid(values)
 	}
 	return grids
+}
+
+// grid returns the steps that values share.
+func (p *plan) grid(values []string) Grid {
+	key := strings.Join(values, "\x00")
+	g, known := p.o.memo.grids[key]
+	if !known {
+		h := &Histogram{}
+		for _, v := range values {
+			h.merge(p.ranges.values[v])
+		}
+		g = grid(h.choose(p.o))
+		p.o.memo.grids[key] = g
+	}
+	return g
 }
 
 // values returns the inputs of the graph and what its nodes make, in order.

@@ -1,9 +1,9 @@
 // Package quant makes a model smaller: int8 weights and activations, or
-// float16 weights.
+// float16 weights, for all of it or layer by layer.
 //
-//	Calibrate(graph, samples) -> Ranges     what values each edge takes, as histograms
-//	Apply(graph, Ranges)      -> graph, Report
-//	Report.Measure            -> the error of each layer's output
+//	Calibrate(graph, samples)     -> Ranges     what values each edge takes, as histograms
+//	Apply(graph, Ranges)          -> graph, Report
+//	Report.Measure                -> the error of each layer's output
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
 // package model names: QuantizeLinear and DequantizeLinear nodes around
@@ -26,6 +26,7 @@ package quant
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"dunlin/model"
@@ -33,8 +34,12 @@ import (
 
 // Options say what Apply makes, and how.
 type Options struct {
-	// To is the precision wanted: "int8" or "fp16". "" is "int8".
+	// To is the level of all nodes that Levels does not name. "" is "int8".
 	To string
+
+	// Levels are those of single nodes of the prepared graph, by name. An
+	// operator without weights that no level names follows its neighbours.
+	Levels map[string]Level
 
 	// Range is how an activation's range is chosen from its histogram: "mse",
 	// which is "", takes the one with the least mean squared error; "minmax"
@@ -51,6 +56,8 @@ type Options struct {
 
 	// Progress, where set, is called after each sample.
 	Progress func(done, total int)
+
+	memo *memo // nil: nothing is kept
 }
 
 // Reasons for which a graph is refused, to be asked with errors.Is.
@@ -62,10 +69,13 @@ var (
 
 // check fails on options that mean nothing.
 func (o Options) check() error {
-	switch o.To {
-	case "", "int8", "fp16":
-	default:
-		return fmt.Errorf("quantise to %q: the precisions are int8 and fp16", o.To)
+	if err := o.to().check(); err != nil {
+		return fmt.Errorf("quantise: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Levels)) {
+		if err := o.Levels[name].check(); err != nil {
+			return fmt.Errorf("quantise: node %s: %w", name, err)
+		}
 	}
 	switch o.Range {
 	case "", "mse", "minmax", "percentile":
@@ -78,35 +88,50 @@ func (o Options) check() error {
 	return nil
 }
 
+// checkNames fails where the options name nodes that g does not have.
+func (o Options) checkNames(g *model.Graph) error {
+	known := map[string]bool{}
+	for _, n := range g.Nodes {
+		known[n.Name] = true
+	}
+	for _, name := range append(slices.Sorted(maps.Keys(o.Levels)), o.Float...) {
+		if !known[name] {
+			return fmt.Errorf("no node %s to give a level to (batch normalisation and biases are part of the layers before them)", name)
+		}
+	}
+	return nil
+}
+
 // Apply returns a smaller graph that computes what g computes, and a report
-// of each layer; it does not change g. r is what Calibrate returned for g;
-// it may be nil for fp16. Layers that cannot be made smaller stay in float,
-// and the report says why.
+// of each layer; it does not change g. r is what Calibrate returned for g; it
+// may be nil where no level is an integer one. Layers that cannot be made as
+// small as asked stay in float, and the report says why.
 func Apply(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) {
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}
 	before := weightBytes(g)
-	g, err := prepare(g)
+	p, err := prepare(g)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range o.Float {
-		if !slices.ContainsFunc(g.Nodes, func(n *model.Node) bool { return n.Name == name }) {
-			return nil, nil, fmt.Errorf("quantise %s: no node %s to keep in float", g.Name, name)
-		}
+	return apply(p, r, o, before)
+}
+
+// apply is Apply for a prepared graph; before is the size of what it was.
+func apply(g *model.Graph, r *Ranges, o Options, before int64) (*model.Graph, *Report, error) {
+	if err := o.checkNames(g); err != nil {
+		return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, err)
 	}
-	var q *model.Graph
-	var rep *Report
-	if o.To == "fp16" {
-		q, rep = applyHalf(g, o)
-	} else {
-		if r == nil || r.Samples == 0 {
-			return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, ErrSamples)
-		}
-		if q, rep, err = applyInt8(g, r, o); err != nil {
-			return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, err)
-		}
+	if r == nil {
+		r = &Ranges{}
+	}
+	if r.Samples == 0 && o.integer(g) {
+		return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, ErrSamples)
+	}
+	q, rep, err := write(g, r, o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("quantise %s: %w", g.Name, err)
 	}
 	q.Prune()
 	if err := q.Check(); err != nil {
