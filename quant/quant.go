@@ -4,6 +4,7 @@
 //	Calibrate(graph, samples)     -> Ranges     what values each edge takes, as histograms
 //	Apply(graph, Ranges)          -> graph, Report
 //	Report.Measure                -> the error of each layer's output
+//	Front(graph, Ranges, samples) -> Candidates a level for each layer, from the largest model to the smallest
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
 // package model names: QuantizeLinear and DequantizeLinear nodes around
