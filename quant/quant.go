@@ -142,6 +142,10 @@ func apply(g *model.Graph, r *Ranges, o Options, before int64) (*model.Graph, *R
 	return q, rep, nil
 }
 
+// Prepare returns the float graph that Apply quantises, node by node: batch
+// normalisation and biases are in the weights. It fails with ErrQuantised.
+func Prepare(g *model.Graph) (*model.Graph, error) { return prepare(g) }
+
 // prepare returns the float graph whose values Calibrate observes and Apply
 // quantises: batch normalisation and biases are in the weights.
 func prepare(g *model.Graph) (*model.Graph, error) {

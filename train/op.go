@@ -37,6 +37,15 @@ func init() {
 		"Add":  {make: makeBinary, applies: true},
 		"Mul":  {make: makeBinary, applies: true},
 
+		// Steps of an int8 network: op_steps.go.
+		opQuantize:        {make: makeQuantize},
+		opQuantizeWeights: {make: makeQuantizeWeights, weights: []int{0}},
+		opQuantizeBias:    {make: makeQuantizeWeights, offsets: []int{0}},
+		opRequantize:      {make: makeRequantize},
+		opDequantize:      {make: makeDequantize},
+		opAddSteps:        {make: makeAddSteps},
+		opAverageSteps:    {make: makeAverageSteps},
+
 		// Moves.
 		"Identity": {make: makeAlias, moves: true},
 		"Flatten":  {make: makeAlias, moves: true},
