@@ -164,6 +164,7 @@ var (
 		{AVX2, true, softmaxWith(softmaxAVX2)},
 	}
 	standardizeNative = []variant[standardizeTier]{{AVX512, true, standardizeWithAVX512}, {AVX2, true, standardizeWithAVX2}}
+	adamF32Native     = []variant[AdamFunc]{{AVX512, true, adamF32Tier(16)}, {AVX2, true, adamF32Tier(8)}}
 	spanNative        = []variant[spanFunc]{
 		{AVX512, true, func(x []float32) (lo, hi float32) { return spanAVX512(addressOf(x), len(x)) }},
 		{AVX2, true, func(x []float32) (lo, hi float32) { return spanAVX2(addressOf(x), len(x)) }},

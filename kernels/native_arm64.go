@@ -99,6 +99,7 @@ var (
 	softmaxNative     = []variant[softmaxFunc]{{NEON, true, softmaxNEON}}
 	standardizeNative = []variant[standardizeTier]{{NEON, true, standardizeTier{sumNEON, deviationsNEON, scaleRowNEON, scalePlaneNEON}}}
 	spanNative        = []variant[spanFunc]{{NEON, true, spanNEON}}
+	adamF32Native     = []variant[AdamFunc]{{NEON, true, adamF32NEON}}
 )
 
 // Loops that measure.

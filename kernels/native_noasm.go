@@ -25,6 +25,7 @@ var (
 	softmaxNative         []variant[softmaxFunc]
 	standardizeNative     []variant[standardizeTier]
 	spanNative            []variant[spanFunc]
+	adamF32Native         []variant[AdamFunc]
 	rowsF32Native         []variant[rowsF32Func]
 	maxPoolF32Native      []variant[maxPoolF32Func]
 	averagePoolF32Native  []variant[averagePoolF32Func]

@@ -49,6 +49,7 @@ var operations = []operation{
 	{"Softmax", targetsOf(softmaxVariants), nil, checkSoftmax, benchSoftmax},
 	{"Standardize", targetsOf(standardizeVariants), nil, checkStandardize, benchStandardize},
 	{"Span", targetsOf(spanVariants), nil, checkSpan, benchSpan},
+	{"AdamF32", targetsOf(adamF32Variants), nil, checkAdamF32, benchAdamF32},
 }
 
 func TestEveryVariant(t *testing.T) {

@@ -113,6 +113,27 @@ type rowArgs struct {
 	q       float32 // second parameter
 }
 
+// adamArgs is what the loop of AdamF32 reads: see tileArgs.
+// The numbers are those of Adam.
+type adamArgs struct {
+	p       uintptr // parameters
+	m       uintptr // first moments
+	v       uintptr // second moments
+	g       uintptr // gradients
+	vectors uintptr // whole registers
+	rest    uintptr // values behind them
+	mask    uint64  // a bit for each of these, where the tier has masks
+	beta1   float32 //
+	rest1   float32 //
+	beta2   float32 //
+	rest2   float32 //
+	decay   float32 //
+	keep    float32 //
+	rate    float32 //
+	spread  float32 //
+	epsilon float32 //
+}
+
 // transposeArgs is what the transposes of square tiles read: see tileArgs. A tile takes
 // as many neighbouring values of as many lines and makes columns of them; the
 // next tile takes what stands behind in the same lines.
@@ -1860,6 +1881,16 @@ func ceilF32AVX2(args *rowArgs)
 //
 //go:noescape
 func roundF32AVX2(args *rowArgs)
+
+// adamF32AVX512 makes a step of Adam. Reference: AdamF32Generic.
+//
+//go:noescape
+func adamF32AVX512(args *adamArgs)
+
+// adamF32AVX2 makes a step of Adam. Reference: AdamF32Generic.
+//
+//go:noescape
+func adamF32AVX2(args *adamArgs)
 
 // transpose16x16AVX512 turns lines of 32-bit values into columns, 16 at once. Reference: transposeGeneric.
 //

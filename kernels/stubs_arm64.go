@@ -490,3 +490,9 @@ func roundF32_NEON(args *rowArgs)
 //go:noescape
 func transpose4x4_NEON(args *transposeArgs)
 func peakF16_FP16(n int)
+
+// adamF32_NEON makes a step of Adam with blocks of 16 values, at least one.
+// Reference: AdamF32Generic.
+//
+//go:noescape
+func adamF32_NEON(p, m, v, gradient *float32, blocks int, a *Adam)

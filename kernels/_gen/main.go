@@ -46,6 +46,7 @@ func main() {
 		{"smooth", smooth},
 		{"norm_f32", normsF32},
 		{"rows_f32", rowsF32},
+		{"adam_f32", adamF32},
 		{"transpose", transposes},
 		{"peak", peaks},
 	} {
