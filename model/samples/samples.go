@@ -70,8 +70,9 @@ func (s Sample) kind() string {
 
 // Options of Open.
 type Options struct {
-	LabelOffset int // added to each class: 1 where the network has a "background" class before them
-	Limit       int // use the first so many, 0: all
+	LabelOffset int  // added to each class: 1 where the network has a "background" class before them
+	Limit       int  // use the first so many, 0: all
+	Train       bool // of a folder that holds both (HasParts), the training samples, not those to test with
 }
 
 // ErrNoSamples is returned, wrapped, by Open for a place that holds none.
@@ -97,8 +98,11 @@ type source interface {
 //     without a heading; files are named relative to the folder and are PNG,
 //     JPEG or WAV
 //   - a folder with *-images-idx3-ubyte and *-labels-idx1-ubyte, or one of
-//     these files, gzipped or not; in a folder with several pairs, t10k's
-//   - a folder of CIFAR-10 *.bin files, or one of them
+//     these files, gzipped or not; in a folder with several pairs, t10k's, or
+//     with Options.Train the one called train
+//   - a folder of CIFAR-10 *.bin files, or one of them; in a folder with
+//     data_batch_*.bin and test_batch.bin, the latter, or with Options.Train
+//     the former
 //   - a table of numbers, *.csv with a heading, or a folder with a values.csv:
 //     a sample a row; the column "class", where there is one, is its class
 //   - a folder of PNG, JPEG or WAV files: samples without a class, in order of
@@ -107,7 +111,7 @@ type source interface {
 //
 // It fails with ErrNoSamples where it finds none of them.
 func Open(path string, o Options) (*Set, error) {
-	src, err := open(path)
+	src, err := open(path, o.Train)
 	if err != nil {
 		return nil, fmt.Errorf("samples in %s: %w", path, err)
 	}
@@ -121,7 +125,34 @@ func Open(path string, o Options) (*Set, error) {
 	return &Set{src, o.LabelOffset, n}, nil
 }
 
-func open(path string) (source, error) {
+// The two parts of the known sets, by their files.
+var parts = []struct{ train, test string }{
+	{"train-images*idx3*", "t10k-images*idx3*"},
+	{"data_batch_*.bin", "test_batch.bin"},
+}
+
+// part returns the files in dir of the training or the test part, where it has
+// both.
+func part(dir string, train bool) []string {
+	for _, p := range parts {
+		forTrain, _ := filepath.Glob(filepath.Join(dir, p.train))
+		forTest, _ := filepath.Glob(filepath.Join(dir, p.test))
+		switch {
+		case len(forTrain) == 0 || len(forTest) == 0:
+		case train:
+			return forTrain
+		default:
+			return forTest
+		}
+	}
+	return nil
+}
+
+// HasParts reports whether path is a folder with samples to train with and
+// others to test with.
+func HasParts(path string) bool { return part(path, false) != nil }
+
+func open(path string, train bool) (source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -143,6 +174,12 @@ func open(path string) (source, error) {
 	}
 	if table := filepath.Join(path, "values.csv"); isFile(table) {
 		return openTable(table)
+	}
+	if files := part(path, train); len(files) > 0 {
+		if strings.HasSuffix(files[0], ".bin") {
+			return openCIFAR(files)
+		}
+		return openIDX(files[0])
 	}
 	for _, pattern := range []string{"t10k-images*idx3*", "*images*idx3*"} {
 		if found, _ := filepath.Glob(filepath.Join(path, pattern)); len(found) > 0 {

@@ -85,6 +85,17 @@ func TestForms(t *testing.T) {
 	write(t, idxDir, "t10k-labels-idx1-ubyte.gz", zipped(idxFile([]int{2}, 3, 7)))
 	record := append([]byte{9, 77}, make([]byte, cifarRecord-2)...)
 	write(t, cifarDir, "test.bin", append(slices.Clone(record), record...))
+	bothIDX, bothCIFAR := t.TempDir(), t.TempDir()
+	write(t, bothIDX, "train-images-idx3-ubyte", idxFile([]int{1, 1, 2}, 30, 0))
+	write(t, bothIDX, "train-labels-idx1-ubyte", idxFile([]int{1}, 5))
+	write(t, bothIDX, "t10k-images-idx3-ubyte", idxFile([]int{1, 1, 2}, 40, 0))
+	write(t, bothIDX, "t10k-labels-idx1-ubyte", idxFile([]int{1}, 6))
+	write(t, bothCIFAR, "data_batch_1.bin", record)
+	write(t, bothCIFAR, "data_batch_2.bin", append(slices.Clone(record), record...))
+	write(t, bothCIFAR, "test_batch.bin", append([]byte{1, 88}, make([]byte, cifarRecord-2)...))
+	if HasParts(cifarDir) || HasParts(idxDir) || HasParts(labelled) || !HasParts(bothIDX) || !HasParts(bothCIFAR) {
+		t.Error("which folders have two parts is not told")
+	}
 
 	for _, c := range []struct {
 		dir     string
@@ -98,6 +109,11 @@ func TestForms(t *testing.T) {
 		{idxDir, Options{}, []int{3, 7}, []uint8{10, 20}},
 		{filepath.Join(idxDir, "t10k-images-idx3-ubyte.gz"), Options{}, []int{3, 7}, []uint8{10, 20}},
 		{cifarDir, Options{}, []int{9, 9}, []uint8{77, 77}},
+		{cifarDir, Options{Train: true}, []int{9, 9}, []uint8{77, 77}},
+		{bothIDX, Options{}, []int{6}, []uint8{40}},
+		{bothIDX, Options{Train: true}, []int{5}, []uint8{30}},
+		{bothCIFAR, Options{}, []int{1}, []uint8{88}},
+		{bothCIFAR, Options{Train: true}, []int{9, 9, 9}, []uint8{77, 77, 77}},
 	} {
 		classes, reds := read(t, c.dir, c.o)
 		if !slices.Equal(classes, c.classes) || !slices.Equal(reds, c.reds) {
