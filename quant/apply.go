@@ -149,9 +149,9 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		w.weights[key] = pk
 		q, s, z := w.names.fresh(m.In[1]+"/int8"), w.names.fresh(m.In[1]+"/scale"), w.names.fresh(m.In[1]+"/zero")
 		w.g.AddConst(q, pk.values)
-		w.g.AddConst(s, model.Of(model.F32, pk.scales, l.channels))
-		w.g.AddConst(z, model.Of(model.I8, make([]int8, l.channels), l.channels))
-		w.add("DequantizeLinear", m.In[1]+"/dequantize", []string{q, s, z}, pk.value, map[string]model.Attr{"axis": int64(l.axis)})
+		axis := w.scales(s, pk.scales, l, l.axis)
+		w.g.AddConst(z, model.Of(model.I8, make([]int8, w.g.Const(s).Elements()), w.g.Const(s).Shape...))
+		w.add("DequantizeLinear", m.In[1]+"/dequantize", []string{q, s, z}, pk.value, axis)
 	}
 	rep.After = int64(len(pk.values.Data) + 5*l.channels)
 	m.In[1] = pk.value
@@ -159,8 +159,7 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		values, units := int32Bias(bias, pk.scales, in.Scale)
 		b, s, dq := w.names.fresh(m.Name+"/bias/int32"), w.names.fresh(m.Name+"/bias/scale"), w.names.fresh(m.Name+"/bias/dequantized")
 		w.g.AddConst(b, model.Of(model.I32, values, l.channels))
-		w.g.AddConst(s, model.Of(model.F32, units, l.channels))
-		w.add("DequantizeLinear", m.Name+"/bias/dequantize", []string{b, s}, dq, map[string]model.Attr{"axis": int64(0)})
+		w.add("DequantizeLinear", m.Name+"/bias/dequantize", []string{b, s}, dq, w.scales(s, units, l, 0))
 		m.In = append(m.In[:2], dq)
 		rep.After += int64(8 * l.channels)
 	}
@@ -178,6 +177,17 @@ func (w *writer) quantised(l *layer, inScale float32) int8Weights {
 		w.p.o.memo.weights[key] = q
 	}
 	return q
+}
+
+// scales writes l's scales, one for each channel along axis or one for all,
+// and returns the attributes of the DequantizeLinear that reads them.
+func (w *writer) scales(name string, scales []float32, l *layer, axis int) map[string]model.Attr {
+	if l.perTensor {
+		w.g.AddConst(name, model.Of(model.F32, scales[:1]))
+		return nil
+	}
+	w.g.AddConst(name, model.Of(model.F32, scales, l.channels))
+	return map[string]model.Attr{"axis": int64(axis)}
 }
 
 // bias returns l's bias, corrected for the mean error of its weights; nil

@@ -14,6 +14,8 @@ type layer struct {
 	bias     []float32     // one for each output channel, nil where there is none
 	axis     int           // of weight: the output channels
 	channels int
+
+	perTensor bool // one scale for all weights
 }
 
 // layerOf returns n as a layer, nil where it is none that can be folded into

@@ -5,6 +5,7 @@
 //	Apply(graph, Ranges)          -> graph, Report
 //	Report.Measure                -> the error of each layer's output
 //	Front(graph, Ranges, samples) -> Candidates a level for each layer, from the largest model to the smallest
+//	Equalise(graph)               -> a graph that int8 loses less of
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
 // package model names: QuantizeLinear and DequantizeLinear nodes around
@@ -54,6 +55,11 @@ type Options struct {
 
 	// Float names nodes that stay in float.
 	Float []string
+
+	// PerTensor gives the weights of a layer one scale, as some other
+	// runtimes' kernels need it, in place of one for each output channel. It
+	// costs accuracy, most where the channels' ranges differ: Equalise first.
+	PerTensor bool
 
 	// Progress, where set, is called after each sample.
 	Progress func(done, total int)

@@ -32,8 +32,16 @@ func (l *layer) quantise(inScale float32) int8Weights {
 	w := l.weight.F32()
 	channels := make([][]float32, l.channels)
 	l.eachWeight(func(c, i int) { channels[c] = append(channels[c], w[i]) })
+	shared := float32(0)
+	if l.perTensor {
+		shared = l.sharedScale(inScale)
+	}
 	q := int8Weights{values: model.Of(model.I8, make([]int8, len(w)), l.weight.Shape...), scales: make([]float32, l.channels)}
 	for c, v := range channels {
+		if l.perTensor {
+			q.scales[c] = shared
+			continue
+		}
 		s := channelScale(v)
 		if l.bias != nil {
 			// Half of what an int32 holds leaves room for the sum itself.
@@ -54,6 +62,19 @@ func (l *layer) quantise(inScale float32) int8Weights {
 	})
 	q.sqnr = decibel(signal, noise)
 	return q
+}
+
+// sharedScale returns the one scale for all of l's weights, with the limits
+// that quantise names.
+func (l *layer) sharedScale(inScale float32) float32 {
+	s := channelScale(l.weight.F32())
+	for _, b := range l.bias {
+		s = max(s, float32(math.Abs(float64(b))/(float64(inScale)*(1<<30))))
+	}
+	if s == 0 {
+		s = 1
+	}
+	return max(s, smallestUnit/inScale)
 }
 
 // correction returns what the rounding of l's weights takes from each output
