@@ -55,7 +55,9 @@ var mayImport = map[string]string{
 	"quant":           "model engine",
 	"quant/certify":   "", // counts in, a bound out
 	"train":           "kernels model",
-	"engine/lockstep": "engine kernels model", // engine's own steps side by side; apart, because no device compares
+	"engine/lockstep": "engine kernels model",    // engine's own steps side by side; apart, because no device compares
+	"explain":         "engine model model/prep", // not train: a device explains, and gradients are handed in
+	"engine/lockstep": "engine kernels model",    // engine's own steps side by side; apart, because no device compares
 
 	// 3
 	"agent/source": "",

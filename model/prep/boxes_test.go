@@ -263,3 +263,16 @@ func TestGlyphs(t *testing.T) {
 		t.Error("the table has another length")
 	}
 }
+
+// What lies at a place of the input lies there on the picture, and back.
+func TestPlaceInput(t *testing.T) {
+	for _, fit := range []string{"stretch", "crop", "letterbox"} {
+		p := Input{Width: 320, Height: 240, Fit: fit, Keep: 0.875}.Place(1000, 517)
+		for _, at := range [][2]float64{{0, 0}, {160, 120}, {17.5, 200.25}} {
+			x, y := p.Input(p.point(at[0], at[1]))
+			if math.Abs(x-at[0]) > 1e-9 || math.Abs(y-at[1]) > 1e-9 {
+				t.Errorf("%s: %v became %v, %v", fit, at, x, y)
+			}
+		}
+	}
+}

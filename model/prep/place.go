@@ -54,3 +54,13 @@ func (p Place) point(x, y float64) (px, py float64) {
 	}
 	return along(x, p.to.x0, p.to.x1, p.from.x0, p.from.x1), along(y, p.to.y0, p.to.y1, p.from.y0, p.from.y1)
 }
+
+// Input returns where x, y of the picture lies in the input, in pixels of
+// either, 0, 0 being the upper left corner of the first one. What the input
+// does not see of the picture lies outside of it.
+func (p Place) Input(x, y float64) (ix, iy float64) {
+	along := func(v float64, to0, to1, from0, from1 int) float64 {
+		return float64(to0) + float64((v-float64(from0))*float64(to1-to0)/float64(from1-from0))
+	}
+	return along(x, p.to.x0, p.to.x1, p.from.x0, p.from.x1), along(y, p.to.y0, p.to.y1, p.from.y0, p.from.y1)
+}

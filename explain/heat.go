@@ -1,0 +1,125 @@
+package explain
+
+import (
+	"image"
+	"image/color"
+	"math"
+
+	"dunlin/model/prep"
+)
+
+// Sides of what Overlay draws, in pixels: large enough for a person to see a
+// picture of 28 x 28, small enough that a device encodes it in a moment.
+const (
+	leastSide = 256
+	mostSide  = 640
+)
+
+// viridis is the colour map of matplotlib 2 (S. van der Walt and N. Smith,
+// CC0) at ten equal steps: its brightness rises evenly, and people who are
+// colour-blind read it too.
+var viridis = [...]color.RGBA{
+	{0x44, 0x01, 0x54, 255},
+	{0x48, 0x28, 0x78, 255},
+	{0x3e, 0x4a, 0x89, 255},
+	{0x31, 0x68, 0x8e, 255},
+	{0x26, 0x82, 0x8e, 255},
+	{0x1f, 0x9e, 0x89, 255},
+	{0x35, 0xb7, 0x79, 255},
+	{0x6e, 0xce, 0x58, 255},
+	{0xb5, 0xde, 0x2b, 255},
+	{0xfd, 0xe7, 0x25, 255},
+}
+
+// heat returns the colour of v, from 0 to 1.
+func heat(v float64) (r, g, b float64) {
+	at := min(max(v, 0), 1) * float64(len(viridis)-1)
+	i := min(int(at), len(viridis)-2)
+	f := at - float64(i)
+	mix := func(a, b uint8) float64 { return float64(a)*(1-f) + float64(b)*f }
+	low, high := viridis[i], viridis[i+1]
+	return mix(low.R, high.R), mix(low.G, high.G), mix(low.B, high.B)
+}
+
+// Overlay draws a map over the picture that it explains: the picture in grey,
+// darker where the map is not above 0 or the network does not look, and where
+// it is above in colours, from violet to yellow at the map's highest value. A
+// white line runs along 0, where the picture begins to speak for the class. A
+// map that is nowhere above 0 leaves the picture without colour.
+//
+// in is how the picture became the network's input; the longer side of the
+// result has from 256 to 640 pixels.
+func Overlay(img image.Image, in prep.Input, m *Map) *image.RGBA {
+	bounds := img.Bounds()
+	w, h := overlaySize(bounds.Dx(), bounds.Dy())
+	place := in.Place(bounds.Dx(), bounds.Dy())
+	values := make([]float64, w*h) // of the map; below 0 where the network does not look
+	most := 0.0
+	for i := range values {
+		x, y := place.Input((float64(i%w)+0.5)*float64(bounds.Dx())/float64(w), (float64(i/w)+0.5)*float64(bounds.Dy())/float64(h))
+		values[i] = -1
+		if x > 0 && y > 0 && x < float64(in.Width) && y < float64(in.Height) {
+			values[i] = m.At(x/float64(in.Width), y/float64(in.Height))
+		}
+		most = math.Max(most, values[i])
+	}
+	out := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			v, grey := values[y*w+x], greyAt(img, x, y, w, h)
+			c := color.RGBA{A: 255}
+			switch {
+			case v > 0 && edge(values, x, y, w, h):
+				c = color.RGBA{255, 255, 255, 255}
+			case v > 0:
+				r, g, b := heat(v / most)
+				alpha := 0.35 + 0.35*v/most
+				blend := func(c float64) uint8 { return uint8(grey*(1-alpha) + c*alpha + 0.5) }
+				c.R, c.G, c.B = blend(r), blend(g), blend(b)
+			default:
+				c.R = uint8(0.55*grey + 0.5)
+				c.G, c.B = c.R, c.R
+			}
+			out.SetRGBA(x, y, c)
+		}
+	}
+	return out
+}
+
+func overlaySize(w, h int) (int, int) {
+	long := max(w, h)
+	to := min(max(long, leastSide), mostSide)
+	return max(1, (w*to+long/2)/long), max(1, (h*to+long/2)/long)
+}
+
+// edge reports whether a place above 0 has a neighbour that is not.
+func edge(values []float64, x, y, w, h int) bool {
+	for _, d := range [...][2]int{{-1, 0}, {1, 0}, {0, -1}, {0, 1}} {
+		nx, ny := x+d[0], y+d[1]
+		if nx >= 0 && ny >= 0 && nx < w && ny < h && !(values[ny*w+nx] > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// greyAt returns the brightness of what pixel x, y of w x h shows of img, from
+// 0 to 255: the mean of 3 x 3 points of it, whatever its size.
+func greyAt(img image.Image, x, y, w, h int) float64 {
+	const points = 3
+	b := img.Bounds()
+	at, fast := img.(image.RGBA64Image) // what PNG and JPEG decode to: no allocation
+	sum := 0
+	for i := range points * points {
+		px := b.Min.X + (points*x+i%points)*b.Dx()/(points*w)
+		py := b.Min.Y + (points*y+i/points)*b.Dy()/(points*h)
+		if fast {
+			c := at.RGBA64At(px, py)
+			sum += (299*int(c.R) + 587*int(c.G) + 114*int(c.B)) / 1000
+			continue
+		}
+		r, g, bl, _ := img.At(px, py).RGBA()
+		sum += (299*int(r) + 587*int(g) + 114*int(bl)) / 1000
+	}
+	return float64(sum) / (points * points * 257)
+}
