@@ -43,6 +43,9 @@ var ErrMethod = errors.New("this way of explaining does not suit the network")
 // have.
 var ErrClass = errors.New("no such class")
 
+// ErrBudget is wrapped where a budget ended before there was anything to show.
+var ErrBudget = errors.New("the budget is too small")
+
 // Options of New.
 type Options struct {
 	Engine engine.Options // Shapes, Observe and Trace are New's own
@@ -330,7 +333,7 @@ type Map struct {
 
 // Explain makes a map for a class of an input as Input().Picture makes it.
 // method is Auto, CAM or Occlusion. Where ctx ends it returns its error; where
-// the budget ends, the map as far as it came.
+// the budget ends, the map as far as it came, or ErrBudget.
 func (n *Network) Explain(ctx context.Context, method string, x []float32, class int, b Budget) (*Map, error) {
 	if class < 0 || class >= n.classes {
 		return nil, fmt.Errorf("class %d: %w; the network has %d, from 0 on", class, ErrClass, n.classes)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -307,12 +308,13 @@ func TestOcclusionFindsTheSpot(t *testing.T) {
 		}
 	}
 	n := network(t, g, spec, explain.Options{})
-	for _, b := range []explain.Budget{{Runs: 60}, {Stop: func() bool { return true }}} {
+	stops := 0
+	for want, b := range map[int]explain.Budget{60: {Runs: 60}, 41: {Stop: func() bool { stops++; return stops > 40 }}} {
 		m, err := n.Explain(t.Context(), explain.Occlusion, x, 1, b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Complete || m.Runs < 50 || m.Runs > 60 {
+		if m.Complete || m.Runs != want {
 			t.Errorf("budget %+v: %d runs, complete %v", b, m.Runs, m.Complete)
 		}
 		best := 0
@@ -324,6 +326,11 @@ func TestOcclusionFindsTheSpot(t *testing.T) {
 		px, py := (float64(best%m.Width)+0.5)*32/float64(m.Width), (float64(best/m.Width)+0.5)*32/float64(m.Height)
 		if px < 4 || px > 20 || py < 12 || py > 28 {
 			t.Errorf("budget %+v: the most is found at %v, %v", b, px, py)
+		}
+	}
+	for _, b := range []explain.Budget{{Runs: 16}, {Stop: func() bool { return true }}} {
+		if _, err := n.Explain(t.Context(), explain.Occlusion, x, 1, b); !errors.Is(err, explain.ErrBudget) {
+			t.Errorf("budget %+v: %v", b, err)
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -442,7 +449,7 @@ func TestOverlay(t *testing.T) {
 		img.Pix[i] = 200
 	}
 	m := &explain.Map{Width: 2, Height: 1, Values: []float32{1, -1}} // left half for, right half against
-	out := explain.Overlay(img, in, m)
+	out := explain.Overlay(explain.Backdrop(img), in, m)
 	if s := out.Bounds().Size(); s != (image.Point{640, 320}) {
 		t.Fatalf("size %v", s)
 	}
@@ -461,7 +468,7 @@ func TestOverlay(t *testing.T) {
 	if white != 2 { // the edge at 0, and the border of what the network sees
 		t.Errorf("%d white pixels in a row, want 2", white)
 	}
-	small := explain.Overlay(image.NewGray(image.Rect(3, 3, 31, 31)), in, &explain.Map{Width: 1, Height: 1, Values: []float32{-1}})
+	small := explain.Overlay(explain.Backdrop(image.NewGray(image.Rect(3, 3, 31, 31))), in, &explain.Map{Width: 1, Height: 1, Values: []float32{-1}})
 	if s := small.Bounds().Size(); s != (image.Point{256, 256}) || !bytes.Equal(small.Pix[:3], []byte{0, 0, 0}) {
 		t.Errorf("small picture: %v %v", s, small.Pix[:4])
 	}
@@ -482,5 +489,22 @@ func TestRefused(t *testing.T) {
 		if _, err := explain.New(g, s, explain.Options{}); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+func TestFindClass(t *testing.T) {
+	labels := []string{"Shirt", "T-shirt", "7", "Bag"}
+	for text, want := range map[string]int{"shirt": 0, "Bag": 3, "7": 2, "1": 1, "4": 4} {
+		if i, err := explain.FindClass(text, labels, 5); err != nil || i != want {
+			t.Errorf("%q: %d, %v, want %d", text, i, err, want)
+		}
+	}
+	for text, say := range map[string]string{"shir": `"Shirt" (0), "T-shirt" (1)`, "5": "from 0 to 4", "-1": "from 0 to 4", "": "from 0 to 4"} {
+		if _, err := explain.FindClass(text, labels, 5); !errors.Is(err, explain.ErrClass) || !strings.Contains(err.Error(), say) {
+			t.Errorf("%q: %v, want %s", text, err, say)
+		}
+	}
+	if a, b := explain.ClassName(1, labels), explain.ClassName(4, labels); a != "T-shirt" || b != "class 4" {
+		t.Errorf("%q, %q", a, b)
 	}
 }

@@ -3,7 +3,6 @@ package explain
 import (
 	"image"
 	"image/color"
-	"math"
 
 	"dunlin/model/prep"
 )
@@ -41,35 +40,40 @@ func heat(v float64) (r, g, b float64) {
 	return mix(low.R, high.R), mix(low.G, high.G), mix(low.B, high.B)
 }
 
-// Overlay draws a map over the picture that it explains: the picture in grey,
-// darker where the map is not above 0 or the network does not look, and where
-// it is above in colours, from violet to yellow at the map's highest value. A
-// white line runs along 0, where the picture begins to speak for the class. A
-// map that is nowhere above 0 leaves the picture without colour.
-//
-// in is how the picture became the network's input; the longer side of the
-// result has from 256 to 640 pixels.
-func Overlay(img image.Image, in prep.Input, m *Map) *image.RGBA {
-	bounds := img.Bounds()
-	w, h := overlaySize(bounds.Dx(), bounds.Dy())
-	place := in.Place(bounds.Dx(), bounds.Dy())
-	values := make([]float64, w*h) // of the map; below 0 where the network does not look
-	most := 0.0
-	for i := range values {
-		x, y := place.Input((float64(i%w)+0.5)*float64(bounds.Dx())/float64(w), (float64(i/w)+0.5)*float64(bounds.Dy())/float64(h))
-		values[i] = -1
-		if x > 0 && y > 0 && x < float64(in.Width) && y < float64(in.Height) {
-			values[i] = m.At(x/float64(in.Width), y/float64(in.Height))
-		}
-		most = math.Max(most, values[i])
-	}
-	out := image.NewRGBA(image.Rect(0, 0, w, h))
+// Backdrop returns a picture in grey, in the size in which Overlay draws on
+// it: its longer side has from 256 to 640 pixels. It is all that is needed of a
+// picture once the network's input is made of it.
+func Backdrop(img image.Image) *image.Gray {
+	b := img.Bounds()
+	long := max(b.Dx(), b.Dy())
+	to := min(max(long, leastSide), mostSide)
+	w, h := max(1, (b.Dx()*to+long/2)/long), max(1, (b.Dy()*to+long/2)/long)
+	out := image.NewGray(image.Rect(0, 0, w, h))
 	for y := range h {
 		for x := range w {
-			v, grey := values[y*w+x], greyAt(img, x, y, w, h)
+			out.Pix[y*out.Stride+x] = greyAt(img, x, y, w, h)
+		}
+	}
+	return out
+}
+
+// Overlay draws a map over the picture that it explains: darker grey where the
+// map is not above 0 or the network does not look, and where it is above in
+// colours, from violet to yellow at the map's highest value. A white line runs
+// along 0, where the picture begins to speak for the class. A map that is
+// nowhere above 0 leaves the picture without colour.
+//
+// in is how the picture became the network's input.
+func Overlay(back *image.Gray, in prep.Input, m *Map) *image.RGBA {
+	size := back.Bounds().Size()
+	values, most := m.over(size, in)
+	out := image.NewRGBA(image.Rectangle{Max: size})
+	for y := range size.Y {
+		for x := range size.X {
+			v, grey := values[y*size.X+x], float64(back.GrayAt(x, y).Y)
 			c := color.RGBA{A: 255}
 			switch {
-			case v > 0 && edge(values, x, y, w, h):
+			case v > 0 && edge(values, x, y, size.X, size.Y):
 				c = color.RGBA{255, 255, 255, 255}
 			case v > 0:
 				r, g, b := heat(v / most)
@@ -86,10 +90,20 @@ func Overlay(img image.Image, in prep.Input, m *Map) *image.RGBA {
 	return out
 }
 
-func overlaySize(w, h int) (int, int) {
-	long := max(w, h)
-	to := min(max(long, leastSide), mostSide)
-	return max(1, (w*to+long/2)/long), max(1, (h*to+long/2)/long)
+// over returns the map's value at each pixel of a picture, -1 where the network
+// does not look, and the highest.
+func (m *Map) over(size image.Point, in prep.Input) (values []float64, most float64) {
+	values = make([]float64, size.X*size.Y)
+	place := in.Place(size.X, size.Y)
+	for i := range values {
+		x, y := place.Input(float64(i%size.X)+0.5, float64(i/size.X)+0.5)
+		values[i] = -1
+		if x > 0 && y > 0 && x < float64(in.Width) && y < float64(in.Height) {
+			values[i] = m.At(x/float64(in.Width), y/float64(in.Height))
+		}
+		most = max(most, values[i])
+	}
+	return values, most
 }
 
 // edge reports whether a place above 0 has a neighbour that is not.
@@ -105,7 +119,7 @@ func edge(values []float64, x, y, w, h int) bool {
 
 // greyAt returns the brightness of what pixel x, y of w x h shows of img, from
 // 0 to 255: the mean of 3 x 3 points of it, whatever its size.
-func greyAt(img image.Image, x, y, w, h int) float64 {
+func greyAt(img image.Image, x, y, w, h int) uint8 {
 	const points = 3
 	b := img.Bounds()
 	at, fast := img.(image.RGBA64Image) // what PNG and JPEG decode to: no allocation
@@ -121,5 +135,5 @@ func greyAt(img image.Image, x, y, w, h int) float64 {
 		r, g, bl, _ := img.At(px, py).RGBA()
 		sum += (299*int(r) + 587*int(g) + 114*int(bl)) / 1000
 	}
-	return float64(sum) / (points * points * 257)
+	return uint8(sum / (points * points * 257))
 }

@@ -3,6 +3,7 @@ package explain
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 )
@@ -16,10 +17,11 @@ import (
 //	level 1   an eighth                 15 x 15  = 225
 //	level 2   a sixteenth               31 x 31  = 961
 //
-// A level begins where the one before found most, so that a small budget is
-// spent where it tells something. Large squares find what only counts
-// together, small ones say where it is; the map is the mean of the levels,
-// each the mean of the squares over a cell.
+// The first level begins with the 16 squares that lie side by side, the others
+// where the level before found most, so that a small budget is spent where it
+// tells something. Large squares find what only counts together, small ones
+// say where it is; the map is the mean of the levels, each the mean of the
+// squares over a cell.
 const (
 	firstCells = 8 // on a side: a square covers two by two of them
 	levels     = 3
@@ -28,7 +30,7 @@ const (
 // square is a part of the picture to be covered, in cells of its level.
 type square struct {
 	x, y  int
-	first float64 // what the level before found there: the order of the runs
+	first float64 // the order of the runs: what the level before found there
 }
 
 // level is what the squares of one size found.
@@ -62,12 +64,16 @@ func (l *level) at(x, y float64) (float64, bool) {
 	return l.sum[i] / float64(l.count[i]), true
 }
 
-// squares returns the squares of a level, those first where before found most.
+// covered reports whether every cell was covered once.
+func (l *level) covered() bool { return !slices.Contains(l.count, 0) }
+
+// squares returns the squares of a level in the order in which they are worth
+// it.
 func (l *level) squares(before *level) []square {
 	var all []square
 	for y := range l.cells - 1 {
 		for x := range l.cells - 1 {
-			s := square{x: x, y: y}
+			s := square{x: x, y: y, first: -float64(x%2 + y%2)}
 			if before != nil {
 				found, _ := before.at(float64(x+1)/float64(l.cells), float64(y+1)/float64(l.cells))
 				s.first = math.Abs(found)
@@ -79,8 +85,8 @@ func (l *level) squares(before *level) []square {
 	return all
 }
 
-// occlusion covers squares until the budget ends. The first level is always
-// finished, unless ctx ends: fewer squares say nothing.
+// occlusion covers squares until the budget ends. It fails with ErrBudget where
+// that is before each part of the picture was covered once.
 func (n *Network) occlusion(ctx context.Context, x []float32, class int, b Budget) (*Map, error) {
 	whole, err := n.Ask(x)
 	if err != nil {
@@ -105,7 +111,10 @@ func (n *Network) occlusion(ctx context.Context, x []float32, class int, b Budge
 				return nil, err
 			}
 			next := todo[:min(len(todo), r.batch)]
-			if before != nil && (b.Runs > 0 && m.Runs+len(next) > b.Runs || b.Stop != nil && b.Stop()) {
+			if b.Runs > 0 && m.Runs+len(next) > b.Runs || b.Stop != nil && b.Stop() {
+				if !done[0].covered() {
+					return nil, fmt.Errorf("occlusion: %w: %d runs, and the coarsest map takes 17", ErrBudget, m.Runs)
+				}
 				return m.merge(done), nil
 			}
 			batch = batch[:0]
