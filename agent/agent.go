@@ -62,8 +62,10 @@ type Agent struct {
 	slots   *slots.Slots
 	p       *pipeline
 	kept    kept
-	clock   *hubClock
-	count   *counters
+
+	explainer *explainer
+	clock     *hubClock
+	count     *counters
 
 	models, graphs *lane
 	folder         *source.Folder // nil: none is watched
@@ -284,6 +286,9 @@ func (a *Agent) Close() (err error) {
 			}
 		}
 		err = errors.Join(err, a.rules.close())
+		if a.explainer != nil {
+			a.explainer.close()
+		}
 		if a.slots != nil {
 			err = errors.Join(err, a.slots.Close())
 		}

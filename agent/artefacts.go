@@ -43,9 +43,10 @@ func (a *Agent) openModels() error {
 	if err != nil {
 		return err
 	}
+	compile := engine.Options{Threads: a.c.Model.Threads, MaxMemory: int64(a.c.Model.MaxMemoryMB) << 20}
 	a.slots, err = slots.Open(slots.Config{
 		Dir: a.c.StateDir, Layout: models, Trust: trust, Fetch: getModel, Report: a.report, Clock: a.clock.read, Log: a.log,
-		Engine: engine.Options{Threads: a.c.Model.Threads, MaxMemory: int64(a.c.Model.MaxMemoryMB) << 20},
+		Engine: compile,
 	})
 	if err != nil {
 		return err
@@ -57,6 +58,7 @@ func (a *Agent) openModels() error {
 		},
 		log: a.log, count: a.count, decoding: make(chan struct{}, 1),
 	}
+	a.explainer = newExplainer(a.p, compile)
 	if a.p.tries, err = openTries(a.path("tries")); err != nil {
 		return err
 	}

@@ -240,6 +240,9 @@ func (a *Agent) report(r wire.Report) {
 	default:
 		return
 	}
+	if e := a.explainer; e != nil && r.Kind == wire.OfferModel { // nil: while the slots are being opened
+		e.forget()
+	}
 	body, err := json.Marshal(r)
 	if err == nil {
 		_, err = a.box.Put(context.Background(), wire.RecordReport, body)

@@ -44,7 +44,8 @@ type pipeline struct {
 	// It is set and cleared in the model's turn.
 	since atomic.Int64
 
-	decoding chan struct{} // of one place: whoever is in it may decode a picture
+	decoding chan struct{}          // of one place: whoever is in it may decode a picture
+	newest   atomic.Pointer[[]byte] // file of the picture that was answered last, nil where it is large: to be explained
 	tries    *tries
 }
 
@@ -137,6 +138,7 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	if err != nil {
 		return err
 	}
+	p.remember(m, f.Data)
 	p.count.inference.Update(took.Seconds())
 	r.Micros = took.Microseconds()
 	for _, l := range best {
@@ -144,6 +146,23 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	}
 	p.enrich(r)
 	return nil
+}
+
+// mostNewest bounds the file of a picture that is kept in memory to be
+// explained, in bytes: a camera's have a tenth of that.
+const mostNewest = 4 << 20
+
+// remember keeps the file of a picture for GET /v1/explain. No copy is made:
+// the bytes are the frame's own.
+func (p *pipeline) remember(m *slots.Model, data []byte) {
+	if m.Spec.Inputs[0].Kind != "picture" {
+		return
+	}
+	if len(data) > mostNewest {
+		p.newest.Store(nil) // rather none than one that is not the newest
+		return
+	}
+	p.newest.Store(&data)
 }
 
 // fill decodes a picture or a sound and makes the inputs of it. That is done in the

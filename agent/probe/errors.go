@@ -26,7 +26,7 @@ func failBody(w http.ResponseWriter, err error) {
 func failNode(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	switch {
-	case errors.Is(err, ErrUnknownModel):
+	case errors.Is(err, ErrUnknownModel), errors.Is(err, ErrNoPicture):
 		status = http.StatusNotFound
 	case errors.Is(err, ErrInput):
 		status = http.StatusBadRequest

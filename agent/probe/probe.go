@@ -7,7 +7,8 @@
 // loopback and on a unix socket and refuses any other address; a request must
 // name a loopback host (a web page cannot rebind its name to us), a page of
 // another origin cannot make one that changes anything, bodies are bounded,
-// and beyond a number of inferences at once the answer is 429.
+// and beyond a number of inferences at once, or one explanation, the answer is
+// 429.
 //
 // It holds no state and decides nothing: the agent does.
 package probe
@@ -43,6 +44,9 @@ type Node interface {
 	// are those of Model.Inputs, in order.
 	Infer(ctx context.Context, from string, picture []byte) (wire.Result, error)
 	Tensors(ctx context.Context, m wire.Running, inputs []*model.Tensor) ([]*model.Tensor, error)
+	// Explain says which part of a picture speaks for a class; one is asked for
+	// at a time, and nothing is kept.
+	Explain(ctx context.Context, q Question) (Explanation, error)
 
 	Facts() Facts // nil: there are none
 }
@@ -95,6 +99,8 @@ type server struct {
 	node   Node
 	o      Options
 	flight chan struct{} // a token for each inference under way
+
+	explaining chan struct{} // likewise for explanations
 }
 
 // New returns the handler of all routes.
@@ -108,7 +114,7 @@ func New(node Node, o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{node: node, o: o, flight: make(chan struct{}, o.MaxFlight)}
+	s := &server{node: node, o: o, flight: make(chan struct{}, o.MaxFlight), explaining: make(chan struct{}, 1)}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /{$}", s.index)
 	m.HandleFunc("GET /livez", s.live)
@@ -117,6 +123,8 @@ func New(node Node, o Options) http.Handler {
 	m.HandleFunc("GET /metrics", s.metrics)
 	m.HandleFunc("GET /v1/status", s.status)
 	m.HandleFunc("POST /v1/infer", s.limited(s.inferPicture))
+	m.HandleFunc("GET /v1/explain", s.explain)
+	m.HandleFunc("POST /v1/explain", s.explain)
 	m.HandleFunc("GET /v1/facts/match", s.facts(match))
 	m.HandleFunc("GET /v1/facts/describe", s.facts(describe))
 	m.HandleFunc("GET /v1/facts/search", s.facts(search))
@@ -176,7 +184,7 @@ func (s *server) index(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
 		"name": "dunlin-agent", "version": s.o.Version,
 		"see": []string{
-			"/livez", "/readyz?verbose", "/metrics", "/v1/status", "/v1/infer", "/v1/facts/match", "/v1/facts/describe",
+			"/livez", "/readyz?verbose", "/metrics", "/v1/status", "/v1/infer", "/v1/explain", "/v1/facts/match", "/v1/facts/describe",
 			"/v1/facts/search", "/v1/facts/enrich", "/v2", "/v2/health/ready",
 		},
 	})

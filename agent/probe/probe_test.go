@@ -80,6 +80,17 @@ func (d *device) Tensors(_ context.Context, m wire.Running, in []*model.Tensor) 
 	return []*model.Tensor{sum, flags, model.Of(model.U8, []uint8{0, 255}, 2)}, nil
 }
 
+func (d *device) Explain(_ context.Context, q Question) (Explanation, error) {
+	if d.block != nil {
+		d.begun <- struct{}{}
+		<-d.block
+	}
+	if q.Picture == nil {
+		return Explanation{}, ErrNoPicture
+	}
+	return Explanation{Model: running, Method: q.Method, Class: 4, Label: q.Class, Score: 0.25, PNG: []byte("png"), Micros: q.Budget.Microseconds()}, nil
+}
+
 type shelf struct{}
 
 func (shelf) Match(s, p, o facts.Term, limit int) ([]facts.Fact, error) {
@@ -363,4 +374,47 @@ func FuzzParseRequest(f *testing.F) {
 			}
 		}
 	})
+}
+
+// One explanation is made at a time, a page of another origin has none made,
+// and what is asked for wrongly is said.
+func TestExplain(t *testing.T) {
+	d := &device{block: make(chan struct{}), begun: make(chan struct{}, 1)}
+	base, _ := serve(t, d, Options{MaxBody: 100})
+	first := make(chan int, 1)
+	go func() {
+		status, _ := ask(t, "POST", base+"/v1/explain", "", "picture")
+		first <- status
+	}()
+	<-d.begun
+	if status, body := ask(t, "POST", base+"/v1/explain", "", "picture"); status != http.StatusTooManyRequests {
+		t.Errorf("a second one meanwhile: %d %s", status, body)
+	}
+	close(d.block)
+	if status := <-first; status != http.StatusOK {
+		t.Errorf("the first one: %d", status)
+	}
+	d.block = nil
+	for _, c := range []struct {
+		method, query, body string
+		status              int
+		want                string
+	}{
+		{"POST", "", "picture", 200, "png"},
+		{"POST", "?format=json&class=coat&method=cam", "picture", 200, `"method":"cam","class":4,"label":"coat","score":0.25`},
+		{"POST", "?format=json&budget_ms=700", "picture", 200, `"micros":700000`},
+		{"POST", "?budget_ms=20001", "picture", 400, "want 1 to 20000"},
+		{"POST", "?size=9", "picture", 400, "budget_ms"},
+		{"POST", "", "", 400, "empty"},
+		{"POST", "", strings.Repeat("x", 101), 413, "100 bytes"},
+		{"GET", "", "", 404, "no picture"},
+		{"PUT", "", "picture", 405, ""},
+	} {
+		if status, body := ask(t, c.method, base+"/v1/explain"+c.query, "", c.body); status != c.status || !strings.Contains(body, c.want) {
+			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.query, status, body, c.status, c.want)
+		}
+	}
+	if status, _ := ask(t, "GET", base+"/v1/explain", "", "", "Sec-Fetch-Site", "cross-site"); status != http.StatusForbidden {
+		t.Errorf("for a page of another origin: %d", status)
+	}
 }

@@ -114,6 +114,10 @@ func portNamed(ports []engine.Port, name string) int {
 	return -1
 }
 
+// Graph returns the network that the program was made of. It is valid until
+// Release, and so is every program that is compiled of it.
+func (m *Model) Graph() *model.Graph { return m.pack.Graph }
+
 // Labels returns the label of each class, by index.
 func (m *Model) Labels() []string { return m.pack.Labels }
 
