@@ -57,7 +57,7 @@ var mayImport = map[string]string{
 	"train":           "kernels model",
 	"engine/lockstep": "engine kernels model",    // engine's own steps side by side; apart, because no device compares
 	"explain":         "engine model model/prep", // not train: a device explains, and gradients are handed in
-	"engine/lockstep": "engine kernels model",    // engine's own steps side by side; apart, because no device compares
+	"train/head":      "kernels model",           // the agent links it: no engine, no quant, no train
 
 	// 3
 	"agent/source": "",

@@ -1,0 +1,242 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"dunlin/model"
+)
+
+// Sample is a feature with its class.
+type Sample struct {
+	Class   int
+	Feature []byte // Feature.Bytes of them: the elements of Feature.Value
+	// Kept is set for a sample whose class is what the signed head answers:
+	// training holds on to it, and an answer that changes is a loss.
+	Kept bool
+}
+
+// Options say how to train.
+type Options struct {
+	Seed uint64
+	// Rest, where not nil, is called before each small step of the work, and
+	// may wait. Its error ends the training.
+	Rest func(context.Context) error
+}
+
+// folds is how many parts the samples are cut into for the check: each is
+// answered by a head that was trained on the others.
+const folds = 5
+
+// Significant is the chance below which a tuned head counts as better: that
+// of as many gains, or more, among the answers that changed, if gains and
+// losses were as likely (McNemar's exact test, one-sided).
+const Significant = 0.05
+
+// Outcome is what became of a training. Figures are of samples that the head
+// in question was not trained on, without those that are Kept.
+type Outcome struct {
+	Samples int `json:"samples"`
+	Classes int `json:"classes"` // that have samples
+	// Before and After are the fractions that the signed and the tuned head
+	// answer right.
+	Before float64 `json:"before"`
+	After  float64 `json:"after"`
+	// Gained and Lost are the answers that only the tuned head has right, and
+	// only the signed one; the Kept samples count here.
+	Gained int     `json:"gained"`
+	Lost   int     `json:"lost"`
+	Chance float64 `json:"chance"`
+	// Delta is the head trained on all samples; nil: it is not better.
+	Delta *Delta `json:"-"`
+}
+
+// Better reports whether the tuned head may replace the signed one.
+func (o *Outcome) Better() bool { return o.Delta != nil }
+
+func (o *Outcome) String() string {
+	return fmt.Sprintf("%d samples of %d classes: %.1f %% right with the signed head, %.1f %% with the tuned one; %d answers gained, %d lost, chance %.2g",
+		o.Samples, o.Classes, 100*o.Before, 100*o.After, o.Gained, o.Lost, o.Chance)
+}
+
+// ErrSamples is returned, wrapped, for samples that nothing can be learned of.
+var ErrSamples = errors.New("the samples cannot be used")
+
+// Train trains a head and checks it. Each class wants some samples: one with
+// fewer than five is absent from the check of some of them. Errors are those
+// of Rest, of ctx, and ErrSamples.
+func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome, error) {
+	rest := func() error {
+		if o.Rest == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return o.Rest(ctx)
+	}
+	out := &Outcome{}
+	if err := h.count(samples, out); err != nil {
+		return nil, err
+	}
+	before, err := h.answers(h.signed(true), samples, rest)
+	if err != nil {
+		return nil, err
+	}
+	part := partition(samples, h.Classes, o.Seed)
+	after := make([]int, len(samples))
+	for fold := range folds {
+		var train, held []Sample
+		var at []int
+		for i, s := range samples {
+			if part[i] == fold {
+				held, at = append(held, s), append(at, i)
+			} else {
+				train = append(train, s)
+			}
+		}
+		if len(held) == 0 {
+			continue
+		}
+		f, err := h.tune(train, o.Seed, rest)
+		if err != nil {
+			return nil, err
+		}
+		classes, err := h.answers(f.net, held, rest)
+		if err != nil {
+			return nil, err
+		}
+		for i, class := range classes {
+			after[at[i]] = class
+		}
+	}
+	out.compare(samples, before, after)
+	if out.Chance > Significant {
+		return out, nil
+	}
+	f, err := h.tune(samples, o.Seed, rest)
+	if err != nil {
+		return nil, err
+	}
+	out.Delta = f.delta
+	return out, nil
+}
+
+func (h *Head) tune(samples []Sample, seed uint64, rest func() error) (*frozen, error) {
+	n, err := h.fit(samples, seed, rest)
+	if err != nil {
+		return nil, err
+	}
+	return h.freeze(n, samples, rest)
+}
+
+// count checks the samples and counts what is in them.
+func (h *Head) count(samples []Sample, out *Outcome) error {
+	seen, row := make([]bool, h.Classes), make([]float32, h.Feature.Size)
+	for i, s := range samples {
+		if s.Class < 0 || s.Class >= h.Classes || len(s.Feature) != h.Feature.Bytes() {
+			return fmt.Errorf("%w: sample %d is of class %d with %d bytes, want one of %d classes and %d bytes", ErrSamples, i, s.Class, len(s.Feature), h.Classes, h.Feature.Bytes())
+		}
+		if h.Feature.Type == model.F32 {
+			h.Feature.values(row, s.Feature)
+			if err := finite(row); err != nil {
+				return fmt.Errorf("%w: sample %d: %w", ErrSamples, i, err)
+			}
+		}
+		if s.Kept {
+			continue
+		}
+		out.Samples++
+		if !seen[s.Class] {
+			seen[s.Class] = true
+			out.Classes++
+		}
+	}
+	if out.Samples < 2*folds || out.Classes < 2 {
+		return fmt.Errorf("%w: %d of %d classes, want at least %d of 2", ErrSamples, out.Samples, out.Classes, 2*folds)
+	}
+	return nil
+}
+
+// answers returns the class with the highest score for each sample, the lower
+// one of equal scores.
+func (h *Head) answers(n *net, samples []Sample, rest func() error) ([]int, error) {
+	b := newBatch(n, 1, rest)
+	last := len(n.layers) - 1
+	all := make([]int, len(samples))
+	for i, s := range samples {
+		h.Feature.values(b.x, s.Feature)
+		if err := n.forward(b, 1); err != nil {
+			return nil, err
+		}
+		z := b.z[last]
+		for c, v := range z {
+			if v > z[all[i]] {
+				all[i] = c
+			}
+		}
+	}
+	return all, nil
+}
+
+// partition says in which part each sample is, so that each class, and the
+// Kept ones, are spread evenly over the parts.
+func partition(samples []Sample, classes int, seed uint64) []int {
+	part := make([]int, len(samples))
+	next := make([]int, 2*classes)
+	random := rand.New(rand.NewPCG(seed, 1))
+	first := random.Perm(2 * classes) // or small classes would all begin in part 0
+	for _, i := range random.Perm(len(samples)) {
+		group := 2 * samples[i].Class
+		if samples[i].Kept {
+			group++
+		}
+		part[i] = (first[group] + next[group]) % folds
+		next[group]++
+	}
+	return part
+}
+
+// compare fills in the figures.
+func (o *Outcome) compare(samples []Sample, before, after []int) {
+	for i, s := range samples {
+		was, is := before[i] == s.Class, after[i] == s.Class
+		if was && !is {
+			o.Lost++
+		}
+		if s.Kept {
+			continue
+		}
+		if is && !was {
+			o.Gained++
+		}
+		if was {
+			o.Before += 1 / float64(o.Samples)
+		}
+		if is {
+			o.After += 1 / float64(o.Samples)
+		}
+	}
+	o.Chance = atLeast(o.Gained, o.Gained+o.Lost)
+}
+
+// atLeast returns the chance of k heads or more in n throws.
+func atLeast(k, n int) float64 {
+	if k <= 0 {
+		return 1
+	}
+	// Each binomial by its ratio to the one before, all scaled as they grow.
+	term, tail, all := 1.0, 0.0, 0.0
+	for i := 0; i <= n; i++ {
+		if i > 0 {
+			term = float64(term * float64(n-i+1) / float64(i))
+		}
+		all += term
+		if i >= k {
+			tail += term
+		}
+		if all > 1e200 {
+			term, tail, all = float64(term*1e-200), float64(tail*1e-200), float64(all*1e-200)
+		}
+	}
+	return tail / all
+}
