@@ -91,6 +91,20 @@ func fillApart(r *rand.Rand, x []float32) {
 	}
 }
 
+// fillWide gives numbers from far below -3 to far above 3, none near them.
+func fillWide(r *rand.Rand, x []float32) {
+	for i, k := range r.Perm(len(x)) {
+		x[i] = (float32(k-len(x)/2) + 0.4) * 9 / float32(len(x))
+	}
+}
+
+// fillPositive gives numbers from 1 to 2.
+func fillPositive(r *rand.Rand, x []float32) {
+	for i := range x {
+		x[i] = 1 + r.Float32()
+	}
+}
+
 // cases are small graphs with every operator that has a gradient.
 var cases = []graphCase{
 	{
@@ -226,4 +240,114 @@ var cases = []graphCase{
 		name: "reshape", inputs: []model.Shape{{0, 2, 6}}, nodes: one("Reshape", names("x0", "s")),
 		consts: map[string]*model.Tensor{"s": whole(0, 3, -1)},
 	},
+	{name: "sigmoid", inputs: []model.Shape{{0, 9}}, nodes: one("Sigmoid", names("x0"))},
+	{name: "tanh", inputs: []model.Shape{{0, 9}}, nodes: one("Tanh", names("x0"))},
+	{name: "exp", inputs: []model.Shape{{0, 9}}, nodes: one("Exp", names("x0"))},
+	{name: "neg", inputs: []model.Shape{{0, 9}}, nodes: one("Neg", names("x0"))},
+	{name: "softplus", inputs: []model.Shape{{0, 9}}, nodes: one("Softplus", names("x0"))},
+	{name: "erf", inputs: []model.Shape{{0, 9}}, nodes: one("Erf", names("x0"))},
+	{name: "gelu", inputs: []model.Shape{{0, 9}}, nodes: one("Gelu", names("x0"))},
+	{name: "gelu by tanh", inputs: []model.Shape{{0, 9}}, nodes: one("Gelu", names("x0"), "approximate", "tanh")},
+	{name: "log", inputs: []model.Shape{{0, 9}}, values: fillPositive, nodes: one("Log", names("x0"))},
+	{name: "sqrt", inputs: []model.Shape{{0, 9}}, values: fillPositive, nodes: one("Sqrt", names("x0"))},
+	{name: "reciprocal", inputs: []model.Shape{{0, 9}}, values: fillPositive, nodes: one("Reciprocal", names("x0"))},
+	{name: "leakyrelu", inputs: []model.Shape{{0, 9}}, values: fillApart, nodes: one("LeakyRelu", names("x0"))},
+	{name: "abs", inputs: []model.Shape{{0, 9}}, values: fillApart, nodes: one("Abs", names("x0"))},
+	{name: "elu", inputs: []model.Shape{{0, 9}}, values: fillApart, nodes: one("Elu", names("x0"))},
+	{name: "hardsigmoid", inputs: []model.Shape{{0, 9}}, values: fillWide, nodes: one("HardSigmoid", names("x0"), "alpha", float32(1)/6)},
+	{name: "hardswish", inputs: []model.Shape{{0, 9}}, values: fillWide, nodes: one("HardSwish", names("x0"))},
+	{name: "square", inputs: []model.Shape{{0, 9}}, nodes: one("Pow", names("x0", "p")), consts: map[string]*model.Tensor{"p": single(2)}},
+	{name: "power", inputs: []model.Shape{{0, 9}}, values: fillPositive, nodes: one("Pow", names("x0", "p")), consts: map[string]*model.Tensor{"p": single(-1.5)}},
+	{name: "silu", inputs: []model.Shape{{0, 9}}, nodes: []*model.Node{
+		node("Sigmoid", "s", names("x0"), names("h")), node("Mul", "m", names("x0", "h"), names("y")),
+	}},
+	{name: "sub", inputs: []model.Shape{{0, 3, 4}, {0, 1, 4}}, nodes: one("Sub", names("x0", "x1"))},
+	{name: "sub from a row", inputs: []model.Shape{{0, 3, 4}, {0, 1, 1}}, nodes: one("Sub", names("x1", "x0"))},
+	{name: "div", inputs: []model.Shape{{0, 3, 4}, {0, 3, 4}}, values: fillPositive, nodes: one("Div", names("x0", "x1"))},
+	{name: "div repeated", inputs: []model.Shape{{0, 3, 4}, {0, 3, 1}}, values: fillPositive, nodes: one("Div", names("x0", "x1"))},
+	{name: "div of a row", inputs: []model.Shape{{0, 1, 4}, {0, 3, 4}}, values: fillPositive, nodes: one("Div", names("x0", "x1"))},
+	{name: "div channels", inputs: []model.Shape{{0, 3, 2, 3}, {0, 4, 1, 1}}, values: fillPositive, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("Div", "d", names("h", "x1"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": positive(4, 3, 1, 1)}},
+	{name: "mean of pixels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(2, 3)}},
+	{name: "mean of a column of pixels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(-1)}},
+	{name: "sum of channels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceSum", "r", names("h", "axes"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(1)}},
+	{name: "mean of all", inputs: []model.Shape{{0, 3, 5}}, nodes: one("ReduceMean", names("x0"))},
+	{name: "layer norm in parts", inputs: []model.Shape{{0, 2, 6}}, nodes: []*model.Node{
+		node("ReduceMean", "n1", names("x0", "axes"), names("m")), node("Sub", "n2", names("x0", "m"), names("d")),
+		node("Pow", "n3", names("d", "two"), names("q")), node("ReduceMean", "n4", names("q", "axes"), names("v")),
+		node("Add", "n5", names("v", "tiny"), names("w")), node("Sqrt", "n6", names("w"), names("z")),
+		node("Div", "n7", names("d", "z"), names("u")), node("Mul", "n8", names("u", "s"), names("k")), node("Add", "n9", names("k", "b"), names("y")),
+	}, consts: map[string]*model.Tensor{"axes": whole(-1), "two": single(2), "tiny": single(1e-5), "s": positive(6), "b": normal(1, 6)}},
+	{name: "transpose", inputs: []model.Shape{{0, 2, 3, 4}}, nodes: one("Transpose", names("x0"), "perm", ints(0, 3, 1, 2))},
+	{name: "transpose behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("Transpose", "t", names("h"), names("y"), "perm", ints(0, 2, 3, 1)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
+	{name: "weights transposed", inputs: []model.Shape{{0, 4}}, nodes: []*model.Node{
+		node("Transpose", "t", names("w"), names("h")), node("MatMul", "m", names("x0", "h"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 5, 4)}},
+	{name: "squeeze", inputs: []model.Shape{{0, 3, 1, 1}}, nodes: one("Squeeze", names("x0", "axes")), consts: map[string]*model.Tensor{"axes": whole(2, -1)}},
+	{name: "unsqueeze", inputs: []model.Shape{{0, 3}}, nodes: one("Unsqueeze", names("x0", "axes")), consts: map[string]*model.Tensor{"axes": whole(1, -1)}},
+	{
+		name: "slice", inputs: []model.Shape{{0, 7, 6}}, nodes: one("Slice", names("x0", "from", "to", "axes", "by")),
+		consts: map[string]*model.Tensor{"from": whole(-2, 0), "to": whole(-100, 4), "axes": whole(1, 2), "by": whole(-2, 1)},
+	},
+	{name: "slice of channels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("Slice", "s", names("h", "from", "to", "axes", "by"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 6, 3, 1, 1), "from": whole(1), "to": whole(9), "axes": whole(1), "by": whole(2)}},
+	{name: "split", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Split", "s", names("x0", "parts"), names("a", "b"), "axis", int64(1)), node("Concat", "k", names("b", "a", "a"), names("y"), "axis", int64(1)),
+	}, consts: map[string]*model.Tensor{"parts": whole(2, 3)}},
+	{name: "split of channels in halves", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("Split", "s", names("h"), names("a", "b"), "axis", int64(1)),
+		node("Mul", "m", names("a", "b"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
+	{
+		name: "last of a sequence", inputs: []model.Shape{{0, 4, 3}}, nodes: one("Gather", names("x0", "i"), "axis", int64(1)),
+		consts: map[string]*model.Tensor{"i": model.Of(model.I64, []int64{-1})},
+	},
+	{name: "gather twice", inputs: []model.Shape{{0, 4, 3}}, nodes: one("Gather", names("x0", "i"), "axis", int64(2)), consts: map[string]*model.Tensor{"i": whole(2, 0, 2)}},
+	{
+		name: "pad", inputs: []model.Shape{{0, 3, 4}}, nodes: one("Pad", names("x0", "pads", "with")),
+		consts: map[string]*model.Tensor{"pads": whole(0, 1, 2, 0, 0, 3), "with": single(2)},
+	},
+	{name: "pad behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
+		node("Conv", "c", names("x0", "w"), names("h")), node("Pad", "p", names("h", "pads"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "pads": whole(0, 0, 1, 2, 0, 1, 0, 1)}},
+	{name: "lstm", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4), "b": normal(0.3, 1, 32)}},
+	{name: "lstm both ways", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 2, 16, 3), "r": normal(0.5, 2, 16, 4), "b": normal(0.3, 2, 32)}},
+	{name: "lstm in reverse", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4), "b": normal(0.3, 1, 32)}},
+	{name: "gru", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
+	{name: "gru both ways", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 2, 12, 3), "r": normal(0.5, 2, 12, 4), "b": normal(0.3, 2, 24)}},
+	{name: "gru in reverse", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
+	{name: "gru that resets after the product", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "linear_before_reset", int64(1)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
+	{name: "lstm from a state, its last states", inputs: []model.Shape{{0, 5, 3}, {0, 1, 4}, {0, 1, 4}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), node("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
+		node("Transpose", "t2", names("x2"), names("c0"), "perm", ints(1, 0, 2)),
+		node("LSTM", "r", names("xt", "w", "r", "", "", "h0", "c0"), names("", "h", "c")), node("Concat", "k", names("h", "c"), names("y"), "axis", int64(0)),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4)}},
+	{name: "gru from a state", inputs: []model.Shape{{0, 5, 3}, {0, 1, 4}}, nodes: []*model.Node{
+		node("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), node("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
+		node("GRU", "r", names("xt", "w", "r", "", "", "h0"), names("s", "h"), "linear_before_reset", int64(1)), node("Add", "k", names("h", "s"), names("y")),
+	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4)}},
 }

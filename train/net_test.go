@@ -249,3 +249,19 @@ func TestRefused(t *testing.T) {
 		t.Errorf("an open axis: %v", err)
 	}
 }
+
+// TestEqualValues checks that of equal values under a window the first, rows
+// before columns, gets the gradient, and no other.
+func TestEqualValues(t *testing.T) {
+	c := graphCase{name: "equal", inputs: []model.Shape{{0, 2, 3, 3}}, nodes: one("MaxPool", names("x0"), "kernel_shape", ints(2, 2))}
+	n := mustNet(t, c.graph(), Options{Batch: 1, InputGradients: true})
+	n.Forward(false)
+	for i := range n.OutputGradient(0) {
+		n.OutputGradient(0)[i] = float32(i + 1)
+	}
+	n.Backward()
+	want := []float32{1, 2, 0, 3, 4, 0, 0, 0, 0, 5, 6, 0, 7, 8, 0, 0, 0, 0}
+	if got := n.InputGradient(0); !slices.Equal(got, want) {
+		t.Errorf("%v, not %v", got, want)
+	}
+}

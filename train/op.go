@@ -22,6 +22,10 @@ func init() {
 		"Gemm":   {make: makeGemm, weights: []int{1}, offsets: []int{2}},
 		"MatMul": {make: makeMatMul, weights: []int{0, 1}},
 
+		// Recurrent.
+		"LSTM": {make: makeRecurrent, weights: []int{1, 2}, offsets: []int{3}},
+		"GRU":  {make: makeRecurrent, weights: []int{1, 2}, offsets: []int{3}},
+
 		// Pools and norms.
 		"MaxPool":            {make: makeMaxPool},
 		"GlobalMaxPool":      {make: makeMaxPool},
@@ -32,10 +36,32 @@ func init() {
 		"Dropout":            {make: makeDropout},
 
 		// One element at a time.
-		"Relu": {make: makeUnary},
-		"Clip": {make: makeUnary},
-		"Add":  {make: makeBinary, applies: true},
-		"Mul":  {make: makeBinary, applies: true},
+		"Abs":         {make: makeUnary},
+		"Clip":        {make: makeUnary},
+		"Elu":         {make: makeUnary},
+		"Erf":         {make: makeUnary},
+		"Exp":         {make: makeUnary},
+		"Gelu":        {make: makeUnary},
+		"HardSigmoid": {make: makeUnary},
+		"HardSwish":   {make: makeUnary},
+		"LeakyRelu":   {make: makeUnary},
+		"Log":         {make: makeUnary},
+		"Neg":         {make: makeUnary},
+		"Pow":         {make: makeUnary},
+		"Reciprocal":  {make: makeUnary},
+		"Relu":        {make: makeUnary},
+		"Sigmoid":     {make: makeUnary},
+		"Softplus":    {make: makeUnary},
+		"Sqrt":        {make: makeUnary},
+		"Tanh":        {make: makeUnary},
+		"Add":         {make: makeBinary, applies: true},
+		"Sub":         {make: makeBinary},
+		"Mul":         {make: makeBinary, applies: true},
+		"Div":         {make: makeBinary},
+
+		// Reductions.
+		"ReduceMean": {make: makeReduce},
+		"ReduceSum":  {make: makeReduce},
 
 		// Steps of an int8 network: op_steps.go.
 		opQuantize:        {make: makeQuantize},
@@ -47,9 +73,16 @@ func init() {
 		opAverageSteps:    {make: makeAverageSteps},
 
 		// Moves.
-		"Identity": {make: makeAlias, moves: true},
-		"Flatten":  {make: makeAlias, moves: true},
-		"Reshape":  {make: makeAlias, moves: true},
-		"Concat":   {make: makeConcat},
+		"Identity":  {make: makeAlias, moves: true},
+		"Flatten":   {make: makeAlias, moves: true},
+		"Reshape":   {make: makeAlias, moves: true},
+		"Squeeze":   {make: makeAlias, moves: true},
+		"Unsqueeze": {make: makeAlias, moves: true},
+		"Transpose": {make: makeTranspose, moves: true},
+		"Concat":    {make: makeConcat},
+		"Split":     {make: makeSplit},
+		"Slice":     {make: makeSlice},
+		"Gather":    {make: makeGather},
+		"Pad":       {make: makePad},
 	}
 }

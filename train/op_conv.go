@@ -107,20 +107,21 @@ func (s *conv) lay(c *call) (err error) {
 	s.restore.Use(c.target())
 	s.packed, s.dPacked, s.part = floats(g.OC*depth), floats(g.OC*depth), floats(g.OC*depth)
 	pixels := g.OH * g.OW
+	count := s.x.shape[0]
 	most := max(1, patchFloats/(pixels*depth))
 	if g.Pointwise() {
-		most = c.batch()
+		most = count
 	} else {
-		s.columns = floats(min(most, c.batch()) * pixels * depth)
+		s.columns = floats(min(most, count) * pixels * depth)
 	}
-	for at := 0; at < c.batch(); at += most {
-		chunk, err := s.chunk(c, at, min(most, c.batch()-at))
+	for at := 0; at < count; at += most {
+		chunk, err := s.chunk(c, at, min(most, count-at))
 		if err != nil {
 			return err
 		}
 		s.chunks = append(s.chunks, chunk)
 	}
-	s.sums, err = newColumnSums(c, g.N*c.batch()*pixels, g.OC)
+	s.sums, err = newColumnSums(c, count*pixels, g.OC)
 	return err
 }
 

@@ -16,7 +16,7 @@ type depthwise struct {
 }
 
 func newDepthwise(c *call, x, w, bias *port, y *value, g kernels.Geometry) (step, error) {
-	g.N = c.batch()
+	g.N = x.shape[0]
 	s := &depthwise{x: x, w: w, bias: bias, y: y, geo: g, packed: floats(len(w.data)), dPacked: floats(len(w.data))}
 	var err error
 	if s.toLast, err = kernels.NewTranspose(4, []int{g.C, g.KH * g.KW}, []int{1, 0}); err != nil {

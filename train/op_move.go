@@ -8,15 +8,9 @@ import (
 	"dunlin/model"
 )
 
-// turn changes between the graph's order of axes and channels last.
-type turn struct {
-	x        *port
-	y        *value
-	to, back *kernels.Transpose
-}
-
-// newTurn cannot fail: the orders are permutations.
-func newTurn(t kernels.Target, x *port, last bool) *turn {
+// newTurn changes between the graph's order of axes and channels last. It
+// cannot fail: the orders are permutations.
+func newTurn(t kernels.Target, x *port, last bool) *transpose {
 	c := x.shape[1]
 	space := len(x.data) / (x.shape[0] * c)
 	first := []int{x.shape[0], c, space}
@@ -24,16 +18,13 @@ func newTurn(t kernels.Target, x *port, last bool) *turn {
 	if !last {
 		first, behind = behind, first
 	}
-	s := &turn{x: x}
+	s := &transpose{x: x}
 	s.to, _ = kernels.NewTranspose(4, first, []int{0, 2, 1})
 	s.back, _ = kernels.NewTranspose(4, behind, []int{0, 2, 1})
 	s.to.Use(t)
 	s.back.Use(t)
 	return s
 }
-
-func (s *turn) forward(bool) { s.to.Run(bytesOf(s.y.data), bytesOf(s.x.data)) }
-func (s *turn) backward()    { s.back.Run(bytesOf(s.x.dx), bytesOf(s.y.grad)) }
 
 // alias is another shape of the same memory.
 type alias struct {
@@ -88,6 +79,58 @@ var shapes = map[string]func(c *call, x model.Shape) (model.Shape, error){
 		return model.Shape{outer, inner}, err
 	},
 	"Reshape": reshaped,
+	"Squeeze": func(c *call, x model.Shape) (model.Shape, error) {
+		axes, err := c.axes(1, len(x))
+		if err != nil {
+			return nil, err
+		}
+		shape := model.Shape{}
+		for i, d := range x {
+			if slices.Contains(axes, i) || (!c.has(1) && d == 1 && i > 0) {
+				continue
+			}
+			shape = append(shape, d)
+		}
+		return shape, nil
+	},
+	"Unsqueeze": func(c *call, x model.Shape) (model.Shape, error) {
+		list, err := c.integers(1)
+		if err != nil {
+			return nil, err
+		}
+		rank := len(x) + len(list)
+		axes, err := c.axes(1, rank)
+		if err != nil {
+			return nil, err
+		}
+		shape := model.Shape{}
+		for i := range rank {
+			if slices.Contains(axes, i) {
+				shape = append(shape, 1)
+				continue
+			}
+			if len(x) == 0 {
+				return nil, fmt.Errorf("axes %v", list)
+			}
+			shape, x = append(shape, x[0]), x[1:]
+		}
+		return shape, nil
+	},
+}
+
+// axes returns a constant input that names some of rank axes; below 0 they
+// count from the end.
+func (c *call) axes(i, rank int) ([]int, error) {
+	list, err := c.integers(i)
+	for k, a := range list {
+		if a < 0 {
+			list[k] = a + rank
+		}
+		if list[k] < 0 || list[k] >= rank {
+			return nil, fmt.Errorf("axis %d of %d", a, rank)
+		}
+	}
+	return list, err
 }
 
 // reshaped follows ONNX, but that an axis 0 which the graph gives the length
@@ -125,100 +168,52 @@ func reshaped(c *call, x model.Shape) (model.Shape, error) {
 	return shape, nil
 }
 
-// concat puts tensors side by side along an axis.
-type concat struct {
-	parts         []*port
-	y             *value
-	outer, stride int
-	widths        []int // what each part has of a row of y
+// transpose changes the order of axes.
+type transpose struct {
+	x        *port
+	y        *value
+	to, back *kernels.Transpose
 }
 
-func makeConcat(c *call) (step, error) {
-	first, err := c.look(0)
+func makeTranspose(c *call) (step, error) {
+	x, err := c.read(0)
 	if err != nil {
 		return nil, err
 	}
-	axis, err := axisOf(c.node, "axis", 0, len(first.shape))
-	if err != nil {
+	rank := len(x.shape)
+	perm := make([]int, rank)
+	for i := range perm {
+		perm[i] = rank - 1 - i
+	}
+	for i, p := range c.node.Ints("perm") {
+		if i >= rank || p < 0 || p >= int64(rank) {
+			return nil, fmt.Errorf("perm %v of %v", c.node.Ints("perm"), x.shape)
+		}
+		perm[i] = int(p)
+	}
+	shape := make(model.Shape, rank)
+	for i, p := range perm {
+		shape[i] = x.shape[p]
+		if x.last { // where axis p lies
+			perm[i] = lastAxis(p, rank)
+		}
+	}
+	s := &transpose{x: x}
+	if s.to, err = kernels.NewTranspose(4, lying(x.shape, rank, x.last), perm); err != nil {
 		return nil, err
 	}
-	s, last := &concat{}, false
-	for i := range c.node.In {
-		v, err := c.look(i)
-		if err != nil {
-			return nil, err
-		}
-		last = last || !v.is(false)
+	back := make([]int, rank)
+	for i, p := range perm {
+		back[p] = i
 	}
-	shape := slices.Clone(first.shape)
-	shape[axis] = 0
-	for i := range c.node.In {
-		p, err := c.readIn(i, last)
-		if err != nil {
-			return nil, err
-		}
-		if len(p.shape) != len(shape) || !equalBut(p.shape, first.shape, axis) {
-			return nil, fmt.Errorf("%v beside %v along axis %d", p.shape, first.shape, axis)
-		}
-		shape[axis] += p.shape[axis]
-		s.parts = append(s.parts, p)
-	}
-	if s.y, err = c.write(0, shape, last); err != nil {
+	if s.back, err = kernels.NewTranspose(4, shape, back); err != nil {
 		return nil, err
 	}
-	lies, at := lying(shape, len(shape), last), axis
-	if last {
-		at = lastAxis(axis, len(shape))
-	}
-	outer, inner := around(lies, at)
-	s.outer, s.stride = outer, shape[axis]*inner
-	for _, p := range s.parts {
-		s.widths = append(s.widths, p.shape[axis]*inner)
-	}
-	return s, nil
+	s.to.Use(c.target())
+	s.back.Use(c.target())
+	s.y, err = c.write(0, shape, false)
+	return s, err
 }
 
-// equalBut reports whether two shapes of as many axes differ in none but one.
-func equalBut(a, b model.Shape, axis int) bool {
-	for i := range a {
-		if a[i] != b[i] && i != axis {
-			return false
-		}
-	}
-	return true
-}
-
-// lastAxis returns where an axis lies when the channels are last.
-func lastAxis(axis, rank int) int {
-	switch axis {
-	case 0:
-		return 0
-	case 1:
-		return rank - 1
-	}
-	return axis - 1
-}
-
-func (s *concat) forward(bool) {
-	at := 0
-	for i, p := range s.parts {
-		w := s.widths[i]
-		for o := range s.outer {
-			copy(s.y.data[o*s.stride+at:][:w], p.data[o*w:])
-		}
-		at += w
-	}
-}
-
-func (s *concat) backward() {
-	at := 0
-	for i, p := range s.parts {
-		w := s.widths[i]
-		if p.dx != nil {
-			for o := range s.outer {
-				copy(p.dx[o*w:][:w], s.y.grad[o*s.stride+at:])
-			}
-		}
-		at += w
-	}
-}
+func (s *transpose) forward(bool) { s.to.Run(bytesOf(s.y.data), bytesOf(s.x.data)) }
+func (s *transpose) backward()    { s.back.Run(bytesOf(s.x.dx), bytesOf(s.y.grad)) }

@@ -47,7 +47,7 @@ func readPool(c *call) (x *port, g kernels.Geometry, endH, endW int, err error) 
 		}
 	}
 	g, endH, endW, err = geometry(node, x.shape, kernel)
-	g.N = c.batch()
+	g.N = x.shape[0]
 	return x, g, endH, endW, err
 }
 
