@@ -47,7 +47,7 @@ type Net struct {
 	graph   *model.Graph // as it was given
 	options Options
 	target  kernels.Target
-	shared  *shared
+	shared  *sharedState
 
 	steps           []*placed
 	inputs, outputs []*value
@@ -56,8 +56,8 @@ type Net struct {
 	scratch         []byte // of the step that runs
 }
 
-// shared is what a net has in common with those that Resize makes of it.
-type shared struct {
+// sharedState is what a net has in common with those that Resize makes of it.
+type sharedState struct {
 	constants map[string]*Parameter // those trained, and the statistics of norms
 	forwards  uint64                // in training, so far
 }
@@ -72,10 +72,10 @@ type shared struct {
 // It fails with a *model.Error where a shape does not fit, and with one error
 // that names all nodes whose operator has no gradient.
 func NewNet(g *model.Graph, o Options) (*Net, error) {
-	return newNet(g, o, &shared{constants: map[string]*Parameter{}})
+	return newNet(g, o, &sharedState{constants: map[string]*Parameter{}})
 }
 
-func newNet(g *model.Graph, o Options, s *shared) (*Net, error) {
+func newNet(g *model.Graph, o Options, s *sharedState) (*Net, error) {
 	if o.Batch < 1 {
 		return nil, fmt.Errorf("train %s: a batch of %d samples", g.Name, o.Batch)
 	}
