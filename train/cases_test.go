@@ -34,8 +34,8 @@ func (c *graphCase) graph() *model.Graph {
 	return g
 }
 
-// node returns a node; attributes are pairs of a name and a value.
-func node(op, name string, in, out []string, attrs ...any) *model.Node {
+// nodeOf returns a node; attributes are pairs of a name and a value.
+func nodeOf(op, name string, in, out []string, attrs ...any) *model.Node {
 	n := &model.Node{Op: op, Name: name, In: in, Out: out, Attrs: map[string]model.Attr{}}
 	for i := 0; i < len(attrs); i += 2 {
 		n.Attrs[attrs[i].(string)] = attrs[i+1]
@@ -45,7 +45,7 @@ func node(op, name string, in, out []string, attrs ...any) *model.Node {
 
 // one returns the nodes of a case with a single operator.
 func one(op string, in []string, attrs ...any) []*model.Node {
-	return []*model.Node{node(op, "n", in, []string{"y"}, attrs...)}
+	return []*model.Node{nodeOf(op, "n", in, []string{"y"}, attrs...)}
 }
 
 func names(list ...string) []string { return list }
@@ -156,7 +156,7 @@ var cases = []graphCase{
 		consts: map[string]*model.Tensor{"w": normal(0.3, 7, 5), "b": normal(1, 1, 5)},
 	},
 	{name: "matmul and add", inputs: []model.Shape{{0, 3, 4}}, nodes: []*model.Node{
-		node("MatMul", "m", names("x0", "w"), names("h")), node("Add", "a", names("h", "b"), names("y")),
+		nodeOf("MatMul", "m", names("x0", "w"), names("h")), nodeOf("Add", "a", names("h", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.3, 4, 6), "b": normal(1, 6)}},
 	{name: "matmul of computed values", inputs: []model.Shape{{0, 2, 3, 4}, {0, 2, 4, 5}}, nodes: one("MatMul", names("x0", "x1"))},
 	{
@@ -205,36 +205,36 @@ var cases = []graphCase{
 	},
 	{name: "add", inputs: []model.Shape{{0, 3, 2}, {0, 3, 2}}, nodes: one("Add", names("x0", "x1"))},
 	{name: "add a row", inputs: []model.Shape{{0, 3, 4}}, nodes: []*model.Node{
-		node("Identity", "i", names("x0"), names("h")), node("Add", "a", names("b", "h"), names("y")),
+		nodeOf("Identity", "i", names("x0"), names("h")), nodeOf("Add", "a", names("b", "h"), names("y")),
 	}, consts: map[string]*model.Tensor{"b": normal(1, 4)}},
 	{name: "mul", inputs: []model.Shape{{0, 3, 4}, {0, 3, 4}}, nodes: one("Mul", names("x0", "x1"))},
 	{name: "mul with itself", inputs: []model.Shape{{0, 3, 4}}, nodes: one("Mul", names("x0", "x0"))},
 	{name: "mul repeated", inputs: []model.Shape{{0, 3, 1}, {0, 1, 4}}, nodes: one("Mul", names("x0", "x1"))},
 	{name: "squeeze and excite", inputs: []model.Shape{{0, 3, 4, 5}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("GlobalAveragePool", "g", names("h"), names("p")),
-		node("Conv", "c2", names("p", "w2"), names("q")), node("Mul", "m", names("h", "q"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("GlobalAveragePool", "g", names("h"), names("p")),
+		nodeOf("Conv", "c2", names("p", "w2"), names("q")), nodeOf("Mul", "m", names("h", "q"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "w2": normal(0.5, 4, 4, 1, 1)}},
 	{name: "channels scaled and shifted", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Mul", "m", names("s", "h"), names("i")), node("Add", "a", names("i", "b"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Mul", "m", names("s", "h"), names("i")), nodeOf("Add", "a", names("i", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "s": positive(4, 1, 1), "b": normal(1, 1, 4, 1, 1)}},
 	{name: "a plane added behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Add", "a", names("h", "b"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Add", "a", names("h", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "b": normal(1, 2, 3)}},
 	{name: "a row added behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Add", "a", names("h", "b"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Add", "a", names("h", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "b": normal(1, 3)}},
 	{name: "residual sum", inputs: []model.Shape{{0, 3, 4, 4}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Conv", "d", names("h", "w"), names("i")), node("Add", "a", names("h", "i"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Conv", "d", names("h", "w"), names("i")), nodeOf("Add", "a", names("h", "i"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 3, 3, 1, 1)}},
 	{name: "concat", inputs: []model.Shape{{0, 2, 3}, {0, 4, 3}}, nodes: one("Concat", names("x0", "x1"), "axis", int64(1))},
 	{name: "concat of channels", inputs: []model.Shape{{0, 3, 2, 3}, {0, 2, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Concat", "k", names("h", "x1", "h"), names("y"), "axis", int64(1)),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Concat", "k", names("h", "x1", "h"), names("y"), "axis", int64(1)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
 	{name: "concat of rows of pixels", inputs: []model.Shape{{0, 3, 2, 3}, {0, 4, 1, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Concat", "k", names("h", "x1"), names("y"), "axis", int64(-2)),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Concat", "k", names("h", "x1"), names("y"), "axis", int64(-2)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
 	{name: "flatten behind a convolution", inputs: []model.Shape{{0, 2, 3, 4}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Flatten", "f", names("h"), names("i")), node("Gemm", "g", names("i", "v"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Flatten", "f", names("h"), names("i")), nodeOf("Gemm", "g", names("i", "v"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 3, 2, 1, 1), "v": normal(0.3, 36, 5)}},
 	{
 		name: "reshape", inputs: []model.Shape{{0, 2, 6}}, nodes: one("Reshape", names("x0", "s")),
@@ -259,7 +259,7 @@ var cases = []graphCase{
 	{name: "square", inputs: []model.Shape{{0, 9}}, nodes: one("Pow", names("x0", "p")), consts: map[string]*model.Tensor{"p": single(2)}},
 	{name: "power", inputs: []model.Shape{{0, 9}}, values: fillPositive, nodes: one("Pow", names("x0", "p")), consts: map[string]*model.Tensor{"p": single(-1.5)}},
 	{name: "silu", inputs: []model.Shape{{0, 9}}, nodes: []*model.Node{
-		node("Sigmoid", "s", names("x0"), names("h")), node("Mul", "m", names("x0", "h"), names("y")),
+		nodeOf("Sigmoid", "s", names("x0"), names("h")), nodeOf("Mul", "m", names("x0", "h"), names("y")),
 	}},
 	{name: "sub", inputs: []model.Shape{{0, 3, 4}, {0, 1, 4}}, nodes: one("Sub", names("x0", "x1"))},
 	{name: "sub from a row", inputs: []model.Shape{{0, 3, 4}, {0, 1, 1}}, nodes: one("Sub", names("x1", "x0"))},
@@ -267,30 +267,30 @@ var cases = []graphCase{
 	{name: "div repeated", inputs: []model.Shape{{0, 3, 4}, {0, 3, 1}}, values: fillPositive, nodes: one("Div", names("x0", "x1"))},
 	{name: "div of a row", inputs: []model.Shape{{0, 1, 4}, {0, 3, 4}}, values: fillPositive, nodes: one("Div", names("x0", "x1"))},
 	{name: "div channels", inputs: []model.Shape{{0, 3, 2, 3}, {0, 4, 1, 1}}, values: fillPositive, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Div", "d", names("h", "x1"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Div", "d", names("h", "x1"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": positive(4, 3, 1, 1)}},
 	{name: "mean of pixels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(2, 3)}},
 	{name: "mean of a column of pixels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("ReduceMean", "r", names("h", "axes"), names("y"), "keepdims", int64(0)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(-1)}},
 	{name: "sum of channels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("ReduceSum", "r", names("h", "axes"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("ReduceSum", "r", names("h", "axes"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "axes": whole(1)}},
 	{name: "mean of all", inputs: []model.Shape{{0, 3, 5}}, nodes: one("ReduceMean", names("x0"))},
 	{name: "layer norm in parts", inputs: []model.Shape{{0, 2, 6}}, nodes: []*model.Node{
-		node("ReduceMean", "n1", names("x0", "axes"), names("m")), node("Sub", "n2", names("x0", "m"), names("d")),
-		node("Pow", "n3", names("d", "two"), names("q")), node("ReduceMean", "n4", names("q", "axes"), names("v")),
-		node("Add", "n5", names("v", "tiny"), names("w")), node("Sqrt", "n6", names("w"), names("z")),
-		node("Div", "n7", names("d", "z"), names("u")), node("Mul", "n8", names("u", "s"), names("k")), node("Add", "n9", names("k", "b"), names("y")),
+		nodeOf("ReduceMean", "n1", names("x0", "axes"), names("m")), nodeOf("Sub", "n2", names("x0", "m"), names("d")),
+		nodeOf("Pow", "n3", names("d", "two"), names("q")), nodeOf("ReduceMean", "n4", names("q", "axes"), names("v")),
+		nodeOf("Add", "n5", names("v", "tiny"), names("w")), nodeOf("Sqrt", "n6", names("w"), names("z")),
+		nodeOf("Div", "n7", names("d", "z"), names("u")), nodeOf("Mul", "n8", names("u", "s"), names("k")), nodeOf("Add", "n9", names("k", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"axes": whole(-1), "two": single(2), "tiny": single(1e-5), "s": positive(6), "b": normal(1, 6)}},
 	{name: "transpose", inputs: []model.Shape{{0, 2, 3, 4}}, nodes: one("Transpose", names("x0"), "perm", ints(0, 3, 1, 2))},
 	{name: "transpose behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Transpose", "t", names("h"), names("y"), "perm", ints(0, 2, 3, 1)),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Transpose", "t", names("h"), names("y"), "perm", ints(0, 2, 3, 1)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
 	{name: "weights transposed", inputs: []model.Shape{{0, 4}}, nodes: []*model.Node{
-		node("Transpose", "t", names("w"), names("h")), node("MatMul", "m", names("x0", "h"), names("y")),
+		nodeOf("Transpose", "t", names("w"), names("h")), nodeOf("MatMul", "m", names("x0", "h"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 5, 4)}},
 	{name: "squeeze", inputs: []model.Shape{{0, 3, 1, 1}}, nodes: one("Squeeze", names("x0", "axes")), consts: map[string]*model.Tensor{"axes": whole(2, -1)}},
 	{name: "unsqueeze", inputs: []model.Shape{{0, 3}}, nodes: one("Unsqueeze", names("x0", "axes")), consts: map[string]*model.Tensor{"axes": whole(1, -1)}},
@@ -299,14 +299,14 @@ var cases = []graphCase{
 		consts: map[string]*model.Tensor{"from": whole(-2, 0), "to": whole(-100, 4), "axes": whole(1, 2), "by": whole(-2, 1)},
 	},
 	{name: "slice of channels", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Slice", "s", names("h", "from", "to", "axes", "by"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Slice", "s", names("h", "from", "to", "axes", "by"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 6, 3, 1, 1), "from": whole(1), "to": whole(9), "axes": whole(1), "by": whole(2)}},
 	{name: "split", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Split", "s", names("x0", "parts"), names("a", "b"), "axis", int64(1)), node("Concat", "k", names("b", "a", "a"), names("y"), "axis", int64(1)),
+		nodeOf("Split", "s", names("x0", "parts"), names("a", "b"), "axis", int64(1)), nodeOf("Concat", "k", names("b", "a", "a"), names("y"), "axis", int64(1)),
 	}, consts: map[string]*model.Tensor{"parts": whole(2, 3)}},
 	{name: "split of channels in halves", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Split", "s", names("h"), names("a", "b"), "axis", int64(1)),
-		node("Mul", "m", names("a", "b"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Split", "s", names("h"), names("a", "b"), "axis", int64(1)),
+		nodeOf("Mul", "m", names("a", "b"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1)}},
 	{
 		name: "last of a sequence", inputs: []model.Shape{{0, 4, 3}}, nodes: one("Gather", names("x0", "i"), "axis", int64(1)),
@@ -318,36 +318,36 @@ var cases = []graphCase{
 		consts: map[string]*model.Tensor{"pads": whole(0, 1, 2, 0, 0, 3), "with": single(2)},
 	},
 	{name: "pad behind a convolution", inputs: []model.Shape{{0, 3, 2, 3}}, nodes: []*model.Node{
-		node("Conv", "c", names("x0", "w"), names("h")), node("Pad", "p", names("h", "pads"), names("y")),
+		nodeOf("Conv", "c", names("x0", "w"), names("h")), nodeOf("Pad", "p", names("h", "pads"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 4, 3, 1, 1), "pads": whole(0, 0, 1, 2, 0, 1, 0, 1)}},
 	{name: "lstm", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4), "b": normal(0.3, 1, 32)}},
 	{name: "lstm both ways", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 2, 16, 3), "r": normal(0.5, 2, 16, 4), "b": normal(0.3, 2, 32)}},
 	{name: "lstm in reverse", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("LSTM", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4), "b": normal(0.3, 1, 32)}},
 	{name: "gru", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
 	{name: "gru both ways", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "bidirectional"),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 2, 12, 3), "r": normal(0.5, 2, 12, 4), "b": normal(0.3, 2, 24)}},
 	{name: "gru in reverse", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "direction", "reverse"),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
 	{name: "gru that resets after the product", inputs: []model.Shape{{0, 5, 3}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), node("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "linear_before_reset", int64(1)),
+		nodeOf("Transpose", "t", names("x0"), names("x0t"), "perm", ints(1, 0, 2)), nodeOf("GRU", "r", names("x0t", "w", "r", "b"), names("y"), "hidden_size", int64(4), "linear_before_reset", int64(1)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4), "b": normal(0.3, 1, 24)}},
 	{name: "lstm from a state, its last states", inputs: []model.Shape{{0, 5, 3}, {0, 1, 4}, {0, 1, 4}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), node("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
-		node("Transpose", "t2", names("x2"), names("c0"), "perm", ints(1, 0, 2)),
-		node("LSTM", "r", names("xt", "w", "r", "", "", "h0", "c0"), names("", "h", "c")), node("Concat", "k", names("h", "c"), names("y"), "axis", int64(0)),
+		nodeOf("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), nodeOf("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
+		nodeOf("Transpose", "t2", names("x2"), names("c0"), "perm", ints(1, 0, 2)),
+		nodeOf("LSTM", "r", names("xt", "w", "r", "", "", "h0", "c0"), names("", "h", "c")), nodeOf("Concat", "k", names("h", "c"), names("y"), "axis", int64(0)),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 16, 3), "r": normal(0.5, 1, 16, 4)}},
 	{name: "gru from a state", inputs: []model.Shape{{0, 5, 3}, {0, 1, 4}}, nodes: []*model.Node{
-		node("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), node("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
-		node("GRU", "r", names("xt", "w", "r", "", "", "h0"), names("s", "h"), "linear_before_reset", int64(1)), node("Add", "k", names("h", "s"), names("y")),
+		nodeOf("Transpose", "t", names("x0"), names("xt"), "perm", ints(1, 0, 2)), nodeOf("Transpose", "t1", names("x1"), names("h0"), "perm", ints(1, 0, 2)),
+		nodeOf("GRU", "r", names("xt", "w", "r", "", "", "h0"), names("s", "h"), "linear_before_reset", int64(1)), nodeOf("Add", "k", names("h", "s"), names("y")),
 	}, consts: map[string]*model.Tensor{"w": normal(0.5, 1, 12, 3), "r": normal(0.5, 1, 12, 4)}},
 }

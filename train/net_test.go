@@ -13,19 +13,19 @@ import (
 	"dunlin/model/onnx"
 )
 
-// pictures is a small network of pictures with most of what such have.
-func pictures() *model.Graph {
+// pictureNet is a small network of pictures with most of what such have.
+func pictureNet() *model.Graph {
 	c := graphCase{name: "pictures", inputs: []model.Shape{{0, 2, 8, 8}}, nodes: []*model.Node{
-		node("Conv", "conv1", names("x0", "w1"), names("a"), "pads", ints(1, 1, 1, 1)),
-		node("BatchNormalization", "norm", names("a", "s", "b", "m", "v"), names("b1")),
-		node("Relu", "relu", names("b1"), names("c")),
-		node("Conv", "dw", names("c", "w2"), names("d"), "pads", ints(1, 1, 1, 1), "group", int64(4)),
-		node("Add", "sum", names("c", "d"), names("e")),
-		node("MaxPool", "pool", names("e"), names("f"), "kernel_shape", ints(2, 2), "strides", ints(2, 2)),
-		node("Dropout", "drop", names("f", "half"), names("g")),
-		node("Flatten", "flat", names("g"), names("h")),
-		node("Gemm", "dense", names("h", "w3", "b3"), names("i"), "transB", int64(1)),
-		node("Softmax", "soft", names("i"), names("y")),
+		nodeOf("Conv", "conv1", names("x0", "w1"), names("a"), "pads", ints(1, 1, 1, 1)),
+		nodeOf("BatchNormalization", "norm", names("a", "s", "b", "m", "v"), names("b1")),
+		nodeOf("Relu", "relu", names("b1"), names("c")),
+		nodeOf("Conv", "dw", names("c", "w2"), names("d"), "pads", ints(1, 1, 1, 1), "group", int64(4)),
+		nodeOf("Add", "sum", names("c", "d"), names("e")),
+		nodeOf("MaxPool", "pool", names("e"), names("f"), "kernel_shape", ints(2, 2), "strides", ints(2, 2)),
+		nodeOf("Dropout", "drop", names("f", "half"), names("g")),
+		nodeOf("Flatten", "flat", names("g"), names("h")),
+		nodeOf("Gemm", "dense", names("h", "w3", "b3"), names("i"), "transB", int64(1)),
+		nodeOf("Softmax", "soft", names("i"), names("y")),
 	}, consts: map[string]*model.Tensor{
 		"w1": normal(0.3, 4, 2, 3, 3), "s": positive(4), "b": normal(0.1, 4), "m": normal(0.1, 4), "v": positive(4),
 		"w2": normal(0.3, 4, 1, 3, 3), "half": single(0.25), "w3": normal(0.2, 5, 64), "b3": normal(0.1, 5),
@@ -82,7 +82,7 @@ func digest(n *Net) [32]byte {
 // drops other values.
 func TestSameBits(t *testing.T) {
 	run := func(o Options) [32]byte {
-		n := mustNet(t, pictures(), o)
+		n := mustNet(t, pictureNet(), o)
 		if first, last := descend(t, n, 20); last <= first {
 			t.Errorf("class 0 went from %g to %g", first, last)
 		}
@@ -101,7 +101,7 @@ func TestSameBits(t *testing.T) {
 // in the graph, that the engine computes the same with it, and that the graph
 // that was given did not change.
 func TestGraph(t *testing.T) {
-	g := pictures()
+	g := pictureNet()
 	before := slices.Clone(g.Const("w1").F32())
 	n := mustNet(t, g, Options{Batch: 3})
 	descend(t, n, 5)
@@ -118,7 +118,7 @@ func TestGraph(t *testing.T) {
 // TestResize checks that a net of another batch has the same parameters and
 // answers.
 func TestResize(t *testing.T) {
-	n := mustNet(t, pictures(), Options{Batch: 4})
+	n := mustNet(t, pictureNet(), Options{Batch: 4})
 	small, err := n.Resize(1)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestResize(t *testing.T) {
 // TestParameters checks which constants are trained, and how.
 func TestParameters(t *testing.T) {
 	var got []string
-	for _, p := range mustNet(t, pictures(), Options{Batch: 1, Freeze: func(c string) bool { return c == "b3" }}).Parameters() {
+	for _, p := range mustNet(t, pictureNet(), Options{Batch: 1, Freeze: func(c string) bool { return c == "b3" }}).Parameters() {
 		name := p.Name
 		if p.Decay {
 			name += "*"
@@ -156,7 +156,7 @@ func TestParameters(t *testing.T) {
 
 // TestLogits checks that the output is what goes into the softmax.
 func TestLogits(t *testing.T) {
-	a, b := mustNet(t, pictures(), Options{Batch: 2}), mustNet(t, pictures(), Options{Batch: 2, Logits: true})
+	a, b := mustNet(t, pictureNet(), Options{Batch: 2}), mustNet(t, pictureNet(), Options{Batch: 2, Logits: true})
 	r := rand.New(rand.NewPCG(3, 4))
 	fillNormal(r, a.Input(0))
 	copy(b.Input(0), a.Input(0))
@@ -173,7 +173,7 @@ func TestLogits(t *testing.T) {
 // TestFrozenNorm checks that a norm whose statistics are frozen keeps them in
 // training.
 func TestFrozenNorm(t *testing.T) {
-	n := mustNet(t, pictures(), Options{Batch: 3, Freeze: func(c string) bool { return c == "m" || c == "half" }})
+	n := mustNet(t, pictureNet(), Options{Batch: 3, Freeze: func(c string) bool { return c == "m" || c == "half" }})
 	before := slices.Clone(n.Statistics()[1].Value)
 	n.Forward(true)
 	if !slices.Equal(before, n.Statistics()[1].Value) {
@@ -183,7 +183,7 @@ func TestFrozenNorm(t *testing.T) {
 
 // TestNothingAllocated checks that a step makes no garbage.
 func TestNothingAllocated(t *testing.T) {
-	n := mustNet(t, pictures(), Options{Batch: 3, InputGradients: true})
+	n := mustNet(t, pictureNet(), Options{Batch: 3, InputGradients: true})
 	if a := testing.AllocsPerRun(5, func() { n.Forward(true); n.Backward() }); a != 0 {
 		t.Errorf("%v allocations in a step", a)
 	}
@@ -220,8 +220,8 @@ func TestRefused(t *testing.T) {
 		want []string
 	}{
 		{graphCase{name: "g", inputs: shape, nodes: []*model.Node{
-			node("TopK", "best", names("x0", "k"), names("a", "b")), node("NonZero", "places", names("a"), names("c")), node("Relu", "r", names("a"), names("d")),
-			node("MatMul", "m", names("d", "c"), names("y")),
+			nodeOf("TopK", "best", names("x0", "k"), names("a", "b")), nodeOf("NonZero", "places", names("a"), names("c")), nodeOf("Relu", "r", names("a"), names("d")),
+			nodeOf("MatMul", "m", names("d", "c"), names("y")),
 		}, consts: map[string]*model.Tensor{"k": whole(1)}}, []string{"best (TopK), places (NonZero)", "2 of its nodes"}},
 		{graphCase{name: "g", inputs: shape, nodes: one("QuantizeLinear", names("x0", "s")), consts: map[string]*model.Tensor{"s": single(1)}}, []string{"float model it was made from"}},
 		{graphCase{name: "g", inputs: shape, nodes: one("Gemm", names("x0", "w")), consts: map[string]*model.Tensor{"w": normal(1, 5, 2)}}, []string{"node n (Gemm)", "4 is not 5"}},
@@ -239,11 +239,11 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewNet(pictures(), Options{}); err == nil {
+	if _, err := NewNet(pictureNet(), Options{}); err == nil {
 		t.Error("a batch of 0 was taken")
 	}
 	var where *model.Error
-	g := pictures()
+	g := pictureNet()
 	g.Values["x0"].Shape = model.Shape{model.Unknown, 2, model.Unknown, 8}
 	if _, err := NewNet(g, Options{Batch: 1}); !errors.As(err, &where) || where.Part != "input x0" {
 		t.Errorf("an open axis: %v", err)

@@ -147,7 +147,7 @@ var unaries = map[string]func(c *call, s *unary) error{
 	}),
 	"Erf":  erf,
 	"Gelu": gelu,
-	"Pow":  power,
+	"Pow":  raised,
 }
 
 // pointwise makes a slope of a function of x and y.
@@ -233,8 +233,8 @@ func geluTanh(c *call, s *unary) error {
 	return nil
 }
 
-// power is x^p with a constant p.
-func power(c *call, s *unary) error {
+// raised is x^p with a constant p.
+func raised(c *call, s *unary) error {
 	p, err := c.number(1, 1)
 	if err != nil {
 		return err
