@@ -29,7 +29,7 @@ func TestModels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := mustNet(t, g, Options{Batch: 2})
+			n := laidOut(t, g, Options{Batch: 2})
 			if len(n.Parameters()) != parameters {
 				t.Errorf("%d parameters, not %d", len(n.Parameters()), parameters)
 			}

@@ -59,7 +59,7 @@ func descend(t *testing.T, n *Net, steps int) (first, last float32) {
 	return first, last
 }
 
-func mustNet(t testing.TB, g *model.Graph, o Options) *Net {
+func laidOut(t testing.TB, g *model.Graph, o Options) *Net {
 	t.Helper()
 	n, err := NewNet(g, o)
 	if err != nil {
@@ -82,7 +82,7 @@ func digest(n *Net) [32]byte {
 // drops other values.
 func TestSameBits(t *testing.T) {
 	run := func(o Options) [32]byte {
-		n := mustNet(t, pictureNet(), o)
+		n := laidOut(t, pictureNet(), o)
 		if first, last := descend(t, n, 20); last <= first {
 			t.Errorf("class 0 went from %g to %g", first, last)
 		}
@@ -103,7 +103,7 @@ func TestSameBits(t *testing.T) {
 func TestGraph(t *testing.T) {
 	g := pictureNet()
 	before := slices.Clone(g.Const("w1").F32())
-	n := mustNet(t, g, Options{Batch: 3})
+	n := laidOut(t, g, Options{Batch: 3})
 	descend(t, n, 5)
 	n.Forward(false)
 	compareWithEngine(t, n, n.Graph())
@@ -118,7 +118,7 @@ func TestGraph(t *testing.T) {
 // TestResize checks that a net of another batch has the same parameters and
 // answers.
 func TestResize(t *testing.T) {
-	n := mustNet(t, pictureNet(), Options{Batch: 4})
+	n := laidOut(t, pictureNet(), Options{Batch: 4})
 	small, err := n.Resize(1)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestResize(t *testing.T) {
 // TestParameters checks which constants are trained, and how.
 func TestParameters(t *testing.T) {
 	var got []string
-	for _, p := range mustNet(t, pictureNet(), Options{Batch: 1, Freeze: func(c string) bool { return c == "b3" }}).Parameters() {
+	for _, p := range laidOut(t, pictureNet(), Options{Batch: 1, Freeze: func(c string) bool { return c == "b3" }}).Parameters() {
 		name := p.Name
 		if p.Decay {
 			name += "*"
@@ -156,7 +156,7 @@ func TestParameters(t *testing.T) {
 
 // TestLogits checks that the output is what goes into the softmax.
 func TestLogits(t *testing.T) {
-	a, b := mustNet(t, pictureNet(), Options{Batch: 2}), mustNet(t, pictureNet(), Options{Batch: 2, Logits: true})
+	a, b := laidOut(t, pictureNet(), Options{Batch: 2}), laidOut(t, pictureNet(), Options{Batch: 2, Logits: true})
 	r := rand.New(rand.NewPCG(3, 4))
 	fillNormal(r, a.Input(0))
 	copy(b.Input(0), a.Input(0))
@@ -173,7 +173,7 @@ func TestLogits(t *testing.T) {
 // TestFrozenNorm checks that a norm whose statistics are frozen keeps them in
 // training.
 func TestFrozenNorm(t *testing.T) {
-	n := mustNet(t, pictureNet(), Options{Batch: 3, Freeze: func(c string) bool { return c == "m" || c == "half" }})
+	n := laidOut(t, pictureNet(), Options{Batch: 3, Freeze: func(c string) bool { return c == "m" || c == "half" }})
 	before := slices.Clone(n.Statistics()[1].Value)
 	n.Forward(true)
 	if !slices.Equal(before, n.Statistics()[1].Value) {
@@ -183,7 +183,7 @@ func TestFrozenNorm(t *testing.T) {
 
 // TestNothingAllocated checks that a step makes no garbage.
 func TestNothingAllocated(t *testing.T) {
-	n := mustNet(t, pictureNet(), Options{Batch: 3, InputGradients: true})
+	n := laidOut(t, pictureNet(), Options{Batch: 3, InputGradients: true})
 	if a := testing.AllocsPerRun(5, func() { n.Forward(true); n.Backward() }); a != 0 {
 		t.Errorf("%v allocations in a step", a)
 	}
@@ -206,7 +206,7 @@ func TestGarments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := mustNet(t, g, Options{Batch: 4})
+	n := laidOut(t, g, Options{Batch: 4})
 	fillNormal(rand.New(rand.NewPCG(5, 6)), n.Input(0))
 	n.Forward(false)
 	compareWithEngine(t, n, g)
@@ -254,7 +254,7 @@ func TestRefused(t *testing.T) {
 // before columns, gets the gradient, and no other.
 func TestEqualValues(t *testing.T) {
 	c := graphCase{name: "equal", inputs: []model.Shape{{0, 2, 3, 3}}, nodes: one("MaxPool", names("x0"), "kernel_shape", ints(2, 2))}
-	n := mustNet(t, c.graph(), Options{Batch: 1, InputGradients: true})
+	n := laidOut(t, c.graph(), Options{Batch: 1, InputGradients: true})
 	n.Forward(false)
 	for i := range n.OutputGradient(0) {
 		n.OutputGradient(0)[i] = float32(i + 1)
