@@ -10,7 +10,7 @@ import (
 )
 
 // Ranges is what calibration saw of each float value of the prepared graph: a
-// histogram, and the mean of each channel.
+// histogram, and the mean and the mean square of each channel.
 type Ranges struct {
 	Samples int
 	values  map[string]*Histogram
@@ -20,27 +20,30 @@ type Ranges struct {
 // means are the sums of a value's channels: of axis 1, which is the channels
 // of an activation [N, C, ...] and the columns of a matrix.
 type means struct {
-	sums  []float64
-	count int // of elements that each sum has
+	sums    []float64
+	squares []float64 // sums of squares
+	count   int       // of elements that each sum has
 }
 
 // add counts a tensor. One whose channels are of another number than those
 // before makes the means unknown.
 func (m *means) add(t *model.Tensor) {
 	if len(t.Shape) < 2 || (m.sums != nil && len(m.sums) != t.Shape[1]) {
-		m.sums, m.count = []float64{}, 0
+		m.sums, m.squares, m.count = []float64{}, []float64{}, 0
 		return
 	}
 	channels := t.Shape[1]
 	if m.sums == nil {
-		m.sums = make([]float64, channels)
+		m.sums, m.squares = make([]float64, channels), make([]float64, channels)
 	}
 	inner := 1
 	for _, d := range t.Shape[2:] {
 		inner *= d
 	}
 	for i, v := range t.F32() {
-		m.sums[i/inner%channels] += float64(v)
+		c := i / inner % channels
+		m.sums[c] += float64(v)
+		m.squares[c] += float64(float64(v) * float64(v))
 	}
 	m.count += t.Shape[0] * inner
 }
@@ -54,6 +57,20 @@ func (r *Ranges) mean(value string) []float64 {
 	}
 	all := make([]float64, len(m.sums))
 	for c, s := range m.sums {
+		all[c] = s / float64(m.count)
+	}
+	return all
+}
+
+// meanSquare returns the mean square of each of a value's channels, nil where
+// it is not known.
+func (r *Ranges) meanSquare(value string) []float64 {
+	m := r.means[value]
+	if m == nil || m.count == 0 {
+		return nil
+	}
+	all := make([]float64, len(m.squares))
+	for c, s := range m.squares {
 		all[c] = s / float64(m.count)
 	}
 	return all
@@ -82,9 +99,17 @@ func Calibrate(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int,
 		return nil, err
 	}
 	r := &Ranges{values: map[string]*Histogram{}, means: map[string]*means{}}
+	if err := r.observe(p, func(string) bool { return true }, next, n, o); err != nil {
+		return nil, fmt.Errorf("calibrate %s: %w", g.Name, err)
+	}
+	return r, nil
+}
+
+// observe runs g on n samples and counts the float values that are wanted.
+func (r *Ranges) observe(g *model.Graph, wanted func(string) bool, next func(i int) ([]*model.Tensor, error), n int, o Options) error {
 	var broken error
-	run := newRunner(p, func(value string, t *model.Tensor) {
-		if t.Type != model.F32 || broken != nil {
+	run := newRunner(g, func(value string, t *model.Tensor) {
+		if t.Type != model.F32 || broken != nil || !wanted(value) {
 			return
 		}
 		h := r.values[value]
@@ -106,14 +131,14 @@ func Calibrate(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int,
 			err = broken
 		}
 		if err != nil {
-			return nil, fmt.Errorf("calibrate %s: sample %d: %w", g.Name, i, err)
+			return fmt.Errorf("sample %d: %w", i, err)
 		}
 		r.Samples++
 		if o.Progress != nil {
 			o.Progress(i+1, n)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // runner runs a graph on samples and shows each value; a program is compiled

@@ -5,6 +5,7 @@
 //	Apply(graph, Ranges)          -> graph, Report
 //	Report.Measure                -> the error of each layer's output
 //	Front(graph, Ranges, samples) -> Candidates a level for each layer, from the largest model to the smallest
+//	DataFree(graph, bounds)       -> Ranges     without samples, from what batch normalisation knows
 //	Equalise(graph)               -> a graph that int8 loses less of
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
