@@ -61,7 +61,7 @@ var mayImport = map[string]string{
 
 	// 3
 	"agent/source": "",
-	"agent/slots":  "model engine model/pack model/prep internal/durable internal/oci internal/sign sync/wire sync/fetch",
+	"agent/slots":  "model engine model/pack model/prep train/head internal/durable internal/oci internal/sign sync/wire sync/fetch", // train/head: a model with a head learned here
 	"agent/probe":  "model facts sync/wire",
 	"hub/broker":   "sync/wire",
 	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",

@@ -26,8 +26,11 @@ type Model struct {
 	Digest  string
 	Program *engine.Program
 	Spec    *prep.Spec // how pictures become inputs; nil: the pack does not say
+	Learned int64      // number of the head that was learned here, 0 for the signed one
 
 	pack    *pack.Model
+	exam    *pack.Exam // nil: none
+	engine  engine.Options
 	session *engine.Session
 	turn    chan struct{} // holds one token: whoever has it may use the session
 	tally   tally
@@ -37,9 +40,9 @@ type Model struct {
 	retired bool // closed as soon as nobody uses it
 }
 
-// load opens, checks and compiles a model; it does not examine it. Errors are
-// *refusal.
-func load(l *oci.Layout, digest string, o engine.Options) (m *Model, err error) {
+// load opens, checks and compiles a model, with a head that was learned here
+// where local is not nil; it does not examine it. Errors are *refusal.
+func load(l *oci.Layout, digest string, o engine.Options, local *local) (m *Model, err error) {
 	p, err := pack.Open(l, digest)
 	if err != nil {
 		return nil, refuse(brokenReason(err), err)
@@ -58,7 +61,15 @@ func load(l *oci.Layout, digest string, o engine.Options) (m *Model, err error) 
 	m.tally.news = make(chan struct{}, 1)
 	m.turn <- struct{}{}
 	o.Symbolic1 = true
-	if m.Program, err = engine.Compile(p.Graph, o); err != nil {
+	m.engine, m.exam = o, p.Exam
+	graph := p.Graph
+	if local != nil {
+		if graph, err = local.apply(p); err != nil {
+			return nil, refuse(wire.ReasonBroken, err)
+		}
+		m.exam, m.Learned = local.examOf(p), local.N
+	}
+	if m.Program, err = engine.Compile(graph, o); err != nil {
 		if unsupported, ok := errors.AsType[*engine.UnsupportedError](err); ok {
 			return nil, refuse(wire.ReasonUnsupported, unsupported)
 		}
@@ -129,7 +140,7 @@ func (m *Model) Report() json.RawMessage { return m.pack.Report }
 
 // Running names the model; Previous is left to Slots.
 func (m *Model) Running() wire.Running {
-	return wire.Running{Name: m.Name, Version: m.Version, Digest: m.Digest}
+	return wire.Running{Name: m.Name, Version: m.Version, Digest: m.Digest, Learned: m.Learned}
 }
 
 // Runs returns how many inferences went well and how many failed since the
@@ -210,10 +221,10 @@ func (m *Model) infer() (took time.Duration, err error) {
 
 // examine has the model answer its pack's exam. Errors are *refusal.
 func (m *Model) examine(ctx context.Context) error {
-	if m.pack.Exam == nil {
+	if m.exam == nil {
 		return nil
 	}
-	err := m.pack.Exam.Check(func(inputs []*model.Tensor) (outputs []*model.Tensor, err error) {
+	err := m.exam.Check(func(inputs []*model.Tensor) (outputs []*model.Tensor, err error) {
 		_, err = m.Run(ctx, func(s *engine.Session) error { return m.fill(s, inputs) }, func(s *engine.Session) error {
 			for i := range m.Program.Outputs() {
 				outputs = append(outputs, s.Output(i).Clone())
@@ -256,7 +267,7 @@ func (m *Model) exercise(ctx context.Context, n int) {
 			return
 		}
 		fill := func(*engine.Session) error { return nil }
-		if e := m.pack.Exam; e != nil && len(e.Cases) > 0 {
+		if e := m.exam; e != nil && len(e.Cases) > 0 {
 			inputs := e.Cases[i%len(e.Cases)].Inputs
 			fill = func(s *engine.Session) error { return m.fill(s, inputs) }
 		}

@@ -5,7 +5,9 @@
 // Its promise: once a model was committed, some model that was committed
 // answers, whatever is offered and whenever the power goes; and no model
 // answers that is not signed by a trusted key, whole to the byte, runnable
-// here, and right about its own exam. A model is taken back with the hub or
+// here, and right about its own exam. The one exception is a head that this
+// device learned on top of such a model: it is the state file that vouches for
+// it (learned.go). A model is taken back with the hub or
 // without it: too slow, failing, or taking the process down three times.
 //
 // The package fetches nothing itself (Config.Fetch does) and talks to nobody
@@ -38,6 +40,9 @@ type Config struct {
 	Layout *oci.Layout // of the models' blobs; nobody else may sweep it
 	Trust  sign.Trust  // keys that may release models
 	Engine engine.Options
+	// Learn is set where a head that was learned here may answer. Without it
+	// Open forgets one that does.
+	Learn bool
 	// Fetch brings an offer's manifest and blobs into Layout.
 	Fetch func(ctx context.Context, o wire.Offer, progress func(done, total int64)) error
 	// Report is told of each change, in order, from one goroutine at a time.
@@ -61,6 +66,7 @@ type Slots struct {
 	// is counted as used once by being here.
 	now, before *Model
 	abort       chan wire.Reason // of the trial under way, nil for none
+	local       bool             // that trial is one of a learned head
 }
 
 // ErrNoModel is returned where no model is active.
@@ -104,6 +110,11 @@ func Open(c Config) (*Slots, error) {
 		return nil, err
 	}
 	s.st = st
+	if !c.Learn {
+		if err := s.putUnlearned(); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.loadCommitted(); err != nil {
 		return nil, err
 	}
@@ -117,11 +128,18 @@ func Open(c Config) (*Slots, error) {
 func (s *Slots) loadCommitted() error {
 	for s.st.Active >= 0 {
 		a := s.st.active()
-		m, err := load(s.c.Layout, a.Digest, s.c.Engine)
+		m, err := s.load(a.Digest, a.Learned)
 		if err == nil {
 			s.now = m
 			m.acquire()
 			return nil
+		}
+		if a.Learned != nil {
+			s.c.Log.Error("learned head cannot be loaded, the signed one answers", keyModel, a.Name, keyVersion, a.Version, "error", err)
+			if err := s.putUnlearned(); err != nil {
+				return err
+			}
+			continue
 		}
 		s.c.Log.Error("model cannot be loaded", keyModel, a.Name, keyVersion, a.Version, "error", err)
 		next := s.st.clone()
@@ -147,7 +165,7 @@ func (s *Slots) loadCandidate() error {
 	if err := s.put(next); err != nil {
 		return err
 	}
-	m, err := load(s.c.Layout, c.Offer.Manifest, s.c.Engine)
+	m, err := s.load(c.Offer.Manifest, c.Learned)
 	if err != nil {
 		return s.giveUp(c.Offer, err)
 	}
@@ -203,6 +221,11 @@ func (s *Slots) report(o wire.Offer, to wire.State, why wire.Reason, err error, 
 	}
 	next := s.st.clone()
 	s.mu.Unlock()
+	if o.Kind == kindLearned { // nothing that was offered: the hub knows no such version
+		r.Kind = kindLearned
+		s.c.Log.Info("learned head", keyModel, o.Name, keyVersion, o.Version, keyState, to, keyReason, why, "error", r.Error)
+		return r
+	}
 	s.c.Log.Info("model", keyModel, o.Name, keyVersion, o.Version, keyState, to, keyReason, why, "error", r.Error)
 	if final(to) {
 		next.Last = &r
@@ -349,7 +372,7 @@ func (s *Slots) Withdraw(ctx context.Context, digest, to string) (r wire.Report,
 // switchTo loads, examines and activates what the other slot holds; swap is
 // how the state changes.
 func (s *Slots) switchTo(ctx context.Context, to slot, swap func(*state)) error {
-	m, err := load(s.c.Layout, to.Digest, s.c.Engine)
+	m, err := s.load(to.Digest, nil)
 	if err != nil {
 		return err
 	}
@@ -405,6 +428,7 @@ func (s *Slots) sweep() {
 	} else if freed > 0 {
 		s.c.Log.Debug("old models swept", "bytes", freed)
 	}
+	s.sweepHeads()
 }
 
 // Close releases what is loaded. Where a Try, Resume or Rollback is still

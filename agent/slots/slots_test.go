@@ -34,8 +34,10 @@ type shop struct {
 	mu      sync.Mutex
 	reports []wire.Report
 	fetches int
-	fetch   func(wire.Offer) error // before the copy; nil: nothing
-	last    oci.Digest             // written
+	// stubborn devices do not learn.
+	stubborn bool
+	fetch    func(wire.Offer) error // before the copy; nil: nothing
+	last     oci.Digest             // written
 }
 
 func newShop(t *testing.T) *shop {
@@ -63,6 +65,7 @@ type recipe struct {
 	version int64
 	wrong   bool   // the exam promises another answer
 	op      string // of its last node, "Softmax" where empty
+	dense   bool   // a Gemm with a bias follows
 }
 
 // graph is y = op(x W), x float32 [1,4], and a table row that the integer
@@ -87,6 +90,12 @@ func graph(r recipe) *model.Graph {
 		{Op: "Gather", Name: "gather", In: []string{"table", "row"}, Out: []string{"bias"}},
 		{Op: "Add", Name: "add", In: []string{"h", "bias"}, Out: []string{"sum"}},
 		{Op: op, Name: "last", In: []string{"sum"}, Out: []string{"y"}},
+	}
+	if r.dense {
+		g.Nodes[3].Out[0] = "feature"
+		g.AddConst("w2", model.Of(model.F32, []float32{1, 0, 0, 0, 1, 0, 0, 0, 1}, 3, 3))
+		g.AddConst("b2", model.Of(model.F32, []float32{1, 1, 1}, 3))
+		g.Nodes = append(g.Nodes, &model.Node{Op: "Gemm", Name: "dense", In: []string{"feature", "w2", "b2"}, Out: []string{"y"}})
 	}
 	return g
 }
@@ -176,7 +185,7 @@ func (s *shop) open() *Slots {
 
 func (s *shop) tryOpen() (*Slots, error) {
 	return Open(Config{
-		Dir: s.dir, FS: s.fsys, Layout: s.layout, Trust: sign.Trust{s.key.Public()}, Fetch: s.copy,
+		Dir: s.dir, FS: s.fsys, Layout: s.layout, Trust: sign.Trust{s.key.Public()}, Fetch: s.copy, Learn: !s.stubborn,
 		Report: func(r wire.Report) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

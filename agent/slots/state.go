@@ -1,6 +1,8 @@
 package slots
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +21,10 @@ import (
 //	             ▲                                                           │
 //	             └── committed: the idle slot := candidate, active := it ◄───┘
 //
+// What was learned here goes the same way: a candidate whose offer has the kind
+// "learned" is the active model with another head, and a commit writes it into
+// the active slot. Whatever else changes that slot forgets it.
+//
 // The two slots and the one that is active change only at a commit, a rollback,
 // or where the hub wants no model any more (Withdraw). A cut anywhere else
 // leaves the committed model where it was, so
@@ -32,6 +38,7 @@ type state struct {
 	Candidate *candidate       `json:"candidate,omitempty"`
 	Newest    map[string]int64 `json:"newest,omitempty"` // highest version that was ever committed, by name
 	Left      string           `json:"left,omitempty"`   // digest of the model that a rollback left
+	Local     int64            `json:"local,omitempty"`  // how many heads were learned here and tried
 	Last      *wire.Report     `json:"last,omitempty"`
 }
 
@@ -41,7 +48,20 @@ type slot struct {
 	Version int64   `json:"version,omitempty"`
 	Digest  string  `json:"digest,omitempty"` // "": the slot is empty
 	P95MS   float64 `json:"p95_ms,omitempty"` // of its trial
+	// Learned is the head that answers in place of the signed one, nil: none.
+	Learned *learned `json:"learned,omitempty"`
 }
+
+// learned names a head that was learned on this device: a file beside the
+// state file, by the SHA-256 of its text.
+type learned struct {
+	N    int64  `json:"n"`
+	File string `json:"sha256"`
+}
+
+// kindLearned is the kind of a candidate that no offer brought. Try takes none
+// of it, and the hub is not told of one.
+const kindLearned wire.OfferKind = "learned"
 
 // candidate is an offer on its way into a slot.
 type candidate struct {
@@ -50,6 +70,8 @@ type candidate struct {
 	// Attempt counts how often the stage was begun. It is written before the
 	// stage begins, so that a model which takes the process down is counted.
 	Attempt int `json:"attempt"`
+	// Learned is set where the offer has kindLearned, and only there.
+	Learned *learned `json:"learned,omitempty"`
 }
 
 const (
@@ -90,6 +112,7 @@ func (s *state) previous() slot {
 // commit puts a model into the idle slot and makes that the active one.
 func (s *state) commit(m slot) {
 	i := s.idle()
+	s.unlearn()
 	s.Slots[i], s.Active, s.Candidate = m, i, nil
 	if s.Newest == nil {
 		s.Newest = map[string]int64{}
@@ -111,10 +134,22 @@ func (s *state) commit(m slot) {
 // swap makes the other slot the active one. A candidate on trial is given up.
 // That a rollback left the model is forgotten: it was asked for by name.
 func (s *state) swap() {
+	s.unlearn()
 	s.Active, s.Candidate = s.idle(), nil
 	if s.Left == s.active().Digest {
 		s.Left = ""
 	}
+}
+
+// unlearn forgets what was learned on top of either model.
+func (s *state) unlearn() {
+	s.Slots[0].Learned, s.Slots[1].Learned = nil, nil
+}
+
+// keep makes the learned head on trial that of the active model.
+func (s *state) keep(p95 float64) {
+	a := &s.Slots[s.Active]
+	a.Learned, a.P95MS, s.Candidate = s.Candidate.Learned, p95, nil
 }
 
 // leave is swap for a rollback.
@@ -137,7 +172,7 @@ func (s *state) drop() {
 // begin counts an attempt of a stage and reports whether it may be made.
 func (s *state) begin(o wire.Offer, stage wire.State) (ok bool) {
 	c := s.Candidate
-	if c == nil || c.Offer.Manifest != o.Manifest || c.Stage != stage {
+	if c == nil || c.Offer.Manifest != o.Manifest || c.Offer.Kind != o.Kind || c.Stage != stage {
 		c = &candidate{Offer: o, Stage: stage}
 	}
 	next := *c
@@ -205,6 +240,27 @@ func parseState(data []byte) (state, error) {
 	case s.Candidate != nil && (s.Candidate.Offer.Manifest == "" || s.Candidate.Attempt < 0 ||
 		s.Candidate.Stage != wire.StateExamining && s.Candidate.Stage != wire.StateTrial):
 		return state{}, fmt.Errorf("candidate in state %q: %w", s.Candidate.Stage, ErrState)
+	case s.Candidate != nil && ((s.Candidate.Offer.Kind == kindLearned) != (s.Candidate.Learned != nil) ||
+		s.Candidate.Learned != nil && (s.Active < 0 || s.Candidate.Offer.Manifest != s.active().Digest)):
+		return state{}, fmt.Errorf("candidate of kind %q: %w", s.Candidate.Offer.Kind, ErrState)
+	}
+	for _, l := range []*learned{s.Slots[0].Learned, s.Slots[1].Learned, s.candidateHead()} {
+		if l != nil && (l.N < 1 || l.N > s.Local || !isSHA256(l.File)) {
+			return state{}, fmt.Errorf("learned head %d, %.80q: %w", l.N, l.File, ErrState)
+		}
 	}
 	return s, nil
+}
+
+// candidateHead returns the learned head on trial, nil for none.
+func (s *state) candidateHead() *learned {
+	if s.Candidate == nil {
+		return nil
+	}
+	return s.Candidate.Learned
+}
+
+func isSHA256(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size
 }

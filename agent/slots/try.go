@@ -25,6 +25,7 @@ var ErrAgain = errors.New("try again later")
 // end, or what the disk said. What is on trial when ctx ends goes on at the
 // next Open and Resume, unless the cause is ErrSuperseded.
 func (s *Slots) Try(ctx context.Context, o wire.Offer) (wire.Report, error) {
+	s.endLearned(wire.ReasonDesired) // what is offered goes before what was learned
 	s.trying.Lock()
 	defer s.trying.Unlock()
 	if r, ended, err := s.consider(o); ended || err != nil {
@@ -61,6 +62,11 @@ func (s *Slots) Try(ctx context.Context, o wire.Offer) (wire.Report, error) {
 func (s *Slots) consider(o wire.Offer) (r wire.Report, ended bool, err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
+	if c := s.st.Candidate; c != nil && c.Learned != nil { // it may have the digest that is offered
+		if err := s.abandon(o); err != nil {
+			return wire.Report{}, true, err
+		}
+	}
 	if a := s.st.active(); a.Digest == o.Manifest && s.st.Candidate == nil {
 		return s.report(o, wire.StateActive, wire.ReasonNone, nil, a.P95MS), true, nil
 	}
@@ -147,7 +153,7 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 
 // examined loads a fetched model and has it answer its exam.
 func (s *Slots) examined(ctx context.Context, o wire.Offer) (*Model, error) {
-	m, err := load(s.c.Layout, o.Manifest, s.c.Engine)
+	m, err := s.load(o.Manifest, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -238,15 +244,8 @@ func (s *Slots) trial(ctx context.Context, o wire.Offer, m *Model) (wire.Report,
 	}
 	rules := resolve(o.Trial, before)
 	m.tally.begin(rules.limit)
-	abort := make(chan wire.Reason, 1)
-	s.mu.Lock()
-	s.abort = abort
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.abort = nil
-		s.mu.Unlock()
-	}()
+	abort, done := s.abortable(o.Kind)
+	defer done()
 	s.report(o, wire.StateTrial, wire.ReasonNone, nil, 0)
 
 	exercise, stop := context.WithCancel(ctx)
@@ -325,7 +324,11 @@ func (s *Slots) interrupted(ctx context.Context, o wire.Offer, cause error) (wir
 func (s *Slots) commit(o wire.Offer, m *Model) (wire.Report, error) {
 	p95 := m.tally.p95()
 	next := s.st.clone()
-	next.commit(slot{Name: m.Name, Version: m.Version, Digest: m.Digest, P95MS: p95})
+	if o.Kind == kindLearned {
+		next.keep(p95)
+	} else {
+		next.commit(slot{Name: m.Name, Version: m.Version, Digest: m.Digest, P95MS: p95})
+	}
 	if err := s.put(next); err != nil {
 		// What cannot be kept must not answer either.
 		s.activate(s.before, nil)

@@ -55,6 +55,9 @@ type Running struct {
 	Version  int64  `json:"version"`
 	Digest   string `json:"digest"` // of the manifest
 	Previous string `json:"previous,omitempty"`
+	// Learned is the number of the local version that a device made of the
+	// model by itself, of samples that it was taught; 0: as it was signed.
+	Learned int64 `json:"learned,omitempty"`
 }
 
 // FactsVersion names a state of a graph.
