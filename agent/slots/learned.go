@@ -154,10 +154,6 @@ func (s *Slots) answers(h Head) (all [][]byte, err error) {
 	return all, nil
 }
 
-// Graph returns the graph as it was signed. It is valid while the model is
-// acquired.
-func (m *Model) Graph() *model.Graph { return m.pack.Graph }
-
 // Exam returns the exam as it was signed, nil for none.
 func (m *Model) Exam() *pack.Exam { return m.pack.Exam }
 
