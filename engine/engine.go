@@ -170,6 +170,10 @@ func quantised(g *model.Graph) bool {
 		switch n.Op {
 		case "QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger":
 			return true
+		case "DequantizeLinear":
+			if g.Const(n.Input(0)) == nil { // integers come in: this is the end of a graph that was cut
+				return true
+			}
 		}
 		if strings.HasPrefix(n.Op, "com.microsoft.QLinear") || slices.ContainsFunc(subgraphs(n), quantised) {
 			return true
