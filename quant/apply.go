@@ -139,7 +139,8 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		return fmt.Errorf("no range for its input %s", l.node.In[0])
 	}
 	// Two layers may share a tensor; the limit that a bias sets is their own.
-	key := fmt.Sprintf("%s\x00%d", m.In[1], l.axis)
+	level := w.p.o.level(l.node)
+	key := fmt.Sprintf("%s\x00%d\x00%s", m.In[1], l.axis, level)
 	if l.bias != nil {
 		key += "\x00" + m.Name
 	}
@@ -153,7 +154,11 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		w.g.AddConst(z, model.Of(model.I8, make([]int8, w.g.Const(s).Elements()), w.g.Const(s).Shape...))
 		w.add("DequantizeLinear", m.In[1]+"/dequantize", []string{q, s, z}, pk.value, axis)
 	}
+	rep.Precision = string(level)
 	rep.After = int64(len(pk.values.Data) + 5*l.channels)
+	if level == Int4 {
+		rep.After = int64(model.Int4Size(pk.values.Shape, l.axis) + 5*l.channels)
+	}
 	m.In[1] = pk.value
 	if bias := w.bias(l, pk); bias != nil {
 		values, units := int32Bias(bias, pk.scales, in.Scale)
@@ -173,7 +178,11 @@ func (w *writer) quantised(l *layer, inScale float32) int8Weights {
 	key := weightsKey{l.node.Name, w.p.o.level(l.node), inScale}
 	q, known := w.p.o.memo.weights[key]
 	if !known {
-		q = l.quantise(inScale)
+		if key.level == Int4 {
+			q = l.quantise4(inScale)
+		} else {
+			q = l.quantise(inScale)
+		}
 		w.p.o.memo.weights[key] = q
 	}
 	return q

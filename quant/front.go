@@ -55,6 +55,7 @@ type Sensitivity struct {
 type LayerCost struct {
 	Name  string     `json:"name"`
 	Op    string     `json:"op"`
+	Count int        `json:"weights"`
 	Costs []StepCost `json:"costs"` // from its highest level down
 
 	// Protected is set for a layer that costs more than all that cost less
@@ -67,7 +68,7 @@ type LayerCost struct {
 type StepCost struct {
 	Level Level   `json:"level"`
 	Bytes int64   `json:"bytes"` // of its weights
-	KL    float64 `json:"kl"`    // that this level alone makes: see Front
+	KL    float64 `json:"kl"`    // that this level makes: see Front
 }
 
 // at returns the cost of a level, nil where the layer cannot have it.
@@ -89,9 +90,9 @@ func (l *LayerCost) at(level Level) *StepCost {
 // The first candidate has float16 weights. A layer's cost is the KL
 // divergence of the outputs from the float model's when that layer alone is
 // int8, with what follows it; layers are lowered by cost for each byte saved,
-// the cheapest first. Labels are not needed. What is left, layers that cost
-// out of proportion (LayerCost.Protected), is measured again, and ranked
-// again, with all others lowered.
+// the cheapest first. Labels are not needed. What is left (int4, and the layers
+// that cost out of proportion: LayerCost.Protected) is ranked again, by what
+// it adds where all others are int8.
 //
 // It needs the memory of one sample's run with its weights in float and in
 // the form that runs, and at most 48 MiB for samples and outputs.
@@ -107,7 +108,7 @@ func Front(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error),
 		return nil, nil, err
 	}
 	o.memo = newMemo()
-	f := &front{g: p, ranges: r, o: o, before: weightBytes(g)}
+	f := &front{g: p, ranges: r, o: o, before: g.StoredBytes()}
 	if f.judge, err = newJudge(p, next, n, o); err != nil {
 		return nil, nil, fmt.Errorf("front of %s: %w", g.Name, err)
 	}
@@ -142,7 +143,7 @@ func (f *front) search() ([]Candidate, error) {
 		return nil, err
 	}
 	f.protect()
-	first := f.order(func(l *LayerCost) bool { return !l.Protected })
+	first := f.order()
 	second, err := f.together(first)
 	if err != nil {
 		return nil, err
@@ -153,10 +154,16 @@ func (f *front) search() ([]Candidate, error) {
 // list finds the nodes with large weights, and the levels that each may have.
 func (f *front) list() error {
 	for _, n := range f.g.Nodes {
-		if f.o.keptFloat(n) || !slices.ContainsFunc(n.In, f.large) {
+		count := 0
+		for _, in := range n.In {
+			if t := f.g.Const(in); t != nil && t.Type == model.F32 && t.Elements() >= halfLeast {
+				count += t.Elements()
+			}
+		}
+		if f.o.keptFloat(n) || count == 0 {
 			continue
 		}
-		l := &LayerCost{Name: n.Name, Op: n.Op}
+		l := &LayerCost{Name: n.Name, Op: n.Op, Count: count}
 		if err := f.sizes(l); err != nil {
 			return err
 		}
@@ -166,12 +173,6 @@ func (f *front) list() error {
 		return fmt.Errorf("it has no weights that can be made smaller")
 	}
 	return nil
-}
-
-// large reports whether a value is a float constant worth storing smaller.
-func (f *front) large(value string) bool {
-	t := f.g.Const(value)
-	return t != nil && t.Type == model.F32 && t.Elements() >= halfLeast
 }
 
 // sizes fills in the levels that l may have, as Apply reports them: a level
@@ -224,8 +225,10 @@ func (f *front) measure(of func(l *LayerCost) Level) (float64, error) {
 func (f *front) count() {
 	f.total = 1 + f.steps()
 	for _, l := range f.layers {
-		if l.at(Int8) != nil {
-			f.total++
+		for _, level := range []Level{Int8, Int4} {
+			if l.at(level) != nil {
+				f.total++
+			}
 		}
 	}
 	f.judge.seen = func(done int) {
@@ -296,6 +299,13 @@ type step struct {
 	saves int64   // bytes
 }
 
+// newStep is a step of l between two costs. What a layer has beside its
+// weights may outweigh what they save, as in a convolution with 9 weights a
+// channel; it is worth lowering all the same, for its neighbours' sake.
+func newStep(l *LayerCost, from, to *StepCost, kl float64) step {
+	return step{l, to.Level, kl, max(from.Bytes-to.Bytes, int64(l.Count/4))}
+}
+
 // sortSteps puts the cheapest for each byte first; of two that cost nothing,
 // the one that saves more.
 func sortSteps(all []step) {
@@ -306,12 +316,12 @@ func sortSteps(all []step) {
 
 func (s step) rate() float64 { return math.Max(0, s.kl) / float64(max(1, s.saves)) }
 
-// order returns the steps to int8 of the layers wanted.
-func (f *front) order(wanted func(l *LayerCost) bool) []step {
+// order returns the steps to int8 of the layers that need no protection.
+func (f *front) order() []step {
 	var all []step
 	for _, l := range f.layers {
-		if c := l.at(Int8); c != nil && wanted(l) {
-			all = append(all, step{l, Int8, c.KL, l.at(l.top()).Bytes - c.Bytes})
+		if c := l.at(Int8); c != nil && !l.Protected {
+			all = append(all, newStep(l, l.at(l.top()), c, c.KL))
 		}
 	}
 	sortSteps(all)
@@ -333,19 +343,41 @@ func (f *front) after(steps ...step) func(l *LayerCost) Level {
 }
 
 // together ranks what is left once the first steps were taken, each measured
-// in the graph that they lead to.
+// in the graph that they lead to: int4 for the layers that are int8 there, and
+// both levels for those that are not.
 func (f *front) together(first []step) ([]step, error) {
 	base, err := f.measure(f.after(first...))
 	if err != nil {
 		return nil, err
 	}
-	rest := f.order(func(l *LayerCost) bool { return l.Protected })
-	for i, s := range rest {
-		kl, err := f.measure(f.after(append(slices.Clone(first), s)...))
-		if err != nil {
-			return nil, fmt.Errorf("layer %s in %s: %w", s.layer.Name, s.to, err)
+	var rest []step
+	for _, l := range f.layers {
+		from, added := l.at(l.top()), 0.0
+		for _, level := range []Level{Int8, Int4} {
+			c := l.at(level)
+			if c == nil {
+				continue
+			}
+			if level == Int8 && !l.Protected {
+				from = c
+				continue
+			}
+			kl, err := f.measure(f.after(append(slices.Clone(first), step{layer: l, to: level})...))
+			if err != nil {
+				return nil, fmt.Errorf("layer %s in %s: %w", l.Name, level, err)
+			}
+			if level == Int4 {
+				c.KL = kl - base
+			}
+			// Never cheaper than the step before it, which must come first.
+			s := newStep(l, from, c, kl-base-added)
+			if n := len(rest); n > 0 && rest[n-1].layer == l && s.rate() < rest[n-1].rate() {
+				s.kl = rest[n-1].rate() * float64(s.saves)
+			}
+			if level == Int8 || c.Bytes < from.Bytes {
+				rest, from, added = append(rest, s), c, kl-base
+			}
 		}
-		rest[i].kl = kl - base
 	}
 	sortSteps(rest)
 	return rest, nil
@@ -376,11 +408,11 @@ func (f *front) candidates(first, second []step) ([]Candidate, error) {
 // choose returns after how many of the steps candidates are made.
 func (f *front) choose(all []step, must int) []int {
 	size := make([]float64, len(all)+1) // after so many steps
-	for _, l := range f.layers {
-		size[0] += float64(l.at(l.top()).Bytes)
-	}
-	for i, s := range all {
-		size[i+1] = size[i] - float64(s.saves)
+	for k := range size {
+		of := f.after(all[:k]...)
+		for _, l := range f.layers {
+			size[k] += float64(l.at(of(l)).Bytes)
+		}
 	}
 	chosen := map[int]bool{0: true, must: true, len(all): true}
 	for left := f.steps() - len(chosen); left > 0; left-- {
@@ -403,7 +435,14 @@ func (f *front) choose(all []step, must int) []int {
 		}
 		chosen[at] = true
 	}
-	return slices.Sorted(maps.Keys(chosen))
+	var out []int
+	for _, k := range slices.Backward(slices.Sorted(maps.Keys(chosen))) {
+		if n := len(out); n == 0 || k == must || size[k] > size[out[n-1]] {
+			out = append(out, k)
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // name says how many layers have which level.

@@ -15,10 +15,11 @@ const (
 	Float32 Level = "float32" // as it was
 	FP16    Level = "fp16"    // float16 weights; it computes in float32
 	Int8    Level = "int8"    // int8 weights; it computes with int8 activations
+	Int4    Level = "int4"    // weights of four bits in groups, int8 where they are computed: see int4.go
 )
 
 // levels are all that there are, in order.
-var levels = []Level{Float32, FP16, Int8}
+var levels = []Level{Float32, FP16, Int8, Int4}
 
 // check fails on a level that does not exist.
 func (l Level) check() error {

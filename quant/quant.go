@@ -1,5 +1,5 @@
-// Package quant makes a model smaller: int8 weights and activations, or
-// float16 weights, for all of it or layer by layer.
+// Package quant makes a model smaller: int8 weights and activations, weights
+// of four bits, or float16 weights, for all of it or layer by layer.
 //
 //	Calibrate(graph, samples)     -> Ranges     what values each edge takes, as histograms
 //	Apply(graph, Ranges)          -> graph, Report
@@ -118,7 +118,7 @@ func Apply(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) 
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}
-	before := weightBytes(g)
+	before := g.StoredBytes()
 	p, err := prepare(g)
 	if err != nil {
 		return nil, nil, err
@@ -145,7 +145,7 @@ func apply(g *model.Graph, r *Ranges, o Options, before int64) (*model.Graph, *R
 	if err := q.Check(); err != nil {
 		return nil, nil, fmt.Errorf("quantise: %w", err)
 	}
-	rep.total(before, weightBytes(q))
+	rep.total(before, q.StoredBytes())
 	return q, rep, nil
 }
 
@@ -165,15 +165,4 @@ func prepare(g *model.Graph) (*model.Graph, error) {
 	g = foldBias(FoldBatchNorm(foldReshapes(g)))
 	g.Prune()
 	return g, nil
-}
-
-// weightBytes returns the size of all constants.
-func weightBytes(g *model.Graph) int64 {
-	n := int64(0)
-	for _, v := range g.Values {
-		if v.Const != nil {
-			n += int64(len(v.Const.Data))
-		}
-	}
-	return n
 }

@@ -1,13 +1,14 @@
 package quant
 
-// Report says what Apply did, layer by layer. Sizes are bytes of constants.
+// Report says what Apply did, layer by layer. Sizes are bytes of constants
+// as a pack stores them (model.Graph.StoredBytes).
 type Report struct {
 	Model   string  `json:"model"`
 	To      string  `json:"to"`
 	Samples int     `json:"samples,omitempty"` // that the ranges come from
 	Before  int64   `json:"bytes_before"`
 	After   int64   `json:"bytes_after"`
-	Int8    int     `json:"int8"`  // nodes in int8
+	Int8    int     `json:"int8"`  // nodes that compute in int8
 	Float   int     `json:"float"` // nodes in float, with float16 weights or not
 	Layers  []Layer `json:"layers"`
 }
@@ -17,7 +18,7 @@ type Report struct {
 type Layer struct {
 	Name      string `json:"name"`
 	Op        string `json:"op"`
-	Precision string `json:"precision"`     // of the node: "int8"; of its weights: "fp16"; or "float32"
+	Precision string `json:"precision"`     // of the node: "int8"; of its weights: "int4", "fp16"; or "float32"
 	Why       string `json:"why,omitempty"` // it stays in float
 
 	// WeightError is the ratio of the weights' energy to that of their
@@ -37,7 +38,7 @@ type Layer struct {
 func (r *Report) total(before, after int64) {
 	r.Before, r.After = before, after
 	for _, l := range r.Layers {
-		if l.Precision == "int8" {
+		if Level(l.Precision).integer() {
 			r.Int8++
 		} else {
 			r.Float++

@@ -43,14 +43,10 @@ func (l *layer) quantise(inScale float32) int8Weights {
 			continue
 		}
 		s := channelScale(v)
-		if l.bias != nil {
-			// Half of what an int32 holds leaves room for the sum itself.
-			s = max(s, float32(math.Abs(float64(l.bias[c]))/(float64(inScale)*(1<<30))))
-		}
-		if s == 0 {
+		if s == 0 && (l.bias == nil || l.bias[c] == 0) {
 			s = 1
 		}
-		q.scales[c] = max(s, smallestUnit/inScale)
+		q.scales[c] = max(s, l.leastScale(c, inScale))
 	}
 	var noise, signal float64
 	l.eachWeight(func(c, i int) {
