@@ -200,10 +200,11 @@ func (p Point) draw(b *strings.Builder, x, y scale) {
 	}
 	fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%g"/></g>`, px, py, radius)
 	if p.Mark == Chosen {
-		anchor, dx := "start", 11.0
+		anchor, dx := "start", -4.0 // above the interval, where other points are not
 		if px > width*0.6 {
-			anchor, dx = "end", -11
+			anchor, dx = "end", 4
 		}
-		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="600" fill="%s">%s</text>`, px+dx, py-8, anchor, colour, html.EscapeString(p.Name))
+		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="600" fill="%s">%s</text>`,
+			px+dx, max(top+2, min(py, y.at(p.High))-10), anchor, colour, html.EscapeString(p.Name))
 	}
 }

@@ -3,8 +3,8 @@
 //
 // Its promise to scripts: the names of commands and flags, the JSON that
 // --json prints and the exit status are kept from version to version. Status
-// 0 is success, 1 a failure, 2 a wrong use of the command; an error is one
-// line "dunlin: error: …", then "dunlin: hint: …" where there is one.
+// 0 is success, 1 a failure, 2 a wrong use of the command, 3 that model
+// compress could not certify what was asked for; an error is one line "dunlin: error: …", then "dunlin: hint: …" where there is one.
 //
 // It computes nothing that a library of dunlin does not offer to others.
 package cli
@@ -27,9 +27,10 @@ import (
 
 // Exit statuses of the command.
 const (
-	statusOK     = 0
-	statusFailed = 1
-	statusUsage  = 2
+	statusOK          = 0
+	statusFailed      = 1
+	statusUsage       = 2
+	statusUncertified = 3
 )
 
 // Main runs the command with args (without the program's name) and returns
@@ -57,6 +58,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var use usageError
 	if errors.As(err, &use) || strings.HasPrefix(err.Error(), "unknown command") {
 		return statusUsage
+	}
+	if errors.As(err, new(uncertifiedError)) {
+		return statusUncertified
 	}
 	return statusFailed
 }

@@ -25,7 +25,7 @@ import (
 func modelCommand() *cobra.Command {
 	return group("model", "Run, measure, compress, sign and publish models",
 		modelRunCommand(), modelBenchCommand(), modelInspectCommand(), modelCompareCommand(),
-		modelCompressCommand(), modelEvalCommand(), modelSignCommand(), modelPushCommand(), modelConformanceCommand())
+		modelCompressCommand(), modelReportCommand(), modelEvalCommand(), modelSignCommand(), modelPushCommand(), modelConformanceCommand())
 }
 
 // loaded is a model from any of the forms that dunlin reads. pack is nil for

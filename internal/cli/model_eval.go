@@ -28,6 +28,12 @@ type evalResult struct {
 	Exact   bool    `json:"exact"` // the same bits on every CPU
 }
 
+// dataHelp says what a folder of samples can be.
+const dataHelp = `PATH is a folder of PNG, JPEG or WAV files with a labels.csv (two columns: file, class
+index), a folder with a subfolder of such files for each class, an IDX file or its
+folder (MNIST and its like, gzipped or not), CIFAR-10's binary form, or a table in CSV
+with a heading and a column "class". Of a sound the first window counts.`
+
 func modelEvalCommand() *cobra.Command {
 	var (
 		data, prepFile string
@@ -38,19 +44,19 @@ func modelEvalCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "eval MODEL --data PATH",
-		Short: "Measure a model's accuracy on labelled pictures",
-		Long: `Eval runs MODEL on every picture of PATH and counts how often the class is right.
+		Short: "Measure a model's accuracy on labelled samples",
+		Long: `Eval runs MODEL on every sample of PATH and counts how often the class is right.
 
-PATH is a folder of pictures with a labels.csv (two columns: file, class index), an
-IDX file or its folder (MNIST and its like, gzipped or not), or CIFAR-10's binary
-form. How a picture becomes the input is read from the packed model, else from
-prep.toml beside the model, else from --prep.`,
+` + dataHelp + `
+
+How a sample becomes the input is read from the packed model, else from prep.toml
+beside the model, else from --prep.`,
 		Example: `  dunlin model eval garments.onnx --data samples
   dunlin model eval PACK --data /usr/share/datasets/fashion-mnist --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if data == "" {
-				return usagef("say where the pictures are: --data PATH")
+				return usagef("say where the samples are: --data PATH")
 			}
 			m, err := load(args[0])
 			if err != nil {
@@ -78,10 +84,10 @@ prep.toml beside the model, else from --prep.`,
 			return printEval(c.OutOrStdout(), r)
 		},
 	}
-	c.Flags().StringVar(&data, "data", "", "labelled pictures")
-	c.Flags().StringVar(&prepFile, "prep", "", "file that says how a picture becomes the input")
+	c.Flags().StringVar(&data, "data", "", "labelled samples")
+	c.Flags().StringVar(&prepFile, "prep", "", "file that says how a sample becomes the input")
 	c.Flags().IntVar(&o.LabelOffset, "label-offset", 0, "added to each label: 1 where the network has a background class before the others")
-	c.Flags().IntVar(&o.Limit, "limit", 0, "use the first so many pictures, 0: all")
+	c.Flags().IntVar(&o.Limit, "limit", 0, "use the first so many samples, 0: all")
 	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
 	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
 	jsonFlag(c, &asJSON)
@@ -89,21 +95,21 @@ prep.toml beside the model, else from --prep.`,
 }
 
 func printEval(w io.Writer, r evalResult) error {
-	_, err := fmt.Fprintf(w, "%d pictures: top-1 %.2f %%, top-5 %.2f %%\n", r.Samples, 100*r.Top1, 100*r.Top5)
+	_, err := fmt.Fprintf(w, "%d samples: top-1 %.2f %%, top-5 %.2f %%\n", r.Samples, 100*r.Top1, 100*r.Top5)
 	return err
 }
 
-// classifier is a network of one picture in and one list of scores out.
+// classifier is a network of one sample in and one list of scores out.
 type classifier struct {
 	in      prep.Input
 	out     int // index of the output that spec reads
 	program *engine.Program
 }
 
-// newClassifier compiles g for pictures as spec makes them.
+// newClassifier compiles g for samples as spec makes them.
 func newClassifier(g *model.Graph, spec prep.Spec, o engine.Options) (*classifier, error) {
 	if len(g.Inputs) != 1 || len(spec.Inputs) != 1 {
-		return nil, fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one picture", len(g.Inputs), len(spec.Inputs))
+		return nil, fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one", len(g.Inputs), len(spec.Inputs))
 	}
 	in := spec.Inputs[0]
 	if in.Name != "" && in.Name != g.Inputs[0] {
@@ -129,8 +135,8 @@ func newClassifier(g *model.Graph, spec prep.Spec, o engine.Options) (*classifie
 // rank runs the network on s, and returns how many classes it puts before the
 // right one.
 func (c *classifier) rank(run *engine.Session, s samples.Sample) (int, error) {
-	if err := c.in.Picture(s.Picture, run.Input(0)); err != nil {
-		return 0, fmt.Errorf("%s: %w", s.Name, err)
+	if err := s.Fill(c.in, run.Input(0)); err != nil {
+		return 0, err
 	}
 	if err := run.Run(); err != nil {
 		return 0, fmt.Errorf("%s: %w", s.Name, err)
@@ -142,11 +148,11 @@ func (c *classifier) rank(run *engine.Session, s samples.Sample) (int, error) {
 	return rankOf(scores, s.Class), nil
 }
 
-// evaluate counts right answers, on as many pictures at once as there are
-// CPUs; add is called after each picture.
+// evaluate counts right answers, on as many samples at once as there are
+// CPUs; add is called after each sample.
 func evaluate(ctx context.Context, g *model.Graph, spec prep.Spec, set *samples.Set, o engine.Options, add func(int)) (evalResult, error) {
 	if !set.Labelled() {
-		return evalResult{}, withHint(errors.New("the pictures have no classes"), "put a labels.csv with the columns file,class beside them")
+		return evalResult{}, withHint(errors.New("the samples have no classes"), "put a labels.csv with the columns file,class beside them, or a folder for each class")
 	}
 	c, err := newClassifier(g, spec, o)
 	if err != nil {

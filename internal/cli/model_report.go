@@ -1,0 +1,298 @@
+package cli
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/internal/chart"
+	"dunlin/model"
+	"dunlin/model/pack"
+	"dunlin/model/prep"
+	"dunlin/model/samples"
+	"dunlin/quant"
+)
+
+func modelReportCommand() *cobra.Command {
+	var (
+		out, pictures string
+		asJSON        bool
+	)
+	c := &cobra.Command{
+		Use:   "report PACK -o FILE.html",
+		Short: "Show what was measured when a model was compressed",
+		Long: `Report makes a page of the report that a pack carries: the front of accuracy against
+bytes and against time, with what each candidate can have lost at most, the error of
+each layer and why it has its precision, what was tried and refused, the preprocessing in
+words, and samples as the network sees them: those of the exam, or ten of --data.
+
+The page needs no network, no script and no other file.`,
+		Example: `  dunlin model report garments-small -o report.html
+  dunlin model report garments-small --data pics -o report.html`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if out == "" && !asJSON {
+				return usagef("say where the page goes: -o FILE.html, or --json for the report as it is")
+			}
+			p, err := pack.ReadDir(args[0])
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			var r packReport
+			if err := json.Unmarshal(p.Report, &r); err != nil {
+				return withHint(fmt.Errorf("report of %s: %w", args[0], err), "the pack carries no report; dunlin model compress writes one")
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), r)
+			}
+			w := &material{graph: p.Graph}
+			if w.spec, err = prep.ParseJSON(p.Pipeline); err != nil {
+				return err
+			}
+			var in showing = examSamples(p.Exam)
+			if pictures != "" {
+				set, err := samples.Open(pictures, samples.Options{})
+				if err != nil {
+					return err
+				}
+				in = someOf(&feeder{c.Context(), set, w.spec.Inputs[0], samples.Spread(seenPictures, set.Len())})
+			}
+			page, err := newReportPage(p.Name, r, w.spec, in)
+			if err != nil {
+				return err
+			}
+			return page.write(out)
+		},
+	}
+	c.Flags().StringVarP(&out, "output", "o", "", "file of the page")
+	c.Flags().StringVar(&pictures, "data", "", "show ten of these samples instead of those of the exam")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// showing gives the samples to be shown, with their names.
+type showing func(yield func(name string, t *model.Tensor) error) error
+
+// examSamples gives the inputs of an exam's cases.
+func examSamples(e *pack.Exam) showing {
+	return func(yield func(string, *model.Tensor) error) error {
+		for i, c := range e.Cases[:min(len(e.Cases), seenPictures)] {
+			if err := yield(fmt.Sprintf("case %d of the exam", i+1), c.Inputs[0]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// someOf gives calibration samples, evenly spread.
+func someOf(f *feeder) showing {
+	return func(yield func(string, *model.Tensor) error) error {
+		for _, i := range samples.Spread(seenPictures, len(f.at)) {
+			s, err := f.set.At(f.at[i])
+			if err != nil {
+				return err
+			}
+			in, err := f.next(i)
+			if err != nil {
+				return err
+			}
+			if err := yield(s.Name, in[0]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// reportPage is what the template shows.
+type reportPage struct {
+	Name    string
+	Report  packReport
+	Promise string
+	Bound   string
+	Steps   []string // of the preprocessing
+	Seen    []seenInput
+	Pixels  bool // small pictures, to be shown with sharp pixels
+	Size    template.HTML
+	Time    template.HTML
+	Front   []frontRow
+	Layers  []layerRow
+}
+
+// frontRow is a line of the front's table.
+type frontRow struct {
+	frontPoint
+	Chosen        bool
+	Size, Smaller string
+	Verdict       string
+}
+
+// layerRow is a line of the layers' table. Bars are percents of their widest.
+type layerRow struct {
+	quant.Layer
+	Size                string
+	WeightBar, ErrorBar float64 // of the error: less dB is more
+	Costs               string
+	CostBar             float64
+	Protected           bool
+}
+
+// newReportPage lays the report out.
+func newReportPage(name string, r packReport, spec prep.Spec, seen showing) (*reportPage, error) {
+	p := &reportPage{Name: name, Report: r, Steps: prepWords(spec.Inputs[0])}
+	p.Pixels = spec.Inputs[0].Width > 0 && spec.Inputs[0].Width < 100
+	err := seen(func(name string, t *model.Tensor) error {
+		s, err := seeInput(spec.Inputs[0], name, t)
+		p.Seen = append(p.Seen, s)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c := r.Certificate; c != nil && len(c.Front) > 0 {
+		p.Bound = boundText(c.Bound)
+		if p.Promise = "Refused: of no smaller model can that be promised."; c.Chosen >= 0 {
+			p.Promise = promise(c)
+		}
+		size, time := frontCharts(c)
+		p.Size, p.Time = template.HTML(size), template.HTML(time) // chart escapes what it is given
+		p.Front = frontRows(c)
+	}
+	p.Layers = layerRows(r)
+	return p, nil
+}
+
+// frontCharts draws the front: accuracy, or agreement, against the bytes of
+// the weights and against the time of one run.
+func frontCharts(c *certificate) (size, time string) {
+	whole, label := 1.0, "answers as before, %"
+	if c.FloatAccuracy != nil {
+		whole, label = *c.FloatAccuracy, "accuracy, %"
+	}
+	limit := 100 * (whole - c.MaxDrop)
+	s := chart.Scatter{
+		Title: "accuracy against size", X: chart.Axis{Label: "weights, KiB", Zero: true}, Y: chart.Axis{Label: label},
+		Limit: &limit, Note: fmt.Sprintf("%s less than the float model", percent(c.MaxDrop)),
+	}
+	t := s
+	t.Title, t.X.Label = "accuracy against time", "median of one run, ms"
+	for i, p := range c.Front {
+		at := chart.Point{
+			X: float64(p.Bytes) / 1024, Y: 100 * (whole - p.Drop), Low: 100 * (whole - p.bound(c.Bound)), High: 100 * (whole - p.Drop),
+			Name: p.Name, Mark: chart.Good,
+		}
+		if c.Measure == "accuracy" {
+			at.High = 100 * (whole + p.Gain)
+		}
+		if i == 0 { // the float model is not an estimate
+			at.Low, at.High = at.Y, at.Y
+		}
+		switch {
+		case i == c.Chosen:
+			at.Mark = chart.Chosen
+		case !p.Certified:
+			at.Mark = chart.Bad
+		}
+		s.Points = append(s.Points, at)
+		at.X = p.MedianMS
+		t.Points = append(t.Points, at)
+	}
+	return s.SVG(), t.SVG()
+}
+
+func frontRows(c *certificate) (rows []frontRow) {
+	for i, p := range c.Front {
+		r := frontRow{frontPoint: p, Chosen: i == c.Chosen, Size: bytesText(p.Bytes), Smaller: fmt.Sprintf("%.2f", float64(c.Front[0].Bytes)/float64(p.Bytes)), Verdict: p.Why}
+		if p.Certified {
+			r.Verdict = "certified"
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// layerRows joins what Apply did with what each layer costs.
+func layerRows(r packReport) (rows []layerRow) {
+	costs := map[string]quant.LayerCost{}
+	most := 0.0
+	if r.Certificate != nil && r.Certificate.Layers != nil {
+		for _, l := range r.Certificate.Layers.Layers {
+			costs[l.Name] = l
+			for _, s := range l.Costs {
+				most = max(most, s.KL)
+			}
+		}
+	}
+	layers := []quant.Layer{}
+	if r.Quant != nil {
+		layers = r.Quant.Layers
+	} else { // nothing was made: what each would have cost is all there is
+		for _, name := range slices.Sorted(maps.Keys(costs)) {
+			layers = append(layers, quant.Layer{Name: name, Op: costs[name].Op})
+		}
+	}
+	for _, l := range layers {
+		if _, known := costs[l.Name]; !known && l.Before == 0 && l.Precision != "float32" {
+			continue // nothing of its own to tell
+		}
+		row := layerRow{Layer: l, Protected: costs[l.Name].Protected, WeightBar: noiseBar(l.WeightError), ErrorBar: noiseBar(l.OutputError)}
+		if l.Before > 0 {
+			row.Size = bytesText(l.Before) + " → " + bytesText(l.After)
+		}
+		var words []string
+		for _, s := range costs[l.Name].Costs {
+			if s.KL == 0 {
+				continue
+			}
+			words = append(words, fmt.Sprintf("%s %.2g", s.Level, s.KL))
+			if most > 0 {
+				row.CostBar = max(row.CostBar, 100*max(0, s.KL)/most)
+			}
+		}
+		row.Costs = strings.Join(words, ", ")
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// noiseBar is how long the bar of an error is: 60 dB of signal over noise and
+// more is nothing, 0 dB is all of it.
+func noiseBar(db *float64) float64 {
+	if db == nil {
+		return 0
+	}
+	return 100 * min(max((60-*db)/60, 0), 1)
+}
+
+//go:embed report.html
+var reportHTML string
+
+var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+	"points": points, "percent": percent,
+	"number": func(v float64, digits int) string { return fmt.Sprintf("%.*f", digits, v) },
+	"db": func(v *float64) string {
+		if v == nil {
+			return ""
+		}
+		return fmt.Sprintf("%.1f dB", *v)
+	},
+}).Parse(reportHTML))
+
+// write writes the page, whole or not at all.
+func (p *reportPage) write(file string) error {
+	var b bytes.Buffer
+	if err := reportTemplate.Execute(&b, p); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
+}
