@@ -70,8 +70,9 @@ type Agent struct {
 	models, graphs *lane
 	folder         *source.Folder // nil: none is watched
 	streams        []*source.Stream
-	hub            *hub   // nil: there is none
-	rules          *rules // nil: UseLines was not called
+	hub            *hub     // nil: there is none
+	rules          *rules   // nil: UseLines was not called
+	learner        *learner // nil: learning is off
 	tcp, unix      net.Listener
 	stopOnce       sync.Once
 	fatal          chan error // of one place: what Run cannot go on with
@@ -95,7 +96,7 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error)
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
 		return a, err
 	}
-	for _, open := range []func() error{a.openKept, a.openModels, a.openHub, a.openFolder, a.openStreams, a.listen} {
+	for _, open := range []func() error{a.openKept, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openStreams, a.listen} {
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -176,6 +177,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.runModels(ctx) })
 	all.Go(func() { a.graphs.run(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.live) })
+	if a.learner != nil {
+		all.Go(func() { a.learner.run(ctx) })
+	}
 	a.runRules(ctx, &all)
 	if a.folder != nil {
 		a.watch(ctx, &all)
@@ -285,7 +289,7 @@ func (a *Agent) Close() (err error) {
 				}
 			}
 		}
-		err = errors.Join(err, a.rules.close())
+		err = errors.Join(err, a.rules.close(), a.learner.close())
 		if a.explainer != nil {
 			a.explainer.close()
 		}

@@ -47,6 +47,7 @@ func (a *Agent) openModels() error {
 	a.slots, err = slots.Open(slots.Config{
 		Dir: a.c.StateDir, Layout: models, Trust: trust, Fetch: getModel, Report: a.report, Clock: a.clock.read, Log: a.log,
 		Engine: compile,
+		Learn:  a.c.Learn.Enabled,
 	})
 	if err != nil {
 		return err

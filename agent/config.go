@@ -30,6 +30,7 @@ type Config struct {
 	Outbox   OutboxConfig   `toml:"outbox"`
 	Model    ModelConfig    `toml:"model"`
 	Facts    FactsConfig    `toml:"facts"`
+	Learn    LearnConfig    `toml:"learn"`
 	Rules    []RuleConfig   `toml:"rule"`
 	Log      LogConfig      `toml:"log"`
 	Metrics  int            `toml:"metrics_every_s"`
@@ -119,6 +120,7 @@ func defaults() Config {
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8790", MaxMB: 32, MaxFlight: 8},
 		Outbox:   OutboxConfig{MaxMB: 64, FlushMS: 250},
 		Facts:    FactsConfig{PerResult: 20},
+		Learn:    LearnConfig{MaxSamples: 1000, MinPerClass: 10, MaxPerMinute: 600, Layers: 1, TrialS: 10},
 		Log:      LogConfig{Level: "info", Format: "text"},
 		Metrics:  60,
 
@@ -252,6 +254,11 @@ func (c *Config) check() (field string, err error) {
 		{"model.max_memory_mb", between(c.Model.MaxMemoryMB, 0, 1<<20)},
 		{"model.pack", c.Model.check()},
 		{"facts.per_result", between(c.Facts.PerResult, 0, 200)},
+		{"learn.max_samples", between(c.Learn.MaxSamples, 20, 100_000)},
+		{"learn.min_per_class", between(c.Learn.MinPerClass, 5, 1000)},
+		{"learn.max_per_minute", between(c.Learn.MaxPerMinute, 1, 100_000)},
+		{"learn.layers", between(c.Learn.Layers, 1, 2)},
+		{"learn.trial_s", between(c.Learn.TrialS, 1, 3600)},
 		sourceCheck(c.Sources),
 		ruleCheck(c.Rules),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},

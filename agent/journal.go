@@ -38,26 +38,35 @@ type torn struct{ err error }
 func (t torn) Error() string { return "torn: " + t.err.Error() }
 func (t torn) Unwrap() error { return t.err }
 
-// openJournal opens the file; one that is torn is moved aside.
 func openJournal(path string, log *slog.Logger) (*journal, error) {
-	j, err := tryJournal(path)
-	if !errors.As(err, new(torn)) {
-		return j, err
+	db, err := openDB(path, log, bucketMemory, bucketCommands, bucketOrder)
+	if err != nil {
+		return nil, err
 	}
-	log.Error("journal is torn, moved aside", keyError, err)
+	return &journal{db}, nil
+}
+
+// openDB opens a bbolt file with these buckets; one that is torn is moved
+// aside.
+func openDB(path string, log *slog.Logger, buckets ...[]byte) (*bolt.DB, error) {
+	db, err := tryDB(path, buckets)
+	if !errors.As(err, new(torn)) {
+		return db, err
+	}
+	log.Error("file is torn, moved aside", "file", path, keyError, err)
 	if err := durable.Rename(path, path+".bad"); err != nil {
 		return nil, err
 	}
-	return tryJournal(path)
+	return tryDB(path, buckets)
 }
 
-func tryJournal(path string) (j *journal, err error) {
+func tryDB(path string, buckets [][]byte) (db *bolt.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil { // bbolt panics on some broken pages
 			err = fmt.Errorf("open %s: %w", path, torn{fmt.Errorf("%v", r)})
 		}
 	}()
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
 			if errors.Is(err, bad) {
@@ -71,7 +80,7 @@ func tryJournal(path string) (j *journal, err error) {
 	}
 	db.AllocSize = 64 << 10
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMemory, bucketCommands, bucketOrder} {
+		for _, name := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -81,7 +90,7 @@ func tryJournal(path string) (j *journal, err error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &journal{db}, nil
+	return db, nil
 }
 
 func (j *journal) close() error { return j.db.Close() }

@@ -303,6 +303,9 @@ func printStatus(w io.Writer, s Status) {
 		if s.OnTrial {
 			trial = ", on trial"
 		}
+		if s.Model.Learned > 0 {
+			trial = fmt.Sprintf(" with learned head %d%s", s.Model.Learned, trial)
+		}
 		line("model", "%s version %d%s", s.Model.Name, s.Model.Version, trial)
 	}
 	if s.Runs != nil {

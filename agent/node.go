@@ -93,7 +93,7 @@ func (n node) Tensors(ctx context.Context, want wire.Running, inputs []*model.Te
 		return nil, fmt.Errorf("%w: %w", probe.ErrNotReady, err)
 	}
 	defer m.Release()
-	if m.Digest != want.Digest {
+	if m.Digest != want.Digest || m.Learned != want.Learned {
 		return nil, probe.ErrSuperseded
 	}
 	var outputs []*model.Tensor
@@ -116,6 +116,38 @@ func (n node) Tensors(ctx context.Context, want wire.Running, inputs []*model.Te
 		return nil, fmt.Errorf("%w: %w", probe.ErrInput, err) // a run fails on what its inputs say
 	}
 	return outputs, err
+}
+
+// taught returns the learner, or an error that wraps probe.ErrOff.
+func (n node) taught() (*learner, error) {
+	if n.a.learner == nil {
+		return nil, fmt.Errorf("%w: enabled in [learn] of its configuration turns it on", probe.ErrOff)
+	}
+	return n.a.learner, nil
+}
+
+func (n node) Learn(ctx context.Context, model string, next func() (probe.Lesson, error)) (any, error) {
+	l, err := n.taught()
+	if err != nil {
+		return nil, err
+	}
+	return l.teach(ctx, model, next)
+}
+
+func (n node) Learned(model string) (any, error) {
+	l, err := n.taught()
+	if err != nil {
+		return nil, err
+	}
+	return l.learned(model)
+}
+
+func (n node) Forget(ctx context.Context, model string) (any, error) {
+	l, err := n.taught()
+	if err != nil {
+		return nil, err
+	}
+	return l.forget(ctx, model)
 }
 
 // Metrics writes everything in the Prometheus text format.
@@ -144,6 +176,10 @@ func (a *Agent) gauges() {
 		gauge("dunlin_folder_done", func() float64 { return float64(a.folder.Counters().Done) })
 		gauge("dunlin_folder_rejected", func() float64 { return float64(a.folder.Counters().Rejected) })
 		gauge("dunlin_folder_dropped", func() float64 { return float64(a.folder.Counters().Dropped) })
+	}
+	if l := a.learner; l != nil {
+		gauge("dunlin_learned_head", func() float64 { _, n, _ := a.slots.Committed(); return float64(n) })
+		gauge("dunlin_lessons", func() float64 { l.mu.Lock(); defer l.mu.Unlock(); return float64(len(l.store.class)) })
 	}
 	a.streamGauges()
 	if h := a.hub; h != nil {

@@ -228,6 +228,16 @@ func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Re
 	return nil
 }
 
+// busy reports whether a frame is being looked at.
+func (p *pipeline) busy() bool {
+	m, err := p.slots.Acquire()
+	if err != nil {
+		return false
+	}
+	defer m.Release()
+	return m.Busy()
+}
+
 // live fails where one inference has been going on for so long that it will
 // not end.
 func (p *pipeline) live() error {

@@ -100,7 +100,14 @@ func (s *server) modelMetadata(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func version(r wire.Running) string { return strconv.FormatInt(r.Version, 10) }
+// version tells a model that learned from the signed one: "3+learned.2".
+func version(r wire.Running) string {
+	v := strconv.FormatInt(r.Version, 10)
+	if r.Learned > 0 {
+		v += "+learned." + strconv.FormatInt(r.Learned, 10)
+	}
+	return v
+}
 
 // inferRequest is $inference_request. Data stays text until its tensor's
 // size is known to be right.

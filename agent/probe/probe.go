@@ -1,5 +1,5 @@
 // Package probe is the device's local HTTP: health, metrics, status, facts,
-// and inference by the Open Inference Protocol v2
+// learning, and inference by the Open Inference Protocol v2
 // (https://github.com/kserve/open-inference-protocol, REST). Start with
 // Listen and New; Node is what it asks of the agent.
 //
@@ -49,6 +49,13 @@ type Node interface {
 	Explain(ctx context.Context, q Question) (Explanation, error)
 
 	Facts() Facts // nil: there are none
+
+	// Learn takes the samples that next gives, all or none, Learned and Forget
+	// change nothing and everything; each returns the document of what was
+	// taught. Errors wrap those below, ErrOff, ErrOften, or are next's.
+	Learn(ctx context.Context, model string, next func() (Lesson, error)) (any, error)
+	Learned(model string) (any, error)
+	Forget(ctx context.Context, model string) (any, error)
 }
 
 // Facts is what the probe asks of the facts on the device.
@@ -129,6 +136,7 @@ func New(node Node, o Options) http.Handler {
 	m.HandleFunc("GET /v1/facts/describe", s.facts(describe))
 	m.HandleFunc("GET /v1/facts/search", s.facts(search))
 	m.HandleFunc("GET /v1/facts/enrich", s.facts(enrich))
+	s.learning(m)
 	s.inference(m)
 	return s.guard(http.NewCrossOriginProtection().Handler(m))
 }
@@ -184,7 +192,7 @@ func (s *server) index(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
 		"name": "dunlin-agent", "version": s.o.Version,
 		"see": []string{
-			"/livez", "/readyz?verbose", "/metrics", "/v1/status", "/v1/infer", "/v1/explain", "/v1/facts/match", "/v1/facts/describe",
+			"/livez", "/readyz?verbose", "/metrics", "/v1/status", "/v1/infer", "/v1/explain", "/v1/models/{model}/learn", "/v1/facts/match", "/v1/facts/describe",
 			"/v1/facts/search", "/v1/facts/enrich", "/v2", "/v2/health/ready",
 		},
 	})

@@ -36,6 +36,33 @@ func (d *device) Status(context.Context) any { return map[string]string{"device"
 func (d *device) Metrics(w io.Writer)        { fmt.Fprintln(w, "dunlin_up 1") }
 func (d *device) Facts() Facts               { return shelf{} }
 
+// Learn says what it was taught: labels and bytes.
+func (d *device) Learn(_ context.Context, model string, next func() (Lesson, error)) (any, error) {
+	taught := map[string]string{}
+	for {
+		l, err := next()
+		if err == io.EOF {
+			return taught, nil
+		}
+		if err == nil && string(l.Data) == "often" {
+			err = ErrOften
+		}
+		if err != nil {
+			return nil, err
+		}
+		taught[l.Label] += string(l.Data)
+	}
+}
+
+func (d *device) Learned(model string) (any, error) {
+	if model != "adder" {
+		return nil, ErrUnknownModel
+	}
+	return map[string]int{"kept": 3}, nil
+}
+
+func (d *device) Forget(context.Context, string) (any, error) { return nil, ErrOff }
+
 var running = wire.Running{Name: "adder", Version: 3, Digest: "sha256:1"}
 
 func (d *device) Model(name, version string) (Model, error) {

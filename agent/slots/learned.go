@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,7 +63,9 @@ var ErrNoHead = errors.New("the head cannot be taken now")
 // as that takes. The report is not sent to Config.Report. err is set where
 // nothing was decided.
 func (s *Slots) Learn(ctx context.Context, h Head, trial time.Duration) (wire.Report, error) {
-	s.trying.Lock()
+	if !s.trying.TryLock() { // a fetch can take hours
+		return wire.Report{}, fmt.Errorf("%w: an offer is being taken", ErrNoHead)
+	}
 	defer s.trying.Unlock()
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -92,7 +95,7 @@ func (s *Slots) Learn(ctx context.Context, h Head, trial time.Duration) (wire.Re
 
 // derive writes a head's file and loads the model with it.
 func (s *Slots) derive(ctx context.Context, l *local) (m *Model, file string, err error) {
-	if l.Exam, err = s.answers(l.Head); err != nil {
+	if l.Exam, err = s.answers(ctx, l.Head); err != nil {
 		return nil, "", refuse(wire.ReasonBroken, err)
 	}
 	text, err := json.Marshal(l)
@@ -116,7 +119,7 @@ func (s *Slots) derive(ctx context.Context, l *local) (m *Model, file string, er
 
 // answers computes the exam of a head: the backbone is the signed one and runs
 // as it does, the head runs with the generic kernels.
-func (s *Slots) answers(h Head) (all [][]byte, err error) {
+func (s *Slots) answers(ctx context.Context, h Head) (all [][]byte, err error) {
 	exam := s.now.pack.Exam
 	if exam == nil {
 		return nil, nil
@@ -139,14 +142,12 @@ func (s *Slots) answers(h Head) (all [][]byte, err error) {
 	}
 	end := p.NewSession()
 	for i, c := range exam.Cases {
-		if err := s.now.fill(backbone, c.Inputs); err != nil {
+		feature, err := s.now.ExamFeature(ctx, backbone, c)
+		if err != nil {
 			return nil, fmt.Errorf("case %d: %w", i, err)
 		}
-		if err := backbone.Run(); err != nil {
-			return nil, fmt.Errorf("case %d: %w", i, err)
-		}
-		copy(end.Input(0).Data, backbone.Output(0).Data)
-		if err := end.Run(); err != nil {
+		copy(end.Input(0).Data, feature)
+		if _, err := infer(end); err != nil {
 			return nil, fmt.Errorf("case %d: %w", i, err)
 		}
 		all = append(all, slices.Clone(end.Output(0).Data))
@@ -160,10 +161,13 @@ func (m *Model) Exam() *pack.Exam { return m.pack.Exam }
 // Busy reports whether a run is under way.
 func (m *Model) Busy() bool { return len(m.turn) == 0 }
 
+// Backbone is what comes before a head, ready to run.
+type Backbone struct{ session *engine.Session }
+
 // Backbone compiles what comes before a head, which Find found in Graph. Its
 // inputs are the model's, its output is the feature. It is valid while the
 // model is acquired.
-func (m *Model) Backbone(h *head.Head) (*engine.Session, error) {
+func (m *Model) Backbone(h *head.Head) (*Backbone, error) {
 	p, err := engine.Compile(h.Backbone(), m.engine)
 	if err != nil {
 		return nil, fmt.Errorf("backbone of %s: %w", m.Name, err)
@@ -171,7 +175,30 @@ func (m *Model) Backbone(h *head.Head) (*engine.Session, error) {
 	if out := p.Outputs()[0]; out.Type != h.Feature.Type || !hasElements(out.Shape, h.Feature.Size) {
 		return nil, fmt.Errorf("backbone of %s: its feature is %v %v, the head reads %v [1 %d]", m.Name, out.Type, out.Shape, h.Feature.Type, h.Feature.Size)
 	}
-	return p.NewSession(), nil
+	return &Backbone{p.NewSession()}, nil
+}
+
+// Feature returns what b makes of the inputs that fill writes. It takes the
+// model's turn, as a run does: one at a time looks at anything here.
+func (m *Model) Feature(ctx context.Context, b *Backbone, fill func(*engine.Session) error) ([]byte, error) {
+	select {
+	case <-m.turn:
+		defer func() { m.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err := fill(b.session); err != nil {
+		return nil, err
+	}
+	if _, err := infer(b.session); err != nil {
+		return nil, &RunError{Model: m.Name + "@" + strconv.FormatInt(m.Version, 10), Err: err}
+	}
+	return slices.Clone(b.session.Output(0).Data), nil
+}
+
+// ExamFeature is Feature of the inputs of a case of Exam.
+func (m *Model) ExamFeature(ctx context.Context, b *Backbone, c pack.Case) ([]byte, error) {
+	return m.Feature(ctx, b, func(s *engine.Session) error { return m.fill(s, c.Inputs) })
 }
 
 func hasElements(s model.Shape, n int) bool {

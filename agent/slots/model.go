@@ -195,7 +195,7 @@ func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 	if err := j.Fill(m.session); err != nil {
 		return 0, err
 	}
-	took, err := m.infer()
+	took, err := infer(m.session)
 	if err == nil || !j.Foreign {
 		m.tally.add(took, err)
 	}
@@ -207,7 +207,7 @@ func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 
 // infer turns a panic of a kernel, and a fault in the mapped weights (a card
 // that cannot read a page any more), into an error of this model.
-func (m *Model) infer() (took time.Duration, err error) {
+func infer(s *engine.Session) (took time.Duration, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -215,7 +215,7 @@ func (m *Model) infer() (took time.Duration, err error) {
 		}
 	}()
 	start := time.Now()
-	err = m.session.Run()
+	err = s.Run()
 	return time.Since(start), err
 }
 

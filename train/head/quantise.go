@@ -259,6 +259,19 @@ func (g grid) round(v float32) float32 {
 	return float32((q - float64(g.zero)) * float64(g.scale))
 }
 
+// Check fails where data is no feature: too short or long, or not finite.
+func (f Feature) Check(data []byte) error {
+	if len(data) != f.Bytes() {
+		return fmt.Errorf("a feature of %d bytes, want %d", len(data), f.Bytes())
+	}
+	if f.Type != model.F32 {
+		return nil
+	}
+	row := make([]float32, f.Size)
+	f.values(row, data)
+	return finite(row)
+}
+
 // values writes a stored feature to dst as floats.
 func (f Feature) values(dst []float32, data []byte) {
 	for i := range dst[:f.Size] {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-
-	"dunlin/model"
 )
 
 // Sample is a feature with its class.
@@ -131,16 +129,13 @@ func (h *Head) tune(samples []Sample, seed uint64, rest func() error) (*frozen, 
 
 // count checks the samples and counts what is in them.
 func (h *Head) count(samples []Sample, out *Outcome) error {
-	seen, row := make([]bool, h.Classes), make([]float32, h.Feature.Size)
+	seen := make([]bool, h.Classes)
 	for i, s := range samples {
-		if s.Class < 0 || s.Class >= h.Classes || len(s.Feature) != h.Feature.Bytes() {
-			return fmt.Errorf("%w: sample %d is of class %d with %d bytes, want one of %d classes and %d bytes", ErrSamples, i, s.Class, len(s.Feature), h.Classes, h.Feature.Bytes())
+		if s.Class < 0 || s.Class >= h.Classes {
+			return fmt.Errorf("%w: sample %d is of class %d, want one of %d", ErrSamples, i, s.Class, h.Classes)
 		}
-		if h.Feature.Type == model.F32 {
-			h.Feature.values(row, s.Feature)
-			if err := finite(row); err != nil {
-				return fmt.Errorf("%w: sample %d: %w", ErrSamples, i, err)
-			}
+		if err := h.Feature.Check(s.Feature); err != nil {
+			return fmt.Errorf("%w: sample %d: %w", ErrSamples, i, err)
 		}
 		if s.Kept {
 			continue
