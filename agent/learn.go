@@ -320,7 +320,7 @@ type Learned struct {
 	Samples map[string]int `json:"samples"` // kept, by label
 	Kept    int            `json:"kept"`
 	Room    int            `json:"room"` // how many are kept at most
-	Seen    int64          `json:"seen"` // that ever came
+	Seen    int64          `json:"seen"` // that ever came, and were not there already
 	// Needs is what training waits for, "" where it waits for nothing.
 	Needs string    `json:"needs,omitempty"`
 	Last  *Training `json:"last,omitempty"` // nil: there was none

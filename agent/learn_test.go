@@ -10,7 +10,7 @@ import (
 	"image/color"
 	"image/png"
 	"io"
-	"math/rand/v2"
+	"log/slog"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -32,6 +32,7 @@ import (
 	"dunlin/model/samples"
 	"dunlin/quant"
 	"dunlin/sync/wire"
+	"dunlin/train/head"
 )
 
 var garments = filepath.Join("..", "examples", "garments")
@@ -423,7 +424,9 @@ func TestLearnRefuses(t *testing.T) {
 	if d := l.state(); d.Kept != 0 || d.Seen != 0 {
 		t.Errorf("kept of refused requests: %+v", d)
 	}
-	l.teach(labels, all[:120])
+	l.teach(labels, all[:40])
+	l.teach(labels, all[:40]) // what is there already is not kept twice
+	l.teach(labels, all[40:120])
 	d := l.state()
 	if d.Kept != 50 || d.Seen != 120 || d.Room != 50 {
 		t.Errorf("room for 50: %+v", d)
@@ -465,9 +468,11 @@ func TestKilledWhileItLearns(t *testing.T) {
 	t.Parallel()
 	h := newTestHub(t)
 	c, path := h.learnConfig(t)
-	kills := 6
+	// When it is killed, in milliseconds after the first lesson: amid the
+	// lessons, when training may begin, in a trial, after it.
+	kills := []int{1150, 20, 1120, 1600, 2600, 1300}
 	if testing.Short() {
-		kills = 3
+		kills = kills[2:5]
 	}
 	start := func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0], "run", "-config", path)
@@ -485,9 +490,8 @@ func TestKilledWhileItLearns(t *testing.T) {
 		t.Fatal(err)
 	}
 	l, all := dial(t, c), negatives(t, "calibration")
-	random := rand.New(rand.NewPCG(uint64(kills), 1))
 	sent, known, heads := 0, 0, 0
-	for k := range kills {
+	for k, moment := range kills {
 		ready := func() bool { return l.state().Digest != "" }
 		wait(t, "the agent to answer", ready)
 		s := l.state()
@@ -497,17 +501,17 @@ func TestKilledWhileItLearns(t *testing.T) {
 		if s.Head > 0 {
 			heads++
 		}
-		after := time.After(time.Duration(random.IntN(2500)) * time.Millisecond) // from amid the lessons to the end of a trial
+		after := time.After(ms(moment))
 		killed := make(chan error, 1)
 		go func() { <-after; killed <- agent.Process.Kill() }()
 		known = int(s.Seen)
-		for range 4 {
-			body, kind := form(t, d.labels, all[sent%len(all):][:5])
-			sent += 5
+		for range 6 {
+			body, kind := form(t, d.labels, all[sent%len(all):][:10])
+			sent += 10
 			if status, _ := l.ask("POST", learnPath, kind, body); status != http.StatusOK {
 				break
 			}
-			known += 5
+			known = min(known+10, len(all))
 		}
 		if err := <-killed; err != nil {
 			t.Fatal(err)
@@ -528,7 +532,7 @@ func TestKilledWhileItLearns(t *testing.T) {
 	if s.Head == 0 || s.Last.Ended != "active" {
 		t.Errorf("in the end: %+v, last %+v", s, s.Last)
 	}
-	t.Logf("%d kills, %d samples; a head answered after %d of them; last: head %d, %v", kills, s.Seen, heads, s.Head, s.Last.Outcome)
+	t.Logf("%d kills, %d samples; a head answered after %d of them; last: head %d, %v", len(kills), s.Seen, heads, s.Head, s.Last.Outcome)
 	if files, err := filepath.Glob(filepath.Join(c.StateDir, "learned-*")); err != nil || len(files) != 1 {
 		t.Errorf("files %v, %v", files, err)
 	}
@@ -586,6 +590,29 @@ func TestReservoir(t *testing.T) {
 	}
 	if early < 4 || early > 16 {
 		t.Errorf("%d of 20 are of the first half", early)
+	}
+}
+
+// A sample is kept once, with its newest label.
+func TestSameLesson(t *testing.T) {
+	l, err := openLessons(filepath.Join(t.TempDir(), "lessons.db"), 100, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	one, two := head.Sample{Class: 1, Feature: []byte{1, 2}}, head.Sample{Class: 2, Feature: []byte{3, 4}}
+	again := one
+	again.Class = 3
+	if err := errors.Join(l.of("d", 2), l.add([]head.Sample{one, two, one}), l.add([]head.Sample{two, again})); err != nil {
+		t.Fatal(err)
+	}
+	all, err := l.all()
+	if err != nil || len(all) != 2 || all[0].Class != 3 || all[1].Class != 2 || l.about.Seen != 3 {
+		t.Errorf("%+v, %v; %d seen", all, err, l.about.Seen)
 	}
 }
 

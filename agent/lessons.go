@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -24,18 +25,23 @@ import (
 // had most takes the place of a random one of its own, with the chance that
 // keeps all that ever came equally likely to be there (class-balancing
 // reservoir sampling: Chrysakis, Moens 2020, ICML, algorithm 1).
+//
+// A sample that is there already is not kept twice: the check of a head would
+// take what it was trained on for something new. With another label it
+// replaces the one that is there.
 type lessons struct {
 	db    *bolt.DB
 	max   int
 	about about
-	class []int // of each sample, by its place
+	class []int    // of each sample, by its place
+	sums  []uint64 // likewise, of its feature
 }
 
 // about is what the file says of its samples.
 type about struct {
 	Digest string        `json:"digest"` // of the signed model whose backbone made the features
 	Bytes  int           `json:"bytes"`  // of a feature
-	Seen   int64         `json:"seen"`   // samples that ever came
+	Seen   int64         `json:"seen"`   // samples that ever came and were not there already
 	By     map[int]int64 `json:"by"`     // likewise, by class
 	Full   map[int]bool  `json:"full"`   // classes that had most samples when there was no room
 	Last   *Training     `json:"last,omitempty"`
@@ -92,9 +98,16 @@ func (l *lessons) read() error {
 				break
 			}
 			l.class = append(l.class, int(binary.LittleEndian.Uint32(v)))
+			l.sums = append(l.sums, sumOf(v[4:]))
 		}
 		return nil
 	})
+}
+
+func sumOf(feature []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(feature)
+	return h.Sum64()
 }
 
 func (a *about) fill() {
@@ -135,7 +148,7 @@ func (l *lessons) clear(digest string, bytes int) error {
 	if err != nil {
 		return fmt.Errorf("lessons: %w", err)
 	}
-	l.about, l.class = fresh, nil
+	l.about, l.class, l.sums = fresh, nil, nil
 	return nil
 }
 
@@ -149,17 +162,30 @@ func putAbout(tx *bolt.Tx, a about) error {
 
 // add keeps samples, all or none.
 func (l *lessons) add(samples []head.Sample) error {
-	a, class := l.about, slices.Clone(l.class)
+	a, class, sums := l.about, slices.Clone(l.class), slices.Clone(l.sums)
 	a.By, a.Full = cloneMap(a.By), cloneMap(a.Full)
 	err := l.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketSamples)
 		for _, s := range samples {
-			var at int
-			if at, class = a.place(class, s.Class, l.room()); at < 0 {
+			sum := sumOf(s.Feature)
+			at := slices.Index(sums, sum)
+			switch {
+			case at < 0:
+				if at, class = a.place(class, s.Class, l.room()); at < 0 {
+					continue
+				}
+				if at == len(sums) {
+					sums = append(sums, 0)
+				}
+			case class[at] == s.Class:
 				continue
+			default: // the label was wrong before, or the sums of two features are the same by chance
+				a.Seen++
+				a.By[s.Class]++
 			}
+			class[at], sums[at] = s.Class, sum
 			value := append(binary.LittleEndian.AppendUint32(nil, uint32(s.Class)), s.Feature...)
-			if err := b.Put(binary.BigEndian.AppendUint32(nil, uint32(at)), value); err != nil {
+			if err := b.Put(place(at), value); err != nil {
 				return err
 			}
 		}
@@ -168,9 +194,12 @@ func (l *lessons) add(samples []head.Sample) error {
 	if err != nil {
 		return fmt.Errorf("lessons: %w", err)
 	}
-	l.about, l.class = a, class
+	l.about, l.class, l.sums = a, class, sums
 	return nil
 }
+
+// place is the key of a sample.
+func place(at int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(at)) }
 
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {
 	c := make(map[K]V, len(m))
@@ -234,7 +263,7 @@ func (l *lessons) all() (samples []head.Sample, err error) {
 	err = l.db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketSamples)
 		for i, c := range l.class {
-			v := b.Get(binary.BigEndian.AppendUint32(nil, uint32(i)))
+			v := b.Get(place(i))
 			if len(v) != 4+l.about.Bytes {
 				return fmt.Errorf("sample %d has %d bytes, want %d", i, len(v), 4+l.about.Bytes)
 			}

@@ -24,6 +24,7 @@ const (
 	// so that a pipeline that is never idle holds it up, but not for ever.
 	restAtMost = 250 * time.Millisecond
 	restStep   = 2 * time.Millisecond
+	workAtOnce = time.Millisecond
 	// laterBy is how long a training is put off that could not be begun, or
 	// whose head could not be taken because an offer was being fetched.
 	laterBy = 5 * time.Minute
@@ -166,7 +167,7 @@ func (s *student) kept(ctx context.Context, m *slots.Model, taught map[int]int) 
 // train fills in how the training went.
 func (l *learner) train(ctx context.Context, m *slots.Model, h *head.Head, t *Training, samples []head.Sample) error {
 	start := time.Now()
-	outcome, err := h.Train(ctx, samples, head.Options{Seed: 1, Rest: func(ctx context.Context) error { return l.rest(ctx, m) }})
+	outcome, err := h.Train(ctx, samples, head.Options{Seed: 1, Rest: l.rest(m)})
 	if err != nil {
 		return err
 	}
@@ -189,18 +190,26 @@ func (l *learner) train(ctx context.Context, m *slots.Model, h *head.Head, t *Tr
 	return nil
 }
 
-// rest has the pipeline go first: training goes on when no frame is looked at,
-// or after a while. It fails where the model that is taught answers no more.
-func (l *learner) rest(ctx context.Context, m *slots.Model) error {
-	if digest, _, _ := l.a.slots.Committed(); digest != m.Digest {
-		return fmt.Errorf("%w: another model answers", slots.ErrNoHead)
-	}
-	for waited := time.Duration(0); l.a.p.busy() && waited < restAtMost; waited += restStep {
-		select {
-		case <-time.After(restStep):
-		case <-ctx.Done():
+// rest returns what has the pipeline go first: after each millisecond or so of
+// work, training waits until no frame is looked at, or for a while. It fails
+// where the model that is taught answers no more.
+func (l *learner) rest(m *slots.Model) func(context.Context) error {
+	rested := time.Now()
+	return func(ctx context.Context) error {
+		if time.Since(rested) < workAtOnce {
 			return ctx.Err()
 		}
+		if digest, _, _ := l.a.slots.Committed(); digest != m.Digest {
+			return fmt.Errorf("%w: another model answers", slots.ErrNoHead)
+		}
+		for waited := time.Duration(0); l.a.p.busy() && waited < restAtMost; waited += restStep {
+			select {
+			case <-time.After(restStep):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		rested = time.Now()
+		return ctx.Err()
 	}
-	return ctx.Err()
 }

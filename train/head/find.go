@@ -39,7 +39,7 @@ func (f *finder) walk(output string, layers int) error {
 				if err != nil {
 					return f.end(value, err.Error())
 				}
-				steps = slices.Insert(steps, 0, g)
+				steps = append([]grid{g}, steps...)
 			}
 		case slices.Contains(passedOver, n.Op):
 		case (n.Op == "Softmax" || n.Op == "LogSoftmax") && len(f.head.layers) == 0 && value == output:
@@ -55,7 +55,7 @@ func (f *finder) walk(output string, layers int) error {
 			if len(f.head.layers) > 0 && l.out != f.head.layers[0].in {
 				return f.end(value, "its shape does not fit the next layer")
 			}
-			f.head.layers = slices.Insert(f.head.layers, 0, l)
+			f.head.layers = append([]*dense{l}, f.head.layers...)
 			for _, n := range walked { // the way here is the head's, now that there is a layer before it
 				f.tail[n] = true
 			}

@@ -55,6 +55,9 @@ type Outcome struct {
 func (o *Outcome) Better() bool { return o.Delta != nil }
 
 func (o *Outcome) String() string {
+	if o == nil {
+		return "no outcome"
+	}
 	return fmt.Sprintf("%d samples of %d classes: %.1f %% right with the signed head, %.1f %% with the tuned one; %d answers gained, %d lost, chance %.2g",
 		o.Samples, o.Classes, 100*o.Before, 100*o.After, o.Gained, o.Lost, o.Chance)
 }
@@ -62,9 +65,10 @@ func (o *Outcome) String() string {
 // ErrSamples is returned, wrapped, for samples that nothing can be learned of.
 var ErrSamples = errors.New("the samples cannot be used")
 
-// Train trains a head and checks it. Each class wants some samples: one with
-// fewer than five is absent from the check of some of them. Errors are those
-// of Rest, of ctx, and ErrSamples.
+// Train trains a head and checks it. Samples are distinct: one that is there
+// twice would be held out of the training and be part of it. Each class wants
+// some: one with fewer than five is absent from the check of some of them.
+// Errors are those of Rest, of ctx, and ErrSamples.
 func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome, error) {
 	rest := func() error {
 		if o.Rest == nil || ctx.Err() != nil {
