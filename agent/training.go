@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"dunlin/agent/slots"
-	"dunlin/model/prep"
 	"dunlin/train/head"
 )
 
@@ -80,94 +78,97 @@ func (l *learner) lesson(ctx context.Context) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t, h, samples, err := l.begin(ctx, m, cancel)
-	if err == nil && t != nil {
-		err = l.train(ctx, m, h, t, samples)
+	c, err := l.begin(ctx, m, cancel)
+	if err == nil && c != nil {
+		err = l.train(ctx, m, c)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cancel = nil
-	if t == nil && err == nil {
+	if c == nil && err == nil {
 		return
 	}
 	switch {
 	case err == nil:
-	case t == nil:
+	case c == nil:
 		l.a.log.Error("learning cannot begin", "model", m.Name, keyError, err)
 		l.later = time.Now().Add(laterBy)
 		return
 	case errors.Is(context.Cause(ctx), slots.ErrSuperseded):
 		return // it was forgotten
 	case ctx.Err() != nil:
-		t.Tries-- // a stop is no crash
+		c.outcome.Tries-- // a stop is no crash
 	case errors.Is(err, slots.ErrNoHead):
 		l.a.log.Info("learning is put off", "model", m.Name, keyError, err)
 		l.later = time.Now().Add(laterBy)
-		t.Tries--
+		c.outcome.Tries--
 	default:
 		l.a.log.Error("learning failed", "model", m.Name, keyError, err)
-		t.Ended, t.Why, t.Tries = "failed", clip(err.Error(), 1000), 0
+		c.outcome.Ended, c.outcome.Why, c.outcome.Tries = "failed", clip(err.Error(), 1000), 0
 	}
-	if err := l.store.ended(t); err != nil {
+	if err := l.store.ended(c.outcome); err != nil {
 		l.a.log.Error("outcome of a training is not kept", keyError, err)
 	}
 }
 
-// begin takes the samples up and remembers that; t is nil where nothing is
-// due.
-func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.CancelCauseFunc) (t *Training, h *head.Head, samples []head.Sample, err error) {
+// course is what a training works on.
+type course struct {
+	h       *head.Head
+	samples []head.Sample
+	anchors [][]byte
+	outcome *Training
+}
+
+// begin takes the samples up and remembers that; it returns nil where nothing
+// is due.
+func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.CancelCauseFunc) (*course, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.store.about.Digest != m.Digest || l.needs() != "" || time.Now().Before(l.later) {
-		return nil, nil, nil, nil
+		return nil, nil
 	}
 	s, err := l.ready(m)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	if samples, err = l.store.all(); err != nil {
-		return nil, nil, nil, err
+	c := &course{h: s.h, outcome: &Training{At: l.a.clock.read().Wall, Seen: l.store.about.Seen, Tries: 1}}
+	if c.samples, err = l.store.all(); err != nil {
+		return nil, err
 	}
-	kept, err := s.kept(ctx, m, l.store.counts())
-	if err != nil {
-		return nil, nil, nil, err
+	if c.anchors, err = s.anchors(ctx, m); err != nil {
+		return nil, err
 	}
-	t = &Training{At: l.a.clock.read().Wall, Seen: l.store.about.Seen, Tries: 1}
-	if last := l.store.about.Last; last != nil && last.Ended == "" && last.Seen == t.Seen {
-		t.Tries += last.Tries
+	if last := l.store.about.Last; last != nil && last.Ended == "" && last.Seen == c.outcome.Seen {
+		c.outcome.Tries += last.Tries
 	}
-	if err := l.store.ended(t); err != nil {
-		return nil, nil, nil, err
+	if err := l.store.ended(c.outcome); err != nil {
+		return nil, err
 	}
 	l.cancel = cancel
-	return t, s.h, append(samples, kept...), nil
+	return c, nil
 }
 
-// kept returns what the head must hold on to: the questions of the pack's
-// exam, where the signed answer is a class that was not taught.
-func (s *student) kept(ctx context.Context, m *slots.Model, taught map[int]int) (all []head.Sample, err error) {
+// anchors returns the features of the questions of the pack's exam: inputs of
+// the kind that the network was made for.
+func (s *student) anchors(ctx context.Context, m *slots.Model) (all [][]byte, err error) {
 	if m.Exam() == nil {
 		return nil, nil
 	}
-	at := slices.Index(m.Graph().Outputs, s.h.Output)
 	for _, c := range m.Exam().Cases {
-		best, err := prep.Output{Top: 1}.Classes(c.Outputs[at], nil, nil, nil)
-		if err != nil || len(best) == 0 || taught[best[0].Index] > 0 || best[0].Index >= s.h.Classes {
-			continue
-		}
 		feature, err := m.ExamFeature(ctx, s.backbone, c)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, head.Sample{Class: best[0].Index, Feature: feature, Kept: true})
+		all = append(all, feature)
 	}
 	return all, nil
 }
 
 // train fills in how the training went.
-func (l *learner) train(ctx context.Context, m *slots.Model, h *head.Head, t *Training, samples []head.Sample) error {
+func (l *learner) train(ctx context.Context, m *slots.Model, c *course) error {
+	t := c.outcome
 	start := time.Now()
-	outcome, err := h.Train(ctx, samples, head.Options{Seed: 1, Rest: l.rest(m)})
+	outcome, err := c.h.Train(ctx, c.samples, head.Options{Seed: 1, Anchors: c.anchors, Rest: l.rest(m)})
 	if err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func (l *learner) train(ctx context.Context, m *slots.Model, h *head.Head, t *Tr
 		return err
 	}
 	r, err := l.a.slots.Learn(ctx, slots.Head{
-		Base: m.Digest, Output: h.Output, Layers: l.c.Layers, Delta: outcome.Delta,
+		Base: m.Digest, Output: c.h.Output, Layers: l.c.Layers, Delta: outcome.Delta,
 	}, time.Duration(l.c.TrialS)*time.Second)
 	if err != nil {
 		return err

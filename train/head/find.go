@@ -281,7 +281,9 @@ func (f *finder) owned() {
 // feature finds what is to be kept of a sample.
 func (f *finder) feature() error {
 	h := f.head
-	h.Classes = h.layers[len(h.layers)-1].out
+	if h.Classes = h.layers[len(h.layers)-1].out; h.Classes < 2 {
+		return fmt.Errorf("%w: it has one score, want one for each class", ErrNoHead)
+	}
 	h.Feature.Value, h.Feature.Type, h.Feature.Size, h.Feature.scale = h.Feature.read, model.F32, h.layers[0].in, 1
 	d := f.made[h.Feature.read]
 	if d == nil || d.Op != "DequantizeLinear" {

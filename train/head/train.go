@@ -11,14 +11,17 @@ import (
 type Sample struct {
 	Class   int
 	Feature []byte // Feature.Bytes of them: the elements of Feature.Value
-	// Kept is set for a sample whose class is what the signed head answers:
-	// training holds on to it, and an answer that changes is a loss.
-	Kept bool
+	// kept is set for a sample of a class that was not taught, which is to stay.
+	kept bool
 }
 
 // Options say how to train.
 type Options struct {
 	Seed uint64
+	// Anchors are features of inputs of the kind that the network was made for,
+	// as a pack's exam has them: what the head does with classes that have no
+	// samples is held in place by them. Without any, only the pull does that.
+	Anchors [][]byte
 	// Rest, where not nil, is called before each small step of the work, and
 	// may wait. Its error ends the training.
 	Rest func(context.Context) error
@@ -34,7 +37,7 @@ const folds = 5
 const Significant = 0.05
 
 // Outcome is what became of a training. Figures are of samples that the head
-// in question was not trained on, without those that are Kept.
+// in question was not trained on.
 type Outcome struct {
 	Samples int `json:"samples"`
 	Classes int `json:"classes"` // that have samples
@@ -43,7 +46,8 @@ type Outcome struct {
 	Before float64 `json:"before"`
 	After  float64 `json:"after"`
 	// Gained and Lost are the answers that only the tuned head has right, and
-	// only the signed one; the Kept samples count here.
+	// only the signed one; a changed answer to an anchor whose class was not
+	// taught is one lost.
 	Gained int     `json:"gained"`
 	Lost   int     `json:"lost"`
 	Chance float64 `json:"chance"`
@@ -77,7 +81,12 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 		return o.Rest(ctx)
 	}
 	out := &Outcome{}
-	if err := h.count(samples, out); err != nil {
+	taught, err := h.count(samples, out)
+	if err != nil {
+		return nil, err
+	}
+	samples, imagined, err := h.anchored(samples, o.Anchors, taught, rest)
+	if err != nil {
 		return nil, err
 	}
 	before, err := h.answers(h.signed(true), samples, rest)
@@ -99,7 +108,7 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 		if len(held) == 0 {
 			continue
 		}
-		f, err := h.tune(train, o.Seed, rest)
+		f, err := h.tune(append(train, imagined...), o.Seed, rest)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +124,7 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 	if out.Chance > Significant {
 		return out, nil
 	}
-	f, err := h.tune(samples, o.Seed, rest)
+	f, err := h.tune(append(samples, imagined...), o.Seed, rest)
 	if err != nil {
 		return nil, err
 	}
@@ -131,18 +140,41 @@ func (h *Head) tune(samples []Sample, seed uint64, rest func() error) (*frozen, 
 	return h.freeze(n, samples, rest)
 }
 
-// count checks the samples and counts what is in them.
-func (h *Head) count(samples []Sample, out *Outcome) error {
+// anchored returns the samples with the anchors whose class was not taught,
+// and what is imagined of such classes.
+func (h *Head) anchored(samples []Sample, anchors [][]byte, taught []bool, rest func() error) (all, imagined []Sample, err error) {
+	kept := make([]Sample, len(anchors))
+	for i, a := range anchors {
+		if err := h.Feature.Check(a); err != nil {
+			return nil, nil, fmt.Errorf("%w: anchor %d: %w", ErrSamples, i, err)
+		}
+		kept[i].Feature = a
+	}
+	answers, err := h.answers(h.signed(true), kept, rest)
+	if err != nil {
+		return nil, nil, err
+	}
+	all = append(all, samples...)
+	for i, s := range kept {
+		if !taught[answers[i]] {
+			s.Class, s.kept = answers[i], true
+			all = append(all, s)
+		}
+	}
+	imagined, err = h.imagine(anchors, taught, samples, rest)
+	return all, imagined, err
+}
+
+// count checks the samples, counts what is in them, and returns which classes
+// are.
+func (h *Head) count(samples []Sample, out *Outcome) ([]bool, error) {
 	seen := make([]bool, h.Classes)
 	for i, s := range samples {
 		if s.Class < 0 || s.Class >= h.Classes {
-			return fmt.Errorf("%w: sample %d is of class %d, want one of %d", ErrSamples, i, s.Class, h.Classes)
+			return nil, fmt.Errorf("%w: sample %d is of class %d, want one of %d", ErrSamples, i, s.Class, h.Classes)
 		}
 		if err := h.Feature.Check(s.Feature); err != nil {
-			return fmt.Errorf("%w: sample %d: %w", ErrSamples, i, err)
-		}
-		if s.Kept {
-			continue
+			return nil, fmt.Errorf("%w: sample %d: %w", ErrSamples, i, err)
 		}
 		out.Samples++
 		if !seen[s.Class] {
@@ -151,9 +183,9 @@ func (h *Head) count(samples []Sample, out *Outcome) error {
 		}
 	}
 	if out.Samples < 2*folds || out.Classes < 2 {
-		return fmt.Errorf("%w: %d of %d classes, want at least %d of 2", ErrSamples, out.Samples, out.Classes, 2*folds)
+		return nil, fmt.Errorf("%w: %d of %d classes, want at least %d of 2", ErrSamples, out.Samples, out.Classes, 2*folds)
 	}
-	return nil
+	return seen, nil
 }
 
 // answers returns the class with the highest score for each sample, the lower
@@ -178,7 +210,7 @@ func (h *Head) answers(n *net, samples []Sample, rest func() error) ([]int, erro
 }
 
 // partition says in which part each sample is, so that each class, and the
-// Kept ones, are spread evenly over the parts.
+// kept ones, are spread evenly over the parts.
 func partition(samples []Sample, classes int, seed uint64) []int {
 	part := make([]int, len(samples))
 	next := make([]int, 2*classes)
@@ -186,7 +218,7 @@ func partition(samples []Sample, classes int, seed uint64) []int {
 	first := random.Perm(2 * classes) // or small classes would all begin in part 0
 	for _, i := range random.Perm(len(samples)) {
 		group := 2 * samples[i].Class
-		if samples[i].Kept {
+		if samples[i].kept {
 			group++
 		}
 		part[i] = (first[group] + next[group]) % folds
@@ -202,7 +234,7 @@ func (o *Outcome) compare(samples []Sample, before, after []int) {
 		if was && !is {
 			o.Lost++
 		}
-		if s.Kept {
+		if s.kept {
 			continue
 		}
 		if is && !was {
