@@ -22,13 +22,13 @@ func TestStraightThrough(t *testing.T) {
 		spread  float64 // of x, in units of a step of y
 		unit    func(channel int) float64
 	}{
-		{"quantize", model.Shape{2, 3, 4, 4}, node(opQuantize, "n", names("x0"), names("y"), "scale", float32(0.04), "lo", float32(-100), "hi", float32(155)), nil, 90, func(int) float64 { return 0.04 }},
-		{"requantize", model.Shape{2, 3, 4, 4}, node(opRequantize, "n", names("x0", "c"), names("y"), "lo", float32(0), "hi", float32(200)), scales, 90, func(c int) float64 { return 1 / float64(scales.F32()[c]) }},
-		{"one multiplier", model.Shape{2, 5}, node(opRequantize, "n", names("x0", "c"), names("y")), single(0.03), 90, func(int) float64 { return 1 / 0.03 }},
-		{"dequantize", model.Shape{2, 3, 2, 2}, node(opDequantize, "n", names("x0", "c"), names("y")), scales, 90, func(c int) float64 { return 1 / float64(scales.F32()[c]) }},
-		{"weights", model.Shape{3, 7}, node(opQuantizeWeights, "n", names("x0", "c"), names("y"), "axis", int64(0), "limit", float32(127)), scales, 90, nil},
-		{"sum", model.Shape{2, 3, 4, 4}, node(opAddSteps, "n", names("x0", "x0"), names("y"), "a", float32(0.3), "b", float32(0.2), "lo", float32(-90), "hi", float32(165)), nil, 90, func(int) float64 { return 2 }},
-		{"mean of one", model.Shape{4, 8, 1, 1}, node(opAverageSteps, "n", names("x0"), names("y"), "x_scale", float32(0.1), "y_scale", float32(0.2)), nil, 90, func(int) float64 { return 2 }},
+		{"quantize", model.Shape{2, 3, 4, 4}, nodeOf(opQuantize, "n", names("x0"), names("y"), "scale", float32(0.04), "lo", float32(-100), "hi", float32(155)), nil, 90, func(int) float64 { return 0.04 }},
+		{"requantize", model.Shape{2, 3, 4, 4}, nodeOf(opRequantize, "n", names("x0", "c"), names("y"), "lo", float32(0), "hi", float32(200)), scales, 90, func(c int) float64 { return 1 / float64(scales.F32()[c]) }},
+		{"one multiplier", model.Shape{2, 5}, nodeOf(opRequantize, "n", names("x0", "c"), names("y")), single(0.03), 90, func(int) float64 { return 1 / 0.03 }},
+		{"dequantize", model.Shape{2, 3, 2, 2}, nodeOf(opDequantize, "n", names("x0", "c"), names("y")), scales, 90, func(c int) float64 { return 1 / float64(scales.F32()[c]) }},
+		{"weights", model.Shape{3, 7}, nodeOf(opQuantizeWeights, "n", names("x0", "c"), names("y"), "axis", int64(0), "limit", float32(127)), scales, 90, nil},
+		{"sum", model.Shape{2, 3, 4, 4}, nodeOf(opAddSteps, "n", names("x0", "x0"), names("y"), "a", float32(0.3), "b", float32(0.2), "lo", float32(-90), "hi", float32(165)), nil, 90, func(int) float64 { return 2 }},
+		{"mean of one", model.Shape{4, 8, 1, 1}, nodeOf(opAverageSteps, "n", names("x0"), names("y"), "x_scale", float32(0.1), "y_scale", float32(0.2)), nil, 90, func(int) float64 { return 2 }},
 	} {
 		t.Run(c.name, func(t *testing.T) { chords(t, c.shape, c.n, c.factors, c.spread, c.unit) })
 	}
@@ -41,7 +41,7 @@ func chords(t *testing.T, shape model.Shape, n *model.Node, factors *model.Tenso
 	if factors != nil {
 		g.AddConst("c", factors)
 	}
-	net := mustNet(t, g, Options{Batch: shape[0], InputGradients: true})
+	net := laidOut(t, g, Options{Batch: shape[0], InputGradients: true})
 	r := rand.New(rand.NewPCG(7, 8))
 	inner, _ := shape[2:].Elements()
 	at := func(i int) float64 {
