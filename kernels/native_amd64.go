@@ -127,6 +127,10 @@ var (
 		{AVX512, true, rowsF32Tier(16)},
 		{AVX2, true, rowsF32Tier(8)},
 	}
+	stridedF32Native = []variant[stridedF32Func]{
+		{AVX512, true, stridedF32Tier(16)},
+		{AVX2, true, stridedF32Tier(8)},
+	}
 
 	// Of a tier, the fast one first: pick takes the first that will do.
 	gemmF32Native = []variant[gemmF32Tier]{

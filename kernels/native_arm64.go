@@ -90,6 +90,7 @@ var (
 	dequantizeInt32Native = []variant[dequantizeTier[int32]]{{NEON, true, dequantizeWith[int32](loopDequantizeInt32, 4)}}
 	maxPoolInt8Native     = []variant[maxPoolInt8Func]{{NEON, true, maxPoolInt8Tier(4)}}
 	rowsF32Native         = []variant[rowsF32Func]{{NEON, true, rowsF32NEON}}
+	stridedF32Native      = []variant[stridedF32Func]{{NEON, true, stridedF32NEON}}
 	maxPoolF32Native      = []variant[maxPoolF32Func]{{NEON, true, maxPoolF32Tier(4)}}
 	averagePoolF32Native  = []variant[averagePoolF32Func]{{NEON, true, averagePoolF32Tier(4)}}
 	transposeNative       = []variant[transposeFunc]{{NEON, true, transposeTiles(4)}}

@@ -27,6 +27,7 @@ var (
 	spanNative            []variant[spanFunc]
 	adamF32Native         []variant[AdamFunc]
 	rowsF32Native         []variant[rowsF32Func]
+	stridedF32Native      []variant[stridedF32Func]
 	maxPoolF32Native      []variant[maxPoolF32Func]
 	averagePoolF32Native  []variant[averagePoolF32Func]
 	transposeNative       []variant[transposeFunc]

@@ -86,6 +86,8 @@
 #define FRINTP(d, n) WORD $(0x4ea18800 | (n)<<5 | (d))
 // frintn v{d}.4s, v{n}.4s
 #define FRINTN(d, n) WORD $(0x4e218800 | (n)<<5 | (d))
+// fcmeq v{d}.4s, v{n}.4s, v{m}.4s
+#define FCMEQ(d, n, m) WORD $(0x4e20e400 | (m)<<16 | (n)<<5 | (d))
 // fcmgt v{d}.4s, v{n}.4s, v{m}.4s
 #define FCMGT(d, n, m) WORD $(0x6ea0e400 | (m)<<16 | (n)<<5 | (d))
 // fcmlt v{d}.4s, v{n}.4s, #0.0

@@ -44,6 +44,7 @@ var operations = []operation{
 	{"AveragePoolInt8", targetsOf(averagePoolInt8Variants), nil, checkAveragePoolInt8, benchAveragePoolInt8},
 	{"AveragePoolF32", targetsOf(averagePoolF32Variants), nil, checkAveragePoolF32, benchAveragePoolF32},
 	{"RowsF32", targetsOf(rowsF32Variants), nil, checkRowsF32, benchRowsF32},
+	{"StridedF32", targetsOf(stridedF32Variants), nil, checkStridedF32, benchStridedF32},
 	{"Transpose", targetsOf(transposeVariants), nil, checkTranspose, benchTranspose},
 	{"Smooth", targetsOf(smoothVariants), nil, checkSmooth, benchSmooth},
 	{"Softmax", targetsOf(softmaxVariants), nil, checkSoftmax, benchSoftmax},

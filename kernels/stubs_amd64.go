@@ -134,6 +134,24 @@ type adamArgs struct {
 	epsilon float32 //
 }
 
+// stridedArgs is what the loops of StridedF32 read: see tileArgs.
+type stridedArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of a
+	b       uintptr // likewise of b
+	c       uintptr // likewise of c
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	mask    uint64  // a bit for each of these, where the tier has masks
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	cStep   uintptr // likewise of c
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
 // transposeArgs is what the transposes of square tiles read: see tileArgs. A tile takes
 // as many neighbouring values of as many lines and makes columns of them; the
 // next tile takes what stands behind in the same lines.
@@ -476,6 +494,42 @@ func rowsF32AVX2(op OpF32, args *rowArgs) {
 		ceilF32AVX2(args)
 	case OpRound:
 		roundF32AVX2(args)
+	}
+}
+
+// stridedF32AVX512 runs the loop of op.
+func stridedF32AVX512(op StridedOp, args *stridedArgs) {
+	switch op {
+	case StridedPass:
+		passF32AVX512(args)
+	case StridedGive:
+		giveF32AVX512(args)
+	case StridedAddProduct:
+		addProductF32AVX512(args)
+	case StridedLine:
+		lineF32AVX512(args)
+	case StridedAddSquare:
+		addSquareF32AVX512(args)
+	case StridedAddCentred:
+		addCentredF32AVX512(args)
+	}
+}
+
+// stridedF32AVX2 runs the loop of op.
+func stridedF32AVX2(op StridedOp, args *stridedArgs) {
+	switch op {
+	case StridedPass:
+		passF32AVX2(args)
+	case StridedGive:
+		giveF32AVX2(args)
+	case StridedAddProduct:
+		addProductF32AVX2(args)
+	case StridedLine:
+		lineF32AVX2(args)
+	case StridedAddSquare:
+		addSquareF32AVX2(args)
+	case StridedAddCentred:
+		addCentredF32AVX2(args)
 	}
 }
 
@@ -1891,6 +1945,66 @@ func adamF32AVX512(args *adamArgs)
 //
 //go:noescape
 func adamF32AVX2(args *adamArgs)
+
+// passF32AVX512 is pass of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func passF32AVX512(args *stridedArgs)
+
+// giveF32AVX512 is give of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func giveF32AVX512(args *stridedArgs)
+
+// addProductF32AVX512 is addProduct of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addProductF32AVX512(args *stridedArgs)
+
+// lineF32AVX512 is line of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func lineF32AVX512(args *stridedArgs)
+
+// addSquareF32AVX512 is addSquare of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addSquareF32AVX512(args *stridedArgs)
+
+// addCentredF32AVX512 is addCentred of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addCentredF32AVX512(args *stridedArgs)
+
+// passF32AVX2 is pass of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func passF32AVX2(args *stridedArgs)
+
+// giveF32AVX2 is give of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func giveF32AVX2(args *stridedArgs)
+
+// addProductF32AVX2 is addProduct of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addProductF32AVX2(args *stridedArgs)
+
+// lineF32AVX2 is line of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func lineF32AVX2(args *stridedArgs)
+
+// addSquareF32AVX2 is addSquare of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addSquareF32AVX2(args *stridedArgs)
+
+// addCentredF32AVX2 is addCentred of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func addCentredF32AVX2(args *stridedArgs)
 
 // transpose16x16AVX512 turns lines of 32-bit values into columns, 16 at once. Reference: transposeGeneric.
 //

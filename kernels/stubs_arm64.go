@@ -90,6 +90,23 @@ type rowArgs struct {
 	q       float32 // second parameter
 }
 
+// stridedArgs is what the loops of StridedF32 read: see tileArgs.
+type stridedArgs struct {
+	out     uintptr // first row of the result
+	a       uintptr // first row of a
+	b       uintptr // likewise of b
+	c       uintptr // likewise of c
+	rows    uintptr // how many, at least 1
+	vectors uintptr // whole registers of a row
+	rest    uintptr // values of a row behind them
+	outStep uintptr // bytes from one row to the next
+	aStep   uintptr // likewise of a
+	bStep   uintptr // likewise of b
+	cStep   uintptr // likewise of c
+	p       float32 // first parameter
+	q       float32 // second parameter
+}
+
 // transposeArgs is what the transposes of square tiles read: see tileArgs. A
 // tile takes as many neighbouring values of as many lines and makes columns of
 // them; the next tile takes what stands behind in the same lines.
@@ -486,6 +503,24 @@ func ceilF32_NEON(args *rowArgs)
 
 //go:noescape
 func roundF32_NEON(args *rowArgs)
+
+//go:noescape
+func passF32_NEON(args *stridedArgs)
+
+//go:noescape
+func giveF32_NEON(args *stridedArgs)
+
+//go:noescape
+func addProductF32_NEON(args *stridedArgs)
+
+//go:noescape
+func lineF32_NEON(args *stridedArgs)
+
+//go:noescape
+func addSquareF32_NEON(args *stridedArgs)
+
+//go:noescape
+func addCentredF32_NEON(args *stridedArgs)
 
 //go:noescape
 func transpose4x4_NEON(args *transposeArgs)

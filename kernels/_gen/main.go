@@ -47,6 +47,7 @@ func main() {
 		{"norm_f32", normsF32},
 		{"rows_f32", rowsF32},
 		{"adam_f32", adamF32},
+		{"strided_f32", stridedF32},
 		{"transpose", transposes},
 		{"peak", peaks},
 	} {
