@@ -172,3 +172,11 @@ func (g *gru) weights(dr []float32) {
 		g.drLast.run(dr[2*k*k:], g.dBack[2*k:], g.reset)
 	}
 }
+
+// addProducts adds a[i]*b[i] to sum[i].
+func addProducts(sum, a, b []float32) {
+	a, b = a[:len(sum)], b[:len(sum)]
+	for i := range sum {
+		sum[i] += float32(a[i] * b[i])
+	}
+}

@@ -47,6 +47,7 @@ type Net struct {
 	graph   *model.Graph // as it was given
 	options Options
 	target  kernels.Target
+	loops   *loops
 	shared  *sharedState
 
 	steps           []*placed
@@ -87,7 +88,7 @@ func newNet(g *model.Graph, o Options, s *sharedState) (*Net, error) {
 		return nil, err
 	}
 	target.Exact = o.Exact
-	n := &Net{graph: g, options: o, target: target, shared: s}
+	n := &Net{graph: g, options: o, target: target, loops: newLoops(target), shared: s}
 	b, err := newBuilder(n)
 	if err != nil {
 		return nil, err

@@ -13,11 +13,12 @@ type depthwise struct {
 	packed     []float32 // w in the order [KH, KW, C]
 	dPacked    []float32
 	sums       *columnSums
+	addProduct kernels.StridedFunc
 }
 
 func newDepthwise(c *call, x, w, bias *port, y *value, g kernels.Geometry) (step, error) {
 	g.N = x.shape[0]
-	s := &depthwise{x: x, w: w, bias: bias, y: y, geo: g, packed: floats(len(w.data)), dPacked: floats(len(w.data))}
+	s := &depthwise{x: x, w: w, bias: bias, y: y, geo: g, packed: floats(len(w.data)), dPacked: floats(len(w.data)), addProduct: c.b.net.loops.addProduct}
 	var err error
 	if s.toLast, err = kernels.NewTranspose(4, []int{g.C, g.KH * g.KW}, []int{1, 0}); err != nil {
 		return nil, err
@@ -29,9 +30,10 @@ func newDepthwise(c *call, x, w, bias *port, y *value, g kernels.Geometry) (step
 	return s, err
 }
 
-// visit calls f for each tap of each output pixel that lies inside the
-// picture: where its channels begin in x, in y and in the weights.
-func (s *depthwise) visit(f func(in, out, tap int)) {
+// visit calls f for each row of outputs and each tap of the kernel: where in x
+// and in y the pixels begin that the tap joins, where its weights are, and how
+// many pixels.
+func (s *depthwise) visit(f func(in, out, tap, count int)) {
 	g := &s.geo
 	for n := range g.N {
 		for oy := range g.OH {
@@ -40,13 +42,9 @@ func (s *depthwise) visit(f func(in, out, tap int)) {
 				if iy < 0 || iy >= g.H {
 					continue
 				}
-				for ox := range g.OW {
-					for kx := range g.KW {
-						ix := ox*g.StrideW + kx*g.DilationW - g.PadLeft
-						if ix < 0 || ix >= g.W {
-							continue
-						}
-						f(((n*g.H+iy)*g.W+ix)*g.C, ((n*g.OH+oy)*g.OW+ox)*g.C, (ky*g.KW+kx)*g.C)
+				for kx := range g.KW {
+					if first, count, ix := inside(g, kx); count > 0 {
+						f(((n*g.H+iy)*g.W+ix)*g.C, ((n*g.OH+oy)*g.OW+first)*g.C, (ky*g.KW+kx)*g.C, count)
 					}
 				}
 			}
@@ -60,32 +58,29 @@ func (s *depthwise) forward(bool) {
 	if s.bias != nil {
 		addRows(s.y.data, s.bias.data)
 	}
-	c := s.geo.C
-	x, y, w := s.x.data, s.y.data, s.packed
-	s.visit(func(in, out, tap int) { addProducts(y[out:out+c], x[in:in+c], w[tap:tap+c]) })
+	c, step := s.geo.C, s.geo.StrideW*s.geo.C
+	s.visit(func(in, out, tap, count int) {
+		s.addProduct(s.y.data[out:], s.x.data[in:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: c, A: step})
+	})
 }
 
 func (s *depthwise) backward() {
-	c := s.geo.C
-	x, dy, w, dw := s.x.data, s.y.grad, s.packed, s.dPacked
+	c, step := s.geo.C, s.geo.StrideW*s.geo.C
+	x, dy := s.x.data, s.y.grad
 	if s.bias != nil && s.bias.dx != nil {
 		s.sums.run(s.bias.dx, dy)
 	}
 	if s.w.dx != nil {
-		clear(dw)
-		s.visit(func(in, out, tap int) { addProducts(dw[tap:tap+c], x[in:in+c], dy[out:out+c]) })
-		s.toFirst.Run(bytesOf(s.w.dx), bytesOf(dw))
+		clear(s.dPacked)
+		s.visit(func(in, out, tap, count int) {
+			s.addProduct(s.dPacked[tap:], x[in:], dy[out:], nil, kernels.Strided{Rows: count, N: c, A: step, B: c})
+		})
+		s.toFirst.Run(bytesOf(s.w.dx), bytesOf(s.dPacked))
 	}
 	if dx := s.x.dx; dx != nil {
 		clear(dx)
-		s.visit(func(in, out, tap int) { addProducts(dx[in:in+c], dy[out:out+c], w[tap:tap+c]) })
-	}
-}
-
-// addProducts adds a[i]*b[i] to sum[i].
-func addProducts(sum, a, b []float32) {
-	a, b = a[:len(sum)], b[:len(sum)]
-	for i := range sum {
-		sum[i] += float32(a[i] * b[i])
+		s.visit(func(in, out, tap, count int) {
+			s.addProduct(dx[in:], dy[out:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: step, A: c})
+		})
 	}
 }

@@ -12,7 +12,8 @@ type maxPool struct {
 	x    *port
 	y    *value
 	pool *kernels.MaxPool
-	left []bool // channels of a pixel whose gradient has no place yet
+	left []float32 // gradients of a row of y that have no place yet
+	give kernels.StridedFunc
 	geo  kernels.Geometry
 }
 
@@ -21,7 +22,7 @@ func makeMaxPool(c *call) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &maxPool{x: x, geo: g, left: make([]bool, g.C)}
+	s := &maxPool{x: x, geo: g, left: floats(g.OW * g.C), give: c.b.net.loops.give}
 	if s.pool, err = kernels.NewMaxPool(g); err != nil {
 		return nil, err
 	}
@@ -57,48 +58,48 @@ func (s *maxPool) backward() {
 	g := &s.geo
 	clear(s.x.dx)
 	for n := range g.N {
-		at := n * g.H * g.W * g.C
 		for oy := range g.OH {
-			for ox := range g.OW {
-				s.pixel(at, oy, ox, ((n*g.OH+oy)*g.OW+ox)*g.C)
-			}
+			s.row(n, oy)
 		}
 	}
 }
 
-// pixel gives the gradient of one output pixel, whose channels begin at out,
-// to the taps of its window in the picture that begins at at.
-func (s *maxPool) pixel(at, oy, ox, out int) {
+// row gives the gradients of a row of pixels of y to the taps of their windows,
+// a tap after the other.
+func (s *maxPool) row(n, oy int) {
 	g := &s.geo
-	y, dy := s.y.data[out:out+g.C], s.y.grad[out:out+g.C]
-	for c := range s.left {
-		s.left[c] = true
-	}
+	at := (n*g.OH + oy) * g.OW * g.C
+	copy(s.left, s.y.grad[at:])
 	for ky := range g.KH {
 		iy := oy*g.StrideH + ky*g.DilationH - g.PadTop
 		if iy < 0 || iy >= g.H {
 			continue
 		}
 		for kx := range g.KW {
-			ix := ox*g.StrideW + kx*g.DilationW - g.PadLeft
-			if ix < 0 || ix >= g.W {
+			first, count, ix := inside(g, kx)
+			if count == 0 {
 				continue
 			}
-			from := at + (iy*g.W+ix)*g.C
-			giveLargest(s.x.dx[from:from+g.C], dy, s.x.data[from:from+g.C], y, s.left)
+			to, from := ((n*g.H+iy)*g.W+ix)*g.C, first*g.C
+			s.give(s.x.dx[to:], s.x.data[to:], s.y.data[at+from:], s.left[from:], kernels.Strided{
+				Rows: count, N: g.C, Out: g.StrideW * g.C, A: g.StrideW * g.C, B: g.C, C: g.C,
+			})
 		}
 	}
 }
 
-// giveLargest adds dy to dx where x is y and the gradient has no place yet.
-func giveLargest(dx, dy, x, y []float32, left []bool) {
-	dy, x, y, left = dy[:len(dx)], x[:len(dx)], y[:len(dx)], left[:len(dx)]
-	for c, v := range x {
-		if v == y[c] && left[c] {
-			left[c] = false
-			dx[c] += dy[c]
-		}
+// inside returns which pixels of a row of outputs have column kx of their
+// window inside the picture, and where the first of them has it.
+func inside(g *kernels.Geometry, kx int) (first, count, ix int) {
+	at := kx*g.DilationW - g.PadLeft // of output 0
+	if at < 0 {
+		first = (-at + g.StrideW - 1) / g.StrideW
 	}
+	ix = at + first*g.StrideW
+	if ix >= g.W {
+		return first, 0, ix
+	}
+	return first, max(0, min(g.OW-first, (g.W-1-ix)/g.StrideW+1)), ix
 }
 
 // averagePool takes the mean of the values under each window. The gradient of

@@ -50,15 +50,9 @@ func makeUnary(c *call) (step, error) {
 // bounds, not where it is on one: at 0, that of Relu is 0.
 func (s *unary) clamp(c *call, low, high float32) {
 	_, s.f = kernels.UnaryF32(c.target(), kernels.OpClip, low, high)
+	pass := c.b.net.loops.pass
 	s.gradient = func(dx, dy, x, _ []float32) {
-		dy, x = dy[:len(dx)], x[:len(dx)]
-		for i, v := range x {
-			d := dy[i]
-			if v <= low || v >= high {
-				d = 0
-			}
-			dx[i] = d
-		}
+		pass(dx, x, dy, nil, kernels.Strided{Rows: 1, N: len(dx), P: low, Q: high})
 	}
 }
 
