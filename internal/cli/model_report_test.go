@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"flag"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"dunlin/examples/garments"
+	"dunlin/model"
+	"dunlin/model/prep"
+	"dunlin/model/samples"
+)
+
+// pictures is where TestReportInBrowser leaves its screenshots; nowhere where
+// it is not set.
+var pictures = flag.String("pictures", "", "folder for the screenshots")
+
+// TestReportInBrowser opens a report in Chromium, light and dark: all of it is
+// there, it asks for nothing outside, and the console is silent.
+func TestReportInBrowser(t *testing.T) {
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("no chromium, and CI must have it")
+		}
+		t.Skip("skipped: no chromium")
+	}
+	dir := t.TempDir()
+	if err := garments.WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	packed, file := filepath.Join(dir, "packed"), filepath.Join(dir, "report.html")
+	must(t, "model", "compress", filepath.Join(dir, "garments.onnx"), "--data", filepath.Join(dir, "samples"), "--max-drop", "7%", "--bound", "exact",
+		"--seconds", "0.001", "-o", packed)
+	must(t, "model", "report", packed, "--data", filepath.Join(dir, "calibration"), "-o", file)
+
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 2400))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, options...)
+	defer cancelAllocator()
+	ctx, cancelTab := chromedp.NewContext(ctx)
+	defer cancelTab()
+	var mu sync.Mutex // guards said
+	var said []string
+	messages := chromedp.Console(ctx)
+	go func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			said = append(said, m.String())
+			mu.Unlock()
+		}
+	}()
+	for _, scheme := range []string{"light", "dark"} {
+		dark := func(ctx context.Context, t *chromedp.Target) (v chromedp.Void, err error) {
+			features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}
+			_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+			return v, err
+		}
+		if err := chromedp.Do(ctx, dark, chromedp.Navigate("file://"+file)); err != nil {
+			t.Fatal(err)
+		}
+		for what, js := range map[string]string{
+			"two charts with a chosen point each": `document.querySelectorAll("svg").length === 2 && [...document.querySelectorAll("svg")].every(s => s.getBoundingClientRect().width > 300 && s.querySelectorAll("circle").length >= 3)`,
+			"a row for each candidate":            `document.querySelectorAll("tr.chosen").length === 1`,
+			"ten pictures":                        `[...document.images].length === 10 && [...document.images].every(i => i.complete && i.naturalWidth === 28)`,
+			"layers":                              `document.querySelectorAll(".bar").length > 10`,
+			"the theme":                           `getComputedStyle(document.body).backgroundColor === ({light: "rgb(244, 243, 239)", dark: "rgb(20, 25, 28)"})["` + scheme + `"]`,
+			"nothing from outside":                `performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length === 0 && document.scripts.length === 0`,
+			"no sideways scrolling":               `document.documentElement.scrollWidth <= innerWidth`,
+		} {
+			ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](js))
+			if err != nil || !ok {
+				t.Errorf("%s: not so: %s; %v", scheme, what, err)
+			}
+		}
+		if *pictures != "" {
+			shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(*pictures, "report-"+scheme+".png"), shot, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, text := range said {
+		t.Errorf("the console says: %s", text)
+	}
+}
+
+// TestSeen: what a report shows is the picture that went in, whatever order of
+// channels, layout and scale the network wants.
+func TestSeen(t *testing.T) {
+	dir := t.TempDir()
+	if err := garments.WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	set, err := samples.Open(filepath.Join(dir, "samples"), samples.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := set.At(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{
+		"color = \"gray\"\nscale = 0.00392156862745098\nmean = [0.286]\nstd = [0.353]",
+		"color = \"bgr\"\nlayout = \"nhwc\"\nscale = 0.00784313725490196\nmean = [1.0, 1.0, 1.0]",
+		"color = \"rgb\"\nscale = 1.0\nmean = [123.7, 116.3, 103.5]\nstd = [58.4, 57.1, 57.4]",
+	} {
+		spec, err := prep.ParseTOML([]byte("[[input]]\nkind = \"picture\"\nwidth = 28\nheight = 28\n" + in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := model.NewTensor(model.F32, spec.Inputs[0].Shape()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Fill(spec.Inputs[0], x); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := seeInput(spec.Inputs[0], s.Name, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(seen.Picture), "data:image/png;base64,"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := png.Decode(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for y := range 28 {
+			for px := range 28 {
+				r, g, b, _ := img.At(px, y).RGBA()
+				wr, wg, wb, _ := s.Picture.At(px, y).RGBA()
+				if r>>8 != wr>>8 || g>>8 != wg>>8 || b>>8 != wb>>8 {
+					t.Fatalf("%s: pixel %d %d is %d %d %d, was %d %d %d", in, px, y, r>>8, g>>8, b>>8, wr>>8, wg>>8, wb>>8)
+				}
+			}
+		}
+		if words := strings.Join(prepWords(spec.Inputs[0]), " "); !strings.Contains(words, "28 x 28") {
+			t.Errorf("in words: %s", words)
+		}
+	}
+}
