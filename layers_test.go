@@ -54,11 +54,11 @@ var mayImport = map[string]string{
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "model engine",
-	"quant/certify":   "", // counts in, a bound out
-	"train":           "kernels model",
-	"engine/lockstep": "engine kernels model",    // engine's own steps side by side; apart, because no device compares
-	"explain":         "engine model model/prep", // not train: a device explains, and gradients are handed in
-	"train/head":      "kernels model",           // the agent links it: no engine, no quant, no train
+	"quant/certify":   "",                               // counts in, a bound out
+	"train":           "kernels model internal/durable", // a checkpoint is the old one or the new
+	"engine/lockstep": "engine kernels model",           // engine's own steps side by side; apart, because no device compares
+	"explain":         "engine model model/prep",        // not train: a device explains, and gradients are handed in
+	"train/head":      "kernels model",                  // the agent links it: no engine, no quant, no train
 
 	// 3
 	"agent/source": "",

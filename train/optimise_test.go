@@ -1,0 +1,154 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// torchOptimisers is testdata/optimisers.json.
+type torchOptimisers struct {
+	Torch     string
+	Start     []float32
+	Rates     []float64
+	Gradients [][]float32
+	Cases     []struct {
+		Name    string
+		Options OptimiserOptions
+		Values  [][]float32
+	}
+}
+
+// testdata/optimisers.py made the values with torch 1.13. Rounding differs in
+// the order of a few operations.
+func TestOptimisersAsTorch(t *testing.T) {
+	text, err := os.ReadFile("testdata/optimisers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f torchOptimisers
+	if err := json.Unmarshal(text, &f); err != nil || len(f.Cases) == 0 {
+		t.Fatalf("%d cases, %v", len(f.Cases), err)
+	}
+	for _, c := range f.Cases {
+		p := &Parameter{Name: "w", Value: slices.Clone(f.Start), Decay: true}
+		o, err := NewOptimiser(c.Options, []*Parameter{p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for step, rate := range f.Rates {
+			p.Gradient = f.Gradients[step]
+			o.Step(rate)
+			for i, want := range c.Values[step] {
+				closeTo(t, fmt.Sprintf("%s: step %d, value %d", c.Name, step, i), float64(p.Value[i]), float64(want), 1e-6)
+			}
+		}
+	}
+}
+
+// Decay is for weights alone.
+func TestDecay(t *testing.T) {
+	for _, m := range []Method{SGD, Momentum, Adam, AdamW} {
+		weight := &Parameter{Name: "w", Value: []float32{1, -2}, Gradient: make([]float32, 2), Decay: true}
+		bias := &Parameter{Name: "b", Value: []float32{1, -2}, Gradient: make([]float32, 2)}
+		o, err := NewOptimiser(OptimiserOptions{Method: m, Decay: 0.1}, []*Parameter{weight, bias})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Step(0.5)
+		if !(weight.Value[0] < 1 && weight.Value[1] > -2) || bias.Value[0] != 1 || bias.Value[1] != -2 {
+			t.Errorf("%s: weight %v, bias %v", m, weight.Value, bias.Value)
+		}
+	}
+}
+
+// An optimiser that takes another's state goes on as that one would.
+func TestOptimiserState(t *testing.T) {
+	for _, m := range []Method{SGD, Momentum, Adam, AdamW} {
+		make1 := func(value []float32) (*Optimiser, *Parameter) {
+			p := &Parameter{Name: "w", Value: slices.Clone(value), Gradient: []float32{0.5, -1, 0.25}}
+			o, err := NewOptimiser(OptimiserOptions{Method: m}, []*Parameter{p})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o, p
+		}
+		a, p := make1([]float32{1, 2, 3})
+		a.Step(0.1)
+		a.Step(0.2)
+		b, q := make1(p.Value)
+		if err := b.Restore(a.State()); err != nil {
+			t.Fatal(err)
+		}
+		a.Step(0.3)
+		b.Step(0.3)
+		if !slices.Equal(p.Value, q.Value) {
+			t.Errorf("%s: %v, then %v", m, p.Value, q.Value)
+		}
+		if err := b.Restore(OptimiserState{Moments: [][]float32{{1}, {2}, {3}}}); err == nil {
+			t.Errorf("%s: a state of three moments", m)
+		}
+	}
+	o, err := NewOptimiser(OptimiserOptions{Method: Momentum}, []*Parameter{{Name: "w", Value: make([]float32, 2)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Restore(OptimiserState{Moments: [][]float32{{1, 2, 3}}}); err == nil || !strings.Contains(err.Error(), "w has 3 values, the parameter has 2") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOptimiserRefuses(t *testing.T) {
+	p := []*Parameter{{Name: "w", Value: make([]float32, 2)}}
+	for want, o := range map[string]OptimiserOptions{
+		`"lion" is unknown`:     {Method: "lion"},
+		"decay -1":              {Method: SGD, Decay: -1},
+		"momentum 1":            {Method: Momentum, Momentum: 1},
+		"betas 0.9 and 1.5":     {Method: Adam, Beta2: 1.5},
+		"nesterov is a form of": {Method: AdamW, Nesterov: true},
+		"epsilon -1":            {Method: Adam, Epsilon: -1},
+	} {
+		if _, err := NewOptimiser(o, p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", o, err, want)
+		}
+	}
+	if _, err := NewOptimiser(OptimiserOptions{Method: SGD}, nil); err == nil || !strings.Contains(err.Error(), "no parameters") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSchedules(t *testing.T) {
+	const perEpoch, epochs = 4, 3
+	for _, c := range []struct {
+		s    Schedule
+		want map[int]float64
+	}{
+		{Schedule{Rate: 0.5}, map[int]float64{0: 0.5, 11: 0.5}},
+		{Schedule{Shape: Constant, Rate: 1, Warmup: 1}, map[int]float64{0: 0.25, 1: 0.5, 3: 1, 4: 1, 11: 1}},
+		{Schedule{Shape: Staircase, Rate: 1, Every: 1.5, Factor: 0.5}, map[int]float64{0: 1, 5: 1, 6: 0.5, 11: 0.5, 12: 0.25}},
+		{Schedule{Shape: Cosine, Rate: 2, Warmup: 1, Last: 1}, map[int]float64{3: 2, 4: 2, 8: 1.5, 6: 1.5 + 0.5*0.7071067811865476, 12: 1}},
+		{Schedule{Shape: Linear, Rate: 1, Warmup: 0.5}, map[int]float64{0: 0.5, 1: 1, 2: 1, 7: 0.5, 12: 0}},
+	} {
+		if err := c.s.Check(epochs); err != nil {
+			t.Errorf("%+v: %v", c.s, err)
+		}
+		for step, want := range c.want {
+			closeTo(t, fmt.Sprintf("%+v: step %d", c.s, step), c.s.At(step, perEpoch, epochs), want, 1e-12)
+		}
+	}
+	for want, s := range map[string]Schedule{
+		"rate 0":               {},
+		`"exponential"`:        {Shape: "exponential", Rate: 1},
+		"4 epochs of warm-up":  {Rate: 1, Warmup: 4},
+		"last rate 2":          {Shape: Linear, Rate: 1, Last: 2},
+		"every 0 epochs":       {Shape: Staircase, Rate: 1, Factor: 0.1},
+		"every 1 epochs times": {Shape: Staircase, Rate: 1, Every: 1, Factor: 1},
+	} {
+		if err := s.Check(epochs); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", s, err, want)
+		}
+	}
+}
