@@ -1,11 +1,6 @@
 package model
 
-import (
-	"crypto/sha256"
-	"fmt"
-	"maps"
-	"slices"
-)
+import "fmt"
 
 // Weights of four bits. Each output channel of an int8 tensor is cut into
 // groups of Int4Group consecutive weights, the last of which may be shorter.
@@ -175,89 +170,4 @@ func int4Groups(shape Shape, axis int) func(f func(at []int) bool) bool {
 		}
 		return true
 	}
-}
-
-// WeightAxes returns the axis of the output channels of each int8 constant
-// that a DequantizeLinear with a scale for each channel reads, those of
-// subgraphs among them. Only such tensors are looked at as weights of four
-// bits.
-func (g *Graph) WeightAxes() map[*Tensor]int {
-	axes := map[*Tensor]int{}
-	g.weightAxes(axes)
-	return axes
-}
-
-func (g *Graph) weightAxes(axes map[*Tensor]int) {
-	for _, n := range g.Nodes {
-		for _, a := range n.Attrs {
-			if sub, ok := a.(*Graph); ok && sub != nil {
-				sub.weightAxes(axes)
-			}
-		}
-		if n.Op != "DequantizeLinear" || len(n.In) < 2 {
-			continue
-		}
-		t, scale, axis := g.Const(n.In[0]), g.Const(n.In[1]), int(n.Int("axis", 1))
-		if t == nil || scale == nil || t.Type != I8 || len(scale.Shape) != 1 {
-			continue
-		}
-		if axis < 0 {
-			axis += len(t.Shape)
-		}
-		if _, known := axes[t]; !known && axis >= 0 && axis < len(t.Shape) {
-			axes[t] = axis
-		}
-	}
-}
-
-// StoredBytes returns the size of all constants as a pack stores them: equal
-// ones once, and weights of four bits as such.
-func (g *Graph) StoredBytes() int64 {
-	s := &sizer{axes: g.WeightAxes(), seen: map[string]bool{}}
-	s.graph(g)
-	return s.bytes
-}
-
-// sizer sums the sizes of tensors.
-type sizer struct {
-	axes  map[*Tensor]int
-	seen  map[string]bool // type, shape and content
-	bytes int64
-}
-
-func (s *sizer) graph(g *Graph) {
-	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
-		if t := g.Const(name); t != nil {
-			s.add(t)
-		}
-	}
-	for _, n := range g.Nodes {
-		for _, key := range slices.Sorted(maps.Keys(n.Attrs)) {
-			switch a := n.Attrs[key].(type) {
-			case *Tensor:
-				if a != nil {
-					s.add(a)
-				}
-			case *Graph:
-				if a != nil {
-					s.graph(a)
-				}
-			}
-		}
-	}
-}
-
-func (s *sizer) add(t *Tensor) {
-	key := fmt.Sprintf("%v%v%x", t.Type, t.Shape, sha256.Sum256(t.Data))
-	if s.seen[key] {
-		return
-	}
-	s.seen[key] = true
-	size := len(t.Data)
-	if axis, ok := s.axes[t]; ok && Int4Size(t.Shape, axis) < size {
-		if packed := PackInt4(t, axis); packed != nil {
-			size = len(packed)
-		}
-	}
-	s.bytes += int64(size)
 }

@@ -110,35 +110,3 @@ func FuzzUnpackInt4(f *testing.F) {
 		}
 	})
 }
-
-// TestStoredBytes: equal constants count once, weights of four bits as such,
-// and only behind their DequantizeLinear.
-func TestStoredBytes(t *testing.T) {
-	r := rand.New(rand.NewPCG(5, 6))
-	g := New("g")
-	w := int4Tensor(r, 0, 4, 64)
-	g.AddConst("w", w)
-	g.AddConst("same", w.Clone())
-	g.AddConst("scale", Of(F32, []float32{1, 2, 3, 4}, 4))
-	if got := g.StoredBytes(); got != 256+16 {
-		t.Errorf("%d bytes without a DequantizeLinear", got)
-	}
-	g.Nodes = []*Node{{Op: "DequantizeLinear", Name: "d", In: []string{"w", "scale"}, Out: []string{"y"}, Attrs: map[string]Attr{"axis": int64(-2)}}}
-	axes := g.WeightAxes()
-	if axis, ok := axes[w]; !ok || axis != 0 || len(axes) != 1 {
-		t.Errorf("axes %v", axes)
-	}
-	delete(g.Values, "same")
-	if got := g.StoredBytes(); got != 4*2*17+16 {
-		t.Errorf("%d bytes", got)
-	}
-	outer := New("outer")
-	outer.Nodes = []*Node{{Op: "If", Name: "i", Attrs: map[string]Attr{"then_branch": g, "value": Of(F32, []float32{1})}}}
-	if got := outer.StoredBytes(); got != 4*2*17+16+4 {
-		t.Errorf("%d bytes in a subgraph", got)
-	}
-	w.I8()[9] = 127
-	if got := g.StoredBytes(); got != 256+16 {
-		t.Errorf("%d bytes for weights of eight bits", got)
-	}
-}
