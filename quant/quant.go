@@ -7,6 +7,7 @@
 //	Front(graph, Ranges, samples) -> Candidates a level for each layer, from the largest model to the smallest
 //	DataFree(graph, bounds)       -> Ranges     without samples, from what batch normalisation knows
 //	Equalise(graph)               -> a graph that int8 loses less of
+//	PruneChannels(graph, Ranges)  -> a graph with fewer channels, to be trained again
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
 // package model names: QuantizeLinear and DequantizeLinear nodes around
