@@ -139,7 +139,7 @@ func (e *explainer) compile(m *slots.Model) error {
 	if e.closed {
 		return fmt.Errorf("%w: the agent stops", probe.ErrNotReady)
 	}
-	if e.model != nil && e.model.Digest == m.Digest {
+	if e.model != nil && e.model.Running() == m.Running() {
 		return nil
 	}
 	e.release()
@@ -147,13 +147,13 @@ func (e *explainer) compile(m *slots.Model) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", probe.ErrNotReady, err)
 	}
-	if again.Digest != m.Digest {
+	if again.Running() != m.Running() {
 		again.Release()
 		return probe.ErrSuperseded
 	}
 	var n *explain.Network
 	err = sheltered(func() (err error) {
-		n, err = explain.New(again.Graph(), *again.Spec, explain.Options{Engine: e.options})
+		n, err = explain.New(again.Answering(), *again.Spec, explain.Options{Engine: e.options})
 		return err
 	})
 	if err != nil {

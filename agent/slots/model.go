@@ -29,7 +29,8 @@ type Model struct {
 	Learned int64      // number of the head that was learned here, 0 for the signed one
 
 	pack    *pack.Model
-	exam    *pack.Exam // nil: none
+	graph   *model.Graph // that answers
+	exam    *pack.Exam   // nil: none
 	engine  engine.Options
 	session *engine.Session
 	turn    chan struct{} // holds one token: whoever has it may use the session
@@ -69,6 +70,7 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local) (m *Mode
 		}
 		m.exam, m.Learned = local.examOf(p), local.N
 	}
+	m.graph = graph
 	if m.Program, err = engine.Compile(graph, o); err != nil {
 		if unsupported, ok := errors.AsType[*engine.UnsupportedError](err); ok {
 			return nil, refuse(wire.ReasonUnsupported, unsupported)
@@ -128,6 +130,11 @@ func portNamed(ports []engine.Port, name string) int {
 // Graph returns the network that the program was made of. It is valid until
 // Release, and so is every program that is compiled of it.
 func (m *Model) Graph() *model.Graph { return m.pack.Graph }
+
+// Answering returns the graph that the program was made of: Graph, with the head
+// that was learned here where there is one. It is valid while the model is
+// acquired, and so is every program that is compiled of it.
+func (m *Model) Answering() *model.Graph { return m.graph }
 
 // Labels returns the label of each class, by index.
 func (m *Model) Labels() []string { return m.pack.Labels }
@@ -310,7 +317,7 @@ func (m *Model) retire() {
 }
 
 func (m *Model) close() {
-	m.session, m.Program = nil, nil
+	m.session, m.Program, m.graph = nil, nil, nil
 	// Unmapping fails only for a wrong address, and there is nobody to tell.
 	_ = m.pack.Close()
 }
