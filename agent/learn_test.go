@@ -470,9 +470,9 @@ func TestKilledWhileItLearns(t *testing.T) {
 	c, path := h.learnConfig(t)
 	// When it is killed, in milliseconds after the first lesson: amid the
 	// lessons, when training may begin, in a trial, after it.
-	kills := []int{1150, 20, 1120, 1600, 2600, 1300}
+	kills := []int{1150, 20, 2500, 1600, 1120}
 	if testing.Short() {
-		kills = kills[2:5]
+		kills = kills[1:4]
 	}
 	start := func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0], "run", "-config", path)

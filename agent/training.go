@@ -76,6 +76,10 @@ func (l *learner) lesson(ctx context.Context) {
 	if _, _, onTrial := l.a.slots.Committed(); onTrial {
 		return
 	}
+	if err := l.moved(m); err != nil {
+		l.a.log.Error("lessons of another model are not dropped", keyError, err)
+		return
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c, err := l.begin(ctx, m, cancel)
@@ -109,6 +113,17 @@ func (l *learner) lesson(ctx context.Context) {
 	if err := l.store.ended(c.outcome); err != nil {
 		l.a.log.Error("outcome of a training is not kept", keyError, err)
 	}
+}
+
+// moved drops the lessons where they are of another model than the one that
+// was committed.
+func (l *learner) moved(m *slots.Model) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.store.about.Digest; d == "" || d == m.Digest {
+		return nil
+	}
+	return l.store.clear("", 0)
 }
 
 // course is what a training works on.

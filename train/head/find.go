@@ -42,11 +42,11 @@ func (f *finder) walk(output string, layers int) error {
 				steps = append([]grid{g}, steps...)
 			}
 		case slices.Contains(passedOver, n.Op):
-		case (n.Op == "Softmax" || n.Op == "LogSoftmax") && len(f.head.layers) == 0 && value == output:
+		case (n.Op == "Softmax" || n.Op == "LogSoftmax") && len(f.head.layers) == 0:
 			steps = nil // scores are compared before it
 		case n.Op == "Relu" && len(f.head.layers) > 0 && !relu:
 			relu = true
-		case n.Op == "Gemm" || n.Op == "MatMul" || n.Op == "Add":
+		case n.Op == "Gemm" || n.Op == "MatMul" || n.Op == "Add" || n.Op == "Conv":
 			l, from, err := f.dense(n)
 			if err != nil {
 				return f.end(value, err.Error())
@@ -100,12 +100,17 @@ func (f *finder) dense(n *model.Node) (l *dense, from string, err error) {
 		f.tail[n], n = true, m
 	}
 	f.tail[n] = true
-	l.node = n.Name
 	if n.Int("transA", 0) != 0 || n.Float("alpha", 1) != 1 || n.Float("beta", 1) != 1 {
 		return nil, "", fmt.Errorf("%s is transposed or scaled", n.Name)
 	}
-	l.rows = n.Op == "Gemm" && n.Int("transB", 0) != 0
-	if n.Op == "Gemm" && n.Input(2) != "" {
+	// A convolution of one pixel is a dense layer; whether there is but one, the
+	// size of the feature tells.
+	l.pixel = n.Op == "Conv"
+	if l.pixel && (n.Int("group", 1) != 1 || slices.ContainsFunc(n.Ints("pads"), func(p int64) bool { return p != 0 })) {
+		return nil, "", fmt.Errorf("%s is in groups or padded", n.Name)
+	}
+	l.rows = l.pixel || n.Int("transB", 0) != 0
+	if n.Op != "MatMul" && n.Input(2) != "" {
 		bias = n.In[2]
 	}
 	if err := f.weights(l, n.In[1]); err != nil {
@@ -182,6 +187,9 @@ func (f *finder) weights(l *dense, value string) error {
 	c, shape, v, err := f.numbers(value, axis)
 	if err != nil {
 		return err
+	}
+	if l.pixel && len(shape) == 4 && shape[2] == 1 && shape[3] == 1 {
+		shape = shape[:2]
 	}
 	if len(shape) != 2 || shape[0] == 0 || shape[1] == 0 || len(v) > MaxParameters {
 		return fmt.Errorf("its weights are %v: want two axes, and at most %d of them", shape, MaxParameters)

@@ -27,9 +27,10 @@ const (
 	// average frequency.
 	maxWeight = 5
 
-	// workOfFit bounds the multiply-adds of one fit: epochs are fewer where
-	// samples or weights are many.
-	workOfFit = 4e9
+	// workOfFit bounds the multiply-adds of one fit: where samples or weights
+	// are many, epochs are fewer, and see fewer imagined samples.
+	workOfFit     = 8e9
+	leastImagined = 64
 )
 
 // net is a head in float: while it is trained, or as its graph has it.
@@ -228,29 +229,37 @@ func powInt(x float64, n int) float64 {
 	return y
 }
 
-// fit trains a copy of the signed head on samples. Its error is a rest's.
-func (h *Head) fit(samples []Sample, seed uint64, rest func() error) (*net, error) {
+// fit trains a copy of the signed head on samples, and in each epoch on some of
+// those imagined. Its error is a rest's.
+func (h *Head) fit(samples, imagined []Sample, seed uint64, rest func() error) (*net, error) {
 	n := h.signed(false)
 	b := newBatch(n, batchSize, rest)
-	weights := classWeights(samples, h.Classes)
+	epochs, some := h.epochs(len(samples), len(imagined))
+	weights := classWeights(samples, imagined, some, h.Classes)
+	samples = slices.Concat(samples, imagined)
 	energy, err := h.energies(n, b, samples)
 	if err != nil {
 		return nil, err
 	}
 	optimisers := n.optimisers(energy)
-	order := make([]int, len(samples))
-	for i := range order {
-		order[i] = i
-	}
 	random := rand.New(rand.NewPCG(seed, uint64(len(samples))))
-	batches := (len(samples) + batchSize - 1) / batchSize
-	steps := batches * h.epochs(len(samples))
+	all, real := len(samples)-len(imagined)+some, len(samples)-len(imagined)
+	batches := (all + batchSize - 1) / batchSize
+	steps := batches * epochs
+	var order []int
 	for step := range steps {
 		at := step % batches * batchSize
 		if at == 0 {
-			random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+			order = order[:0]
+			for i := range real {
+				order = append(order, i)
+			}
+			for _, i := range random.Perm(len(imagined))[:some] {
+				order = append(order, real+i)
+			}
+			random.Shuffle(all, func(i, j int) { order[i], order[j] = order[j], order[i] })
 		}
-		picked := order[at:min(at+batchSize, len(order))]
+		picked := order[at:min(at+batchSize, all)]
 		for j, s := range picked {
 			h.Feature.values(b.x[j*h.Feature.Size:], samples[s].Feature)
 			b.class[j], b.weight[j] = samples[s].Class, weights[samples[s].Class]
@@ -261,7 +270,7 @@ func (h *Head) fit(samples []Sample, seed uint64, rest func() error) (*net, erro
 		if err := n.backward(b, len(picked)); err != nil {
 			return nil, err
 		}
-		n.toward(b, pull/float64(len(samples)), energy)
+		n.toward(b, pull/float64(all), energy)
 		fall := (1 + kernels.Cosine(math.Pi*float64(step)/float64(steps))) / 2
 		for i := range n.layers {
 			optimisers[i][0].step(n.w[i], b.dw[i], step+1, fall)
@@ -271,13 +280,16 @@ func (h *Head) fit(samples []Sample, seed uint64, rest func() error) (*net, erro
 	return n, nil
 }
 
-// epochs returns how often a fit sees each of n samples.
-func (h *Head) epochs(n int) int {
+// epochs returns how often a fit sees each of n samples, and how many of those
+// imagined an epoch sees.
+func (h *Head) epochs(n, imagined int) (epochs, some int) {
 	work := 0
 	for _, l := range h.layers {
 		work += 3 * l.in * l.out // forward, and two products backward
 	}
-	return min(mostEpochs, max(leastEpoch, int(workOfFit/(float64(work)*float64(max(n, 1))))))
+	most := int(workOfFit / float64(work)) // samples that a fit can see, one at a time
+	some = min(imagined, max(leastImagined, most/leastEpoch-n))
+	return min(mostEpochs, max(leastEpoch, most/max(n+some, 1))), some
 }
 
 // optimisers returns an adam for the weights and one for the bias of each
@@ -322,13 +334,17 @@ func (h *Head) energies(n *net, b *batch, samples []Sample) ([]float64, error) {
 }
 
 // classWeights returns what a sample of each class counts: as much as makes
-// classes equal, but for very rare ones, and 1 on average.
-func classWeights(samples []Sample, classes int) []float32 {
-	count := make([]int, classes)
+// classes equal, but for very rare ones, and 1 on average. An epoch sees all
+// samples, and some of those imagined.
+func classWeights(samples, imagined []Sample, some, classes int) []float32 {
+	count := make([]float64, classes) // in an epoch, on average
 	for _, s := range samples {
 		count[s.Class]++
 	}
-	present := 0
+	for _, s := range imagined {
+		count[s.Class] += float64(some) / float64(len(imagined))
+	}
+	present, all := 0.0, float64(len(samples)+some)
 	for _, n := range count {
 		if n > 0 {
 			present++
@@ -337,13 +353,13 @@ func classWeights(samples []Sample, classes int) []float32 {
 	weights, sum := make([]float32, classes), 0.0
 	for c, n := range count {
 		if n > 0 {
-			w := math.Min(maxWeight, float64(len(samples))/float64(present*n))
+			w := math.Min(maxWeight, all/float64(present*n))
 			weights[c] = float32(w)
-			sum += float64(w * float64(n))
+			sum += float64(w * n)
 		}
 	}
 	for c := range weights {
-		weights[c] = float32(float64(weights[c]) * float64(len(samples)) / sum)
+		weights[c] = float32(float64(weights[c]) * all / sum)
 	}
 	return weights
 }

@@ -56,11 +56,11 @@ type Feature struct {
 // Bytes returns the length of Sample.Feature.
 func (f Feature) Bytes() int { return f.Size * f.Type.Size() }
 
-// dense is a Gemm or MatMul, its bias, and what follows up to the next layer.
+// dense is a Gemm, a MatMul or a Conv, its bias, and what follows up to the next layer.
 type dense struct {
-	node      string
 	in, out   int
 	rows      bool // the weights stand as [out, in], else as [in, out]
+	pixel     bool // it is a convolution of one pixel
 	constant       // of the weights
 	perTensor bool // the weights have one scale, not one a channel
 	units     int  // how many scales the bias has
@@ -142,7 +142,13 @@ func (h *Head) Tail(d *Delta) (*model.Graph, error) {
 	g.Inputs, g.Outputs = []string{h.Feature.Value}, []string{h.Output}
 	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *model.Node) bool { return slices.Contains(n.Out, h.Feature.Value) })
 	v := *g.Value(h.Feature.Value)
-	v.Type, v.Shape, v.Dims = h.Feature.Type, model.Shape{1, h.Feature.Size}, nil
+	v.Type, v.Dims = h.Feature.Type, nil
+	if n, err := v.Shape.Elements(); err != nil || n != h.Feature.Size {
+		v.Shape = model.Shape{1, h.Feature.Size}
+		if h.layers[0].pixel {
+			v.Shape = append(v.Shape, 1, 1)
+		}
+	}
 	g.Values[h.Feature.Value] = &v
 	g.Prune()
 	return g, nil

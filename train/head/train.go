@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Sample is a feature with its class.
@@ -108,7 +109,7 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 		if len(held) == 0 {
 			continue
 		}
-		f, err := h.tune(append(train, imagined...), o.Seed, rest)
+		f, err := h.tune(train, imagined, o.Seed, rest)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +125,7 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 	if out.Chance > Significant {
 		return out, nil
 	}
-	f, err := h.tune(append(samples, imagined...), o.Seed, rest)
+	f, err := h.tune(samples, imagined, o.Seed, rest)
 	if err != nil {
 		return nil, err
 	}
@@ -132,12 +133,12 @@ func (h *Head) Train(ctx context.Context, samples []Sample, o Options) (*Outcome
 	return out, nil
 }
 
-func (h *Head) tune(samples []Sample, seed uint64, rest func() error) (*frozen, error) {
-	n, err := h.fit(samples, seed, rest)
+func (h *Head) tune(samples, imagined []Sample, seed uint64, rest func() error) (*frozen, error) {
+	n, err := h.fit(samples, imagined, seed, rest)
 	if err != nil {
 		return nil, err
 	}
-	return h.freeze(n, samples, rest)
+	return h.freeze(n, slices.Concat(samples, imagined), rest)
 }
 
 // anchored returns the samples with the anchors whose class was not taught,
