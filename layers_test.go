@@ -54,11 +54,12 @@ var mayImport = map[string]string{
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "model engine",
-	"quant/certify":   "",                               // counts in, a bound out
-	"train":           "kernels model internal/durable", // a checkpoint is the old one or the new
-	"engine/lockstep": "engine kernels model",           // engine's own steps side by side; apart, because no device compares
-	"explain":         "engine model model/prep",        // not train: a device explains, and gradients are handed in
-	"train/head":      "kernels model",                  // the agent links it: no engine, no quant, no train
+	"quant/certify":   "", // counts in, a bound out
+	"train":           "kernels model",
+	"train/recipe":    "train model model/onnx model/prep model/samples internal/durable", // a training from files to files
+	"engine/lockstep": "engine kernels model",                                             // engine's own steps side by side; apart, because no device compares
+	"explain":         "engine model model/prep",                                          // not train: a device explains, and gradients are handed in
+	"train/head":      "kernels model",                                                    // the agent links it: no engine, no quant, no train
 
 	// 3
 	"agent/source": "",
@@ -82,7 +83,7 @@ var mayImport = map[string]string{
 	"cmd/dunlin":       "internal/cli",
 	"internal/figures": "", // runs the others as programs
 	"cmd/figures":      "internal/figures",
-	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify facts facts/rdf " +
+	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify train train/recipe facts facts/rdf " +
 		"internal/chart internal/oci internal/sign internal/durable sync/wire",
 }
 
