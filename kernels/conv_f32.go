@@ -65,6 +65,20 @@ func PackConvF32(t Target, g Geometry, w WeightsF32) (*ConvF32, error) {
 	return c, nil
 }
 
+// Repack takes other weights of the same shape in place of those that c was
+// made of, without allocating: training changes them after each step. bias may
+// be nil, which leaves it as it is. No Run may be under way.
+func (c *ConvF32) Repack(w, bias []float32) {
+	for i := range c.groups {
+		p := &c.groups[i]
+		var part []float32
+		if bias != nil {
+			part = bias[i*p.n : (i+1)*p.n]
+		}
+		p.repack(w[i*p.n*p.depth:(i+1)*p.n*p.depth], part)
+	}
+}
+
 // Tier returns the tier that was chosen.
 func (c *ConvF32) Tier() Tier { return c.variant.tier }
 

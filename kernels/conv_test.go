@@ -260,6 +260,13 @@ func checkConvF32(t *testing.T, target Target) {
 		more := randomF32(t, r, len(out), end)
 		k.RunAdd(out, in, more, scratch)
 		sameF32(t, target, fmt.Sprintf("%+v, more", g), g, in, more, w, out)
+		w.W, w.Bias = randomF32(t, r, g.OC*depth, end), randomF32(t, r, g.OC, end)
+		k.Repack(w.W, w.Bias)
+		k.Run(out, in, scratch)
+		sameF32(t, target, fmt.Sprintf("%+v, other weights", g), g, in, nil, w, out)
+		if n := testing.AllocsPerRun(1, func() { k.Repack(w.W, w.Bias) }); n != 0 {
+			t.Fatalf("%v allocations to repack", n)
+		}
 	}
 }
 

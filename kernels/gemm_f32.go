@@ -154,6 +154,36 @@ func pack[From, To any](p *panelsF32, w []From, convert func(From) To) []To {
 	return to
 }
 
+// repack lays other weights out where those of p, in float32, are.
+func (p *panelsF32) repack(w, bias []float32) {
+	copy(p.bias[:p.n], bias)
+	steps := p.steps()
+	for first := 0; first < p.n; first += p.width {
+		n, width := min(p.width, p.n-first), p.panelWidth(first)
+		packColumns(p.w[first*steps:], w[first*p.depth:], p.depth, n, width, Strides{1, p.depth})
+	}
+}
+
+// packColumns writes n columns of k elements as rows of dst, width apart. Four
+// are read side by side, so that a write is not of one element alone.
+func packColumns(dst, b []float32, k, n, width int, s Strides) {
+	c := 0
+	for ; c+4 <= n && s.Row == 1; c += 4 {
+		b0, b1, b2, b3 := b[c*s.Column:][:k], b[(c+1)*s.Column:][:k], b[(c+2)*s.Column:][:k], b[(c+3)*s.Column:][:k]
+		at := c
+		for i, v := range b0 {
+			to := dst[at : at+4 : at+4]
+			to[0], to[1], to[2], to[3] = v, b1[i], b2[i], b3[i]
+			at += width
+		}
+	}
+	for ; c < n; c++ {
+		for i := range k {
+			dst[i*width+c] = b[i*s.Row+c*s.Column]
+		}
+	}
+}
+
 // steps returns the depth with what it is filled up with.
 func (p *panelsF32) steps() int { return roundUp(p.depth, max(p.turn, 1)) }
 

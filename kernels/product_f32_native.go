@@ -132,23 +132,3 @@ func (v *tileF32) packProduct(p *ProductF32, panels, b []float32) {
 		packColumns(dst, b[j*p.B.Column:], p.K, n, width, p.B)
 	}
 }
-
-// packColumns writes n columns of k elements as rows of dst, width apart. Four
-// are read side by side, so that a write is not of one element alone.
-func packColumns(dst, b []float32, k, n, width int, s Strides) {
-	c := 0
-	for ; c+4 <= n && s.Row == 1; c += 4 {
-		b0, b1, b2, b3 := b[c*s.Column:][:k], b[(c+1)*s.Column:][:k], b[(c+2)*s.Column:][:k], b[(c+3)*s.Column:][:k]
-		at := c
-		for i, v := range b0 {
-			to := dst[at : at+4 : at+4]
-			to[0], to[1], to[2], to[3] = v, b1[i], b2[i], b3[i]
-			at += width
-		}
-	}
-	for ; c < n; c++ {
-		for i := range k {
-			dst[i*width+c] = b[i*s.Row+c*s.Column]
-		}
-	}
-}

@@ -9,24 +9,30 @@ import (
 	"dunlin/model"
 )
 
-// A convolution is a matrix product of patches: a row for each output pixel,
-// with all that its window reads. Forward and backward go through the batch a
-// few pictures at a time, so that the patches stay in the second cache, and
-// backward makes them again rather than keep them all:
+// Forward, a convolution is that of the engine, with its weights packed anew.
 //
-//	y  = patches · wᵀ + b
-//	dw = Σ dyᵀ · patches    chunks in order
+// The gradient of x is a convolution as well where the stride is 1: of dy, with
+// the taps turned round and input and output channels in each other's place.
+// Elsewhere, and for the weights, it is a product with patches, a row for each
+// output pixel with all that its window reads:
+//
+//	dw = Σ dyᵀ · patches    chunks of pictures in order
 //	dx = fold(dy · w)       each patch's gradient added where it was read
 //
-// With a 1x1 kernel and no stride the patches are x itself.
+// Patches are made a few pictures at a time, so that they stay in the second
+// cache. With a 1x1 kernel and no stride they are x itself.
 type conv struct {
 	x, w, bias *port
 	y          *value
 	geo        kernels.Geometry // N is 1
+	net        *Net
+	whole      *kernels.ConvF32 // forward, of the whole batch
+	turned     *kernels.ConvF32 // the gradient of x, nil: by patches
 	patches    patches
 	weights    *kernels.Transpose // to [OC, KH, KW, C/Groups], and back
 	restore    *kernels.Transpose
 	packed     []float32 // w in that order
+	round      []float32 // w as turned reads it: [C, KH, KW, OC]
 	dPacked    []float32
 	part       []float32 // dPacked of one chunk
 	columns    []float32 // the patches of a chunk
@@ -36,8 +42,8 @@ type conv struct {
 
 // convChunk is some pictures of the batch, and the products over their pixels.
 type convChunk struct {
-	first, count           int
-	forward, fold, weights *product
+	first, count  int
+	fold, weights *product
 }
 
 // patchFloats is about how many values of patches are made at once.
@@ -70,7 +76,7 @@ func makeConv(c *call) (step, error) {
 	if g.Depthwise() {
 		return newDepthwise(c, x, w, bias, y, g)
 	}
-	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, patches: newPatches(g)}
+	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, net: c.b.net, patches: newPatches(g)}
 	return s, s.lay(c)
 }
 
@@ -108,6 +114,9 @@ func (s *conv) lay(c *call) (err error) {
 	s.packed, s.dPacked, s.part = floats(g.OC*depth), floats(g.OC*depth), floats(g.OC*depth)
 	pixels := g.OH * g.OW
 	count := s.x.shape[0]
+	if err := s.layWhole(c, count); err != nil {
+		return err
+	}
 	most := max(1, patchFloats/(pixels*depth))
 	if g.Pointwise() {
 		most = count
@@ -129,9 +138,6 @@ func (s *conv) chunk(c *call, first, count int) (k convChunk, err error) {
 	g := &s.geo
 	pixels, depth, oc := count*g.OH*g.OW, s.patches.depth, g.OC/g.Groups
 	k = convChunk{first: first, count: count}
-	if k.forward, err = c.product(kernels.ProductF32{M: pixels, K: depth, N: oc, A: rows(depth), B: columns(depth), OutRow: g.OC}); err != nil {
-		return k, err
-	}
 	if k.weights, err = c.product(kernels.ProductF32{M: oc, K: pixels, N: depth, A: columns(g.OC), B: rows(depth), OutRow: depth}); err != nil {
 		return k, err
 	}
@@ -146,19 +152,50 @@ func (s *conv) parts(k *convChunk, x, y []float32) (in, out []float32) {
 	return in, out
 }
 
-func (s *conv) forward(bool) {
-	g := &s.geo
-	s.weights.Run(bytesOf(s.packed), bytesOf(s.w.data))
-	for i := range s.chunks {
-		k := &s.chunks[i]
-		in, out := s.parts(k, s.x.data, s.y.data)
-		for group := range g.Groups {
-			w := s.packed[group*g.OC/g.Groups*s.patches.depth:]
-			k.forward.run(out[group*g.OC/g.Groups:], s.unfolded(k, in, group), w)
-		}
+// layWhole packs the convolutions of the whole batch.
+func (s *conv) layWhole(c *call, count int) (err error) {
+	g := s.geo
+	g.N = count
+	if s.whole, err = kernels.PackConvF32(c.target(), g, kernels.WeightsF32{W: s.packed, Bias: floats(g.OC), Clamp: kernels.NoClamp}); err != nil {
+		return err
 	}
+	c.b.scratch = max(c.b.scratch, s.whole.Scratch())
+	top, left := (g.KH-1)*g.DilationH-g.PadTop, (g.KW-1)*g.DilationW-g.PadLeft
+	if !s.x.wants || g.Pointwise() || g.Groups > 1 || g.StrideH*g.StrideW > 1 || top < 0 || left < 0 {
+		return nil
+	}
+	g.H, g.OH, g.W, g.OW, g.C, g.OC = g.OH, g.H, g.OW, g.W, g.OC, g.C
+	g.PadTop, g.PadLeft = top, left
+	s.round = floats(len(s.packed))
+	if s.turned, err = kernels.PackConvF32(c.target(), g, kernels.WeightsF32{W: s.round, Clamp: kernels.NoClamp}); err != nil {
+		return err
+	}
+	c.b.scratch = max(c.b.scratch, s.turned.Scratch())
+	return nil
+}
+
+func (s *conv) forward(bool) {
+	s.weights.Run(bytesOf(s.packed), bytesOf(s.w.data))
+	var bias []float32
 	if s.bias != nil {
-		addRows(s.y.data, s.bias.data)
+		bias = s.bias.data
+	}
+	s.whole.Repack(s.packed, bias)
+	s.whole.Run(s.y.data, s.x.data, s.net.scratch)
+}
+
+// turnRound writes w as turned reads it.
+func (s *conv) turnRound() {
+	g := &s.geo
+	taps := g.KH * g.KW
+	for oc := range g.OC {
+		for k := range taps {
+			from := s.packed[(oc*taps+k)*g.C:][:g.C]
+			at := (taps-1-k)*g.OC + oc
+			for c, v := range from {
+				s.round[c*taps*g.OC+at] = v
+			}
+		}
 	}
 }
 
@@ -175,32 +212,44 @@ func (s *conv) backward() {
 	if s.bias != nil && s.bias.dx != nil {
 		s.sums.run(s.bias.dx, s.y.grad)
 	}
-	clear(s.dPacked)
-	if s.x.dx != nil {
+	switch {
+	case s.turned != nil:
+		s.turnRound()
+		s.turned.Repack(s.round, nil)
+		s.turned.Run(s.x.dx, s.y.grad, s.net.scratch)
+	case s.x.dx != nil:
 		clear(s.x.dx)
+		for i := range s.chunks {
+			s.foldChunk(&s.chunks[i])
+		}
 	}
+	if s.w.dx == nil {
+		return
+	}
+	clear(s.dPacked)
 	for i := range s.chunks {
-		s.backwardChunk(&s.chunks[i])
+		s.weighChunk(&s.chunks[i])
 	}
-	if s.w.dx != nil {
-		s.restore.Run(bytesOf(s.w.dx), bytesOf(s.dPacked))
+	s.restore.Run(bytesOf(s.w.dx), bytesOf(s.dPacked))
+}
+
+// weighChunk adds the gradient of the weights by some pictures.
+func (s *conv) weighChunk(k *convChunk) {
+	in, dy := s.parts(k, s.x.data, s.y.grad)
+	channels := s.geo.OC / s.geo.Groups
+	for group := range s.geo.Groups {
+		at := group * channels * s.patches.depth
+		k.weights.run(s.part, dy[group*channels:], s.unfolded(k, in, group))
+		addTo(s.dPacked[at:][:channels*s.patches.depth], s.part)
 	}
 }
 
-func (s *conv) backwardChunk(k *convChunk) {
-	g := &s.geo
-	in, dy := s.parts(k, s.x.data, s.y.grad)
-	channels := g.OC / g.Groups
-	for group := range g.Groups {
+// foldChunk adds the gradient of x in some pictures.
+func (s *conv) foldChunk(k *convChunk) {
+	dx, dy := s.parts(k, s.x.dx, s.y.grad)
+	channels := s.geo.OC / s.geo.Groups
+	for group := range s.geo.Groups {
 		at := group * channels * s.patches.depth
-		if s.w.dx != nil {
-			k.weights.run(s.part, dy[group*channels:], s.unfolded(k, in, group))
-			addTo(s.dPacked[at:][:channels*s.patches.depth], s.part)
-		}
-		if s.x.dx == nil {
-			continue
-		}
-		dx, _ := s.parts(k, s.x.dx, s.y.grad)
 		if s.columns == nil {
 			k.fold.run(dx, dy, s.packed)
 			continue
