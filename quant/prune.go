@@ -104,7 +104,7 @@ func PruneChannels(g *model.Graph, r *Ranges, o PruneOptions) (*model.Graph, *Pr
 		return fail(err)
 	}
 	p := newPruner(c, r)
-	rep := &PruneReport{Bytes: [2]int64{weightBytes(g)}, MACs: [2]int64{p.macs()}}
+	rep := &PruneReport{Bytes: [2]int64{g.StoredBytes()}, MACs: [2]int64{p.macs()}}
 	sets := p.sets()
 	if err := p.choose(sets, o); err != nil {
 		return fail(err)
@@ -113,7 +113,7 @@ func PruneChannels(g *model.Graph, r *Ranges, o PruneOptions) (*model.Graph, *Pr
 	p.report(sets, rep)
 	p.write()
 	h.Prune()
-	rep.Bytes[1] = weightBytes(h)
+	rep.Bytes[1] = h.StoredBytes()
 	if err := h.Check(); err != nil {
 		return fail(err)
 	}
@@ -258,7 +258,7 @@ func (p *pruner) choose(sets [][]int, o PruneOptions) error {
 		return errors.New("no channels can be cut: the caller, or an operator that mixes channels, sees all of them")
 	}
 	cut := 0
-	start := weightBytes(p.g)
+	start := p.g.StoredBytes()
 	for _, read := range p.reads {
 		if read.bias == nil {
 			start += 4 * int64(read.channels) // that it may get for the means

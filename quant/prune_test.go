@@ -116,7 +116,7 @@ func TestPruneZeros(t *testing.T) {
 			t.Errorf("Reshape to %v", p.Const(m.In[1]).I64())
 		}
 	}
-	if rep.Bytes[1] != weightBytes(p) || rep.MACs[1] >= rep.MACs[0] || n.Const("c1_w").Shape[0] != 16 {
+	if rep.Bytes[1] != p.StoredBytes() || rep.MACs[1] >= rep.MACs[0] || n.Const("c1_w").Shape[0] != 16 {
 		t.Errorf("%+v", rep)
 	}
 }
@@ -158,7 +158,7 @@ func TestPruneTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes0 := weightBytes(n.Graph)
+	bytes0 := n.Graph.StoredBytes()
 	for _, o := range []PruneOptions{{Share: .5}, {Bytes: bytes0 / 2}, {MACs: 50_000}, {Share: .4, Multiple: 8}, {Bytes: bytes0 / 2, Multiple: 4}} {
 		p, rep, err := PruneChannels(n.Graph, r, o)
 		if err != nil {
