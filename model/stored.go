@@ -28,7 +28,7 @@ const (
 	// channel, of which PackInt4 makes four bits each.
 	FormInt4 FormKind = "int4"
 
-	// FormBFloat16: float32 numbers whose lower halves are zero.
+	// FormBFloat16: scales of a DequantizeLinear whose lower halves are zero.
 	FormBFloat16 FormKind = "bfloat16"
 
 	// FormProduct: the units of an int32 bias, which are the scales of the
@@ -64,9 +64,9 @@ func (f *former) graph(g *Graph) {
 		f.weights(g, n)
 		f.units(g, made, n)
 	}
-	for _, name := range slices.Sorted(maps.Keys(g.Values)) {
-		if t := g.Const(name); t != nil {
-			f.half(t)
+	for _, n := range g.Nodes {
+		if n.Op == "DequantizeLinear" {
+			f.half(g.Const(n.Input(1)))
 		}
 	}
 }
@@ -140,7 +140,7 @@ func isProduct(units, scales []float32, times float32) bool {
 // Product is the rounding of FormProduct.
 func Product(a, b float32) float32 { return float32(float64(a) * float64(b)) }
 
-// half looks at a constant of float32.
+// half looks at scales.
 func (f *former) half(t *Tensor) {
 	if !f.large(t, F32) {
 		return

@@ -58,13 +58,20 @@ type attrJSON struct {
 }
 
 // tensorJSON is either the name of a tensor in weights.safetensors or a small
-// tensor itself.
+// tensor itself. Where Packing is set, the tensor that is named has fewer
+// bytes than what is meant (package model, Forms); so it is in version 2 only.
 type tensorJSON struct {
-	Ref   string `json:"ref,omitempty"`
-	Type  string `json:"type,omitempty"`
-	Shape []int  `json:"shape,omitzero"`
-	Data  []byte `json:"base64,omitzero"`
+	Ref     string     `json:"ref,omitempty"`
+	Type    string     `json:"type,omitempty"`
+	Shape   []int      `json:"shape,omitzero"`
+	Data    []byte     `json:"base64,omitzero"`
+	Packing string     `json:"packing,omitempty"` // "int4", "bfloat16", "product"
+	Axis    int        `json:"axis,omitempty"`    // of int4: the output channels
+	Times   *floatJSON `json:"times,omitempty"`   // of product
 }
+
+// isPacked reports whether any field of version 2 is set.
+func (j *tensorJSON) isPacked() bool { return j.Packing != "" || j.Axis != 0 || j.Times != nil }
 
 // floatJSON is a float32 that JSON gives back bit by bit: the shortest decimal
 // that rounds to it, or a string for what JSON has no number for: "inf",

@@ -6,14 +6,20 @@ import (
 	"dunlin/model"
 )
 
-// decodeGraph reads graph.json; refs are the tensors of weights.safetensors.
-// The graph it returns passed model.Graph.Check. It shares the tensors.
+// decodeGraph reads graph.json of either version; refs are the tensors of
+// weights.safetensors. The graph it returns passed model.Graph.Check. It
+// shares the tensors.
 func decodeGraph(data []byte, refs map[string]*model.Tensor) (*model.Graph, error) {
+	d := &graphReader{refs: refs, packed: true}
+	return d.decode(data)
+}
+
+func (d *graphReader) decode(data []byte) (*model.Graph, error) {
 	j, err := parseGraphFile(data)
 	if err != nil {
 		return nil, err
 	}
-	d := &graphReader{refs: refs}
+	d.unpacked = map[string]unpacked{}
 	g, err := d.graph(j, 0)
 	if err != nil {
 		return nil, invalid("%w", err)
@@ -25,9 +31,11 @@ func decodeGraph(data []byte, refs map[string]*model.Tensor) (*model.Graph, erro
 }
 
 type graphReader struct {
-	refs   map[string]*model.Tensor
-	nodes  int
-	graphs int
+	refs     map[string]*model.Tensor
+	packed   bool                // version 2: tensors may be stored in fewer bytes
+	unpacked map[string]unpacked // by packing and name
+	nodes    int
+	graphs   int
 }
 
 func (d *graphReader) graph(j *graphJSON, depth int) (*model.Graph, error) {
@@ -100,14 +108,20 @@ func checkShape(s []int) error {
 
 func (d *graphReader) tensor(j *tensorJSON) (*model.Tensor, error) {
 	if j.Ref != "" {
-		if j.Type != "" || j.Shape != nil || j.Data != nil {
-			return nil, fmt.Errorf("tensor with ref %q and with data", clip(j.Ref))
-		}
 		t := d.refs[j.Ref]
 		if t == nil {
 			return nil, fmt.Errorf("tensor %q is not in %s", clip(j.Ref), fileWeights)
 		}
+		if d.packed && j.Packing != "" {
+			return d.unpack(j, t)
+		}
+		if j.Type != "" || j.Shape != nil || j.Data != nil || j.isPacked() {
+			return nil, fmt.Errorf("tensor with ref %q and with data", clip(j.Ref))
+		}
 		return t, nil
+	}
+	if j.isPacked() {
+		return nil, fmt.Errorf("tensor without ref, and with a packing")
 	}
 	if j.Shape == nil || j.Data == nil {
 		return nil, fmt.Errorf("tensor without ref, and without shape or base64")

@@ -19,22 +19,32 @@ const smallTensor = 64
 // encodeGraph returns graph.json and the tensors to which it refers, in the
 // order in which the nodes first read them. Equal tensors are one.
 func encodeGraph(g *model.Graph) (text []byte, tensors []named, err error) {
-	if err := g.Check(); err != nil {
-		return nil, nil, invalid("%w", err)
-	}
-	e := &graphWriter{
+	e := newGraphWriter()
+	text, err = e.encode(g)
+	return text, e.tensors, err
+}
+
+func newGraphWriter() *graphWriter {
+	return &graphWriter{
 		names: map[*model.Tensor]string{}, byContent: map[string]string{}, taken: map[string]bool{},
+		packings: map[string]*tensorJSON{},
 	}
+}
+
+func (e *graphWriter) encode(g *model.Graph) ([]byte, error) {
+	if err := g.Check(); err != nil {
+		return nil, invalid("%w", err)
+	}
+	e.forms = g.Forms()
 	e.collect(g)
 	if e.err != nil {
-		return nil, nil, e.err
+		return nil, e.err
 	}
 	file := graphFile{Opset: opset, Graph: e.graph(g, 0)}
 	if e.err != nil {
-		return nil, nil, e.err
+		return nil, e.err
 	}
-	text, err = marshal(file)
-	return text, e.tensors, err
+	return marshal(file)
 }
 
 // graphWriter keeps its first error, which makes the code below read as what
@@ -44,6 +54,9 @@ type graphWriter struct {
 	names     map[*model.Tensor]string
 	byContent map[string]string // type, shape and hash of the data -> name
 	taken     map[string]bool   // names in tensors
+	forms     map[*model.Tensor]model.Form
+	packings  map[string]*tensorJSON // by name: how a tensor that is stored in fewer bytes is read
+	packed    bool                   // some tensor is
 	nodes     int
 	graphs    int
 	err       error
@@ -100,11 +113,16 @@ func (e *graphWriter) collect(g *model.Graph) {
 	}
 }
 
-// ref returns the name under which a tensor is stored, "" for a small one.
+// ref returns the name under which a tensor is stored, or for a product the
+// one of which it is made; "" for a small one.
 func (e *graphWriter) ref(want string, t *model.Tensor) string {
 	name, ok := e.names[t]
 	if !ok {
-		name = e.store(want, t)
+		from := t
+		if f := e.forms[t]; f.Kind == model.FormProduct {
+			from = f.Of
+		}
+		name = e.store(want, from)
 		e.names[t] = name
 	}
 	return name
@@ -130,8 +148,28 @@ func (e *graphWriter) store(want string, t *model.Tensor) string {
 		name = want + "#" + strconv.Itoa(i)
 	}
 	e.byContent[content], e.taken[name] = name, true
-	e.tensors = append(e.tensors, named{name, t})
+	e.tensors = append(e.tensors, named{name, e.pack(name, t)})
 	return name
+}
+
+// pack returns t in the form that it is stored in, and keeps how it is read.
+func (e *graphWriter) pack(name string, t *model.Tensor) *model.Tensor {
+	f := e.forms[t]
+	var data []byte
+	switch f.Kind {
+	case model.FormInt4:
+		data = model.PackInt4(t, f.Axis)
+		e.packings[name] = &tensorJSON{Ref: name, Shape: t.Shape, Packing: string(f.Kind), Axis: f.Axis}
+		t = &model.Tensor{Type: model.U8, Shape: model.Shape{len(data)}, Data: data}
+	case model.FormBFloat16:
+		for i := 0; i < len(t.Data); i += 4 {
+			data = append(data, t.Data[i+2], t.Data[i+3])
+		}
+		e.packings[name] = &tensorJSON{Ref: name, Packing: string(f.Kind)}
+		t = model.Of(model.BF16, make([]uint16, len(data)/2), t.Shape...)
+		copy(t.Data, data)
+	}
+	return t
 }
 
 func (e *graphWriter) graph(g *model.Graph, depth int) *graphJSON {
@@ -180,7 +218,18 @@ func (e *graphWriter) tensor(name string, t *model.Tensor) *tensorJSON {
 	if len(t.Shape) > MaxRank {
 		e.fail("tensor %q: %d axes, at most %d", clip(name), len(t.Shape), MaxRank)
 	}
-	if ref := e.ref(name, t); ref != "" || e.err != nil {
+	ref := e.ref(name, t)
+	switch f := e.forms[t]; {
+	case e.err != nil:
+		return nil
+	case f.Kind == model.FormProduct:
+		times := floatJSON(f.Times)
+		e.packed = true
+		return &tensorJSON{Ref: ref, Packing: string(f.Kind), Times: &times}
+	case ref != "" && e.packings[ref] != nil:
+		e.packed = true
+		return e.packings[ref]
+	case ref != "":
 		return &tensorJSON{Ref: ref}
 	}
 	return &tensorJSON{

@@ -19,6 +19,7 @@ const (
 // new one.
 const (
 	MediaTypeGraph      = "application/vnd.dunlin.model.graph.v1+json"
+	MediaTypeGraphV2    = "application/vnd.dunlin.model.graph.v2+json" // with tensors that are stored in fewer bytes
 	MediaTypePipeline   = "application/vnd.dunlin.model.pipeline.v1+json"
 	MediaTypeQuant      = "application/vnd.dunlin.model.quant.v1+json"
 	MediaTypeReport     = "application/vnd.dunlin.model.report.v1+json"
@@ -49,21 +50,22 @@ const annotationFile = "org.cncf.model.filepath"
 type layer struct {
 	file  string
 	media string
-	max   int64 // bytes that a reader accepts
-	must  bool  // a pack without it is none
+	max   int64  // bytes that a reader accepts
+	must  bool   // a pack without it is none
+	newer string // media type of the form that older readers refuse, "" where there is one form
 }
 
 var layers = [...]layer{
-	{fileGraph, MediaTypeGraph, 16 << 20, true},
-	{fileWeights, MediaTypeWeights, 64 << 30, true},
-	{filePipeline, MediaTypePipeline, 1 << 20, false},
-	{fileQuant, MediaTypeQuant, 16 << 20, false},
-	{fileReport, MediaTypeReport, 16 << 20, false},
-	{fileProvenance, MediaTypeProvenance, 1 << 20, false},
-	{fileLabels, MediaTypeLabels, 8 << 20, false},
-	{fileEntities, MediaTypeEntities, 8 << 20, false},
-	{fileExam, MediaTypeExam, 1 << 20, false},
-	{fileExamData, MediaTypeExamData, 256 << 20, false},
+	{fileGraph, MediaTypeGraph, 16 << 20, true, MediaTypeGraphV2},
+	{fileWeights, MediaTypeWeights, 64 << 30, true, ""},
+	{filePipeline, MediaTypePipeline, 1 << 20, false, ""},
+	{fileQuant, MediaTypeQuant, 16 << 20, false, ""},
+	{fileReport, MediaTypeReport, 16 << 20, false, ""},
+	{fileProvenance, MediaTypeProvenance, 1 << 20, false, ""},
+	{fileLabels, MediaTypeLabels, 8 << 20, false, ""},
+	{fileEntities, MediaTypeEntities, 8 << 20, false, ""},
+	{fileExam, MediaTypeExam, 1 << 20, false, ""},
+	{fileExamData, MediaTypeExamData, 256 << 20, false, ""},
 }
 
 func layerOf(file string) layer {

@@ -162,6 +162,9 @@ func (r *reader) sort(m *oci.Manifest) error {
 	known := map[string]layer{}
 	for _, l := range layers {
 		known[l.media] = l
+		if l.newer != "" {
+			known[l.newer] = l
+		}
 	}
 	for _, d := range m.Layers {
 		r.model.Size += d.Size
@@ -239,7 +242,8 @@ func (r *reader) graph() error {
 	if err != nil {
 		return err
 	}
-	r.model.Graph, err = decodeGraph(data, weights)
+	d := &graphReader{refs: weights, packed: r.parts[fileGraph].MediaType == MediaTypeGraphV2}
+	r.model.Graph, err = d.decode(data)
 	return r.fail(fileGraph, err)
 }
 

@@ -107,14 +107,19 @@ func (w *writer) graph() error {
 	if w.pack.Graph == nil {
 		return w.fail(fileGraph, invalid("there is no graph"))
 	}
-	text, tensors, err := encodeGraph(w.pack.Graph)
+	e := newGraphWriter()
+	text, err := e.encode(w.pack.Graph)
 	if err != nil {
 		return w.fail(fileGraph, err)
 	}
-	if err := w.json(fileGraph, text); err != nil {
+	media := MediaTypeGraph
+	if e.packed {
+		media = MediaTypeGraphV2
+	}
+	if err := w.jsonAs(fileGraph, media, text); err != nil {
 		return err
 	}
-	return w.tensors(fileWeights, tensors)
+	return w.tensors(fileWeights, e.tensors)
 }
 
 func (w *writer) opaque() error {
@@ -176,13 +181,17 @@ func (w *writer) marshal(file string, v any) error {
 }
 
 func (w *writer) json(file string, data []byte) error {
+	return w.jsonAs(file, layerOf(file).media, data)
+}
+
+func (w *writer) jsonAs(file, media string, data []byte) error {
 	if err := scan(data); err != nil {
 		return w.fail(file, err)
 	}
 	if limit := layerOf(file).max; int64(len(data)) > limit {
 		return w.fail(file, invalid("%d bytes, at most %d", len(data), limit))
 	}
-	d, err := w.layout.PutBytes(layerOf(file).media, data)
+	d, err := w.layout.PutBytes(media, data)
 	return w.add(file, d, err)
 }
 
