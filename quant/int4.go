@@ -72,6 +72,13 @@ func (l *layer) leastScale(c int, inScale float32) float32 {
 	return least
 }
 
+// upShort returns the least bfloat16 number that is not below s, a scale: it
+// takes half the bytes in a pack.
+func upShort(s float32) float32 {
+	bits := math.Float32bits(s)
+	return math.Float32frombits((bits + 0xffff) &^ 0xffff)
+}
+
 // groups are the scale of a channel and the factor of each of its groups.
 type groups struct {
 	scale   float32
@@ -86,12 +93,12 @@ func int4Channel(w []float64, least float64) groups {
 		most = math.Max(most, math.Abs(v))
 	}
 	if most == 0 {
-		return int4Groups(w, float32(math.Max(least, 1)))
+		return int4Groups(w, upShort(float32(math.Max(least, 1))))
 	}
 	best := groups{err: math.Inf(1)}
 	for i := range int4Clips {
 		r := 1 - float64(float64(i)*(1-int4ClipLeast)/(int4Clips-1))
-		s := float32(math.Max(least, most*r/(int4Most*int4Factors)))
+		s := upShort(float32(math.Max(least, most*r/(int4Most*int4Factors))))
 		if g := int4Groups(w, s); g.err < best.err {
 			best = g
 		}

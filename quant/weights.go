@@ -48,7 +48,15 @@ func (l *layer) quantise(inScale float32) int8Weights {
 		}
 		q.scales[c] = max(s, l.leastScale(c, inScale))
 	}
+	q.sqnr = l.round(q)
+	l.shorten(&q)
+	return q
+}
+
+// round rounds l's weights to q's scales, and returns the SQNR in dB.
+func (l *layer) round(q int8Weights) float64 {
 	var noise, signal float64
+	w := l.weight.F32()
 	l.eachWeight(func(c, i int) {
 		v := toInt8(w[i], q.scales[c])
 		q.values.I8()[i] = v
@@ -56,8 +64,24 @@ func (l *layer) quantise(inScale float32) int8Weights {
 		noise += float64(d * d)
 		signal += float64(float64(w[i]) * float64(w[i]))
 	})
-	q.sqnr = decibel(signal, noise)
-	return q
+	return decibel(signal, noise)
+}
+
+// shortCost is how much worse, in dB, weights may be for scales that are
+// bfloat16 numbers. Weights that were quantised before lose far more, and
+// keep their scales.
+const shortCost = 0.1
+
+// shorten gives q such scales where that costs next to nothing: they take
+// half the bytes in a pack.
+func (l *layer) shorten(q *int8Weights) {
+	short := int8Weights{values: q.values.Clone(), scales: make([]float32, len(q.scales))}
+	for c, s := range q.scales {
+		short.scales[c] = upShort(s)
+	}
+	if short.sqnr = l.round(short); short.sqnr >= q.sqnr-shortCost {
+		*q = short
+	}
 }
 
 // sharedScale returns the one scale for all of l's weights, with the limits
