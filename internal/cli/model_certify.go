@@ -232,7 +232,7 @@ func (s *search) test(c candidate, p *frontPoint, seq *certify.Sequence) (err er
 	if p.Certified = c.float; c.float {
 		return nil
 	}
-	if err := p.bounds(); err != nil {
+	if err := p.bounds(s.o.Bound); err != nil {
 		return err
 	}
 	before := seq.Stopped()
@@ -250,7 +250,7 @@ func (s *search) test(c candidate, p *frontPoint, seq *certify.Sequence) (err er
 }
 
 // bounds fills in what the true drop and gain are at most.
-func (p *frontPoint) bounds() (err error) {
+func (p *frontPoint) bounds(rule string) (err error) {
 	if p.Bernstein, err = certify.Bernstein(p.Outcomes, p.Level); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (p *frontPoint) bounds() (err error) {
 	}
 	gain := p.Outcomes
 	gain.Worse, gain.Better = gain.Better, gain.Worse
-	p.Gain, err = certify.Bernstein(gain, p.Level)
+	p.Gain, err = bounds[rule](gain, p.Level)
 	return err
 }
 

@@ -194,6 +194,7 @@ func frontCharts(c *certificate) (size, time string) {
 		if c.Measure == "accuracy" {
 			at.High = 100 * (whole + p.Gain)
 		}
+		at.Low, at.High = max(0, at.Low), min(100, at.High)
 		if i == 0 { // the float model is not an estimate
 			at.Low, at.High = at.Y, at.Y
 		}
