@@ -360,17 +360,32 @@ func TestIntegratedGradients(t *testing.T) {
 		}
 		return nil
 	}
-	a, err := explain.IntegratedGradients(t.Context(), f, []float32{2, 3, 1}, []float32{0, 0, 0}, explain.IntegratedOptions{Batch: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []float64{8, 4, 0.7} { // 2/3 and 1/3 of 12
-		if math.Abs(float64(a.Values[i])-want) > 0.03 {
-			t.Errorf("value %d has %v, want %v", i, a.Values[i], want)
+	for _, batch := range []int{1, 5, 16} {
+		a, err := explain.IntegratedGradients(t.Context(), f, []float32{2, 3, 1}, []float32{0, 0, 0}, explain.IntegratedOptions{Batch: batch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []float64{8, 4, 0.7} { // 2/3 and 1/3 of 12
+			if math.Abs(float64(a.Values[i])-want) > 0.03 {
+				t.Errorf("batches of %d: value %d has %v, want %v", batch, i, a.Values[i], want)
+			}
+		}
+		if a.Unexplained > 0.01 || math.Abs(a.Score-12.7) > 1e-5 || a.Baseline != 0 || a.Steps != 16 {
+			t.Errorf("batches of %d: %+v", batch, a)
 		}
 	}
-	if a.Unexplained > 0.01 || math.Abs(a.Score-12.7) > 1e-5 || a.Baseline != 0 {
-		t.Errorf("%+v", a)
+	// Every step counts once: of a constant gradient nothing is missing.
+	flat := func(_, scores, gradient []float32) error {
+		for i := range gradient {
+			gradient[i] = 1
+		}
+		return nil
+	}
+	for _, most := range []int{2, 3, 16, 64} {
+		a, err := explain.IntegratedGradients(t.Context(), flat, []float32{1, 2}, []float32{0, 0}, explain.IntegratedOptions{Batch: 7, MaxSteps: most, Within: 1e-9})
+		if err != nil || a.Values[0] != 1 || a.Values[1] != 2 || a.Steps != most {
+			t.Errorf("at most %d steps: %+v, %v", most, a, err)
+		}
 	}
 	broken := errors.New("broken")
 	if _, err := explain.IntegratedGradients(t.Context(), func(_, _, _ []float32) error { return broken }, []float32{1}, []float32{0}, explain.IntegratedOptions{}); !errors.Is(err, broken) {
@@ -387,7 +402,7 @@ func TestIntegratedGradients(t *testing.T) {
 		}
 		return err
 	}
-	a, err = explain.IntegratedGradients(t.Context(), wrong, []float32{2, 3, 1}, []float32{0, 0, 0}, explain.IntegratedOptions{MaxSteps: 64})
+	a, err := explain.IntegratedGradients(t.Context(), wrong, []float32{2, 3, 1}, []float32{0, 0, 0}, explain.IntegratedOptions{MaxSteps: 64})
 	if err != nil || a.Unexplained < 0.9 || a.Steps != 64 {
 		t.Errorf("twice the gradient: %+v, %v", a, err)
 	}

@@ -154,9 +154,9 @@ func (p plane) smooth(x []float32, n, lines, step, lineStep int, kernel []float6
 
 // Paired is the mean of differences of pairs.
 type Paired struct {
-	Mean float64
-	Half float64 // half the width of the 95 % interval about Mean
-	N    int
+	Mean float64 `json:"mean"`
+	Half float64 `json:"half"` // half the width of the 95 % interval about Mean
+	N    int     `json:"n"`
 }
 
 // ErrPairs is returned by Pairs for lists that are no pairs, or too few.

@@ -29,8 +29,7 @@ type Attribution struct {
 // IntegratedOptions bound the integral.
 type IntegratedOptions struct {
 	Batch    int     // inputs in a call of the Gradient, 16 where 0
-	Steps    int     // at first, 32 where 0; doubled until Unexplained is within Tolerance
-	MaxSteps int     // 1024 where 0
+	MaxSteps int     // 512 where 0, and at least 2
 	Within   float64 // of Unexplained, 0.01 where 0
 }
 
@@ -39,30 +38,35 @@ type IntegratedOptions struct {
 //
 //	IG_i = (x_i - b_i) * integral over a from 0 to 1 of dF/dx_i at b + a (x - b)
 //
-// The integral is a sum at the middles of equal steps. A network of ReLUs has
-// kinks on the way, so the number of steps is doubled until the attributions
-// sum to the difference within o.Within (the paper's completeness, section 3),
-// or o.MaxSteps are taken: Unexplained says what was reached.
+// The integral is the trapezoidal sum. A network of ReLUs has kinks on the way,
+// so the steps, 16 at first, are halved until the attributions sum to the
+// difference within o.Within (the paper's completeness, section 3), or there
+// would be more than o.MaxSteps of them: Unexplained says what was reached.
+// What was computed for longer steps is used again: so many steps take as many
+// gradients, and one.
 func IntegratedGradients(ctx context.Context, f Gradient, x, baseline []float32, o IntegratedOptions) (*Attribution, error) {
 	if len(x) != len(baseline) || len(x) == 0 {
 		return nil, fmt.Errorf("integrated gradients: input of %d values, baseline of %d", len(x), len(baseline))
 	}
 	o.setDefaults()
-	p := path{f, x, baseline, o.Batch}
-	ends, err := p.ends()
+	p := newPath(f, x, baseline, o.Batch)
+	scores, err := p.ends()
 	if err != nil {
 		return nil, err
 	}
-	a := &Attribution{Score: ends[1], Baseline: ends[0], Steps: o.Steps}
-	for {
-		if a.Values, err = p.integrate(ctx, a.Steps); err != nil {
+	a := &Attribution{Score: scores[1], Baseline: scores[0], Values: make([]float32, len(x))}
+	for steps := min(16, o.MaxSteps); ; steps *= 2 {
+		if err := p.between(ctx, a.Steps, steps); err != nil {
 			return nil, err
 		}
+		a.Steps = steps
+		for i := range a.Values {
+			a.Values[i] = float32(p.sum[i] / float64(steps) * float64(x[i]-baseline[i]))
+		}
 		a.Unexplained = a.unexplained()
-		if a.Unexplained <= o.Within || 2*a.Steps > o.MaxSteps {
+		if a.Unexplained <= o.Within || 2*steps > o.MaxSteps {
 			return a, nil
 		}
-		a.Steps *= 2
 	}
 }
 
@@ -70,12 +74,10 @@ func (o *IntegratedOptions) setDefaults() {
 	if o.Batch <= 0 {
 		o.Batch = 16
 	}
-	if o.Steps <= 0 {
-		o.Steps = 32
-	}
 	if o.MaxSteps <= 0 {
-		o.MaxSteps = 1024
+		o.MaxSteps = 512
 	}
+	o.MaxSteps = max(2, o.MaxSteps)
 	if o.Within <= 0 {
 		o.Within = 0.01
 	}
@@ -100,58 +102,84 @@ type path struct {
 	f           Gradient
 	x, baseline []float32
 	batch       int
+	sum         []float64 // of the gradients, those of the ends halved
+
+	inputs, scores, gradient []float32 // of a batch
 }
 
-// ends returns the scores of the baseline and of the input.
-func (p path) ends() ([2]float64, error) {
-	inputs := make([]float32, p.batch*len(p.x))
-	scores, gradient := make([]float32, p.batch), make([]float32, len(inputs))
-	var out [2]float64
-	for i, end := range [][]float32{p.baseline, p.x} {
-		for b := range p.batch {
-			copy(inputs[b*len(end):], end)
+func newPath(f Gradient, x, baseline []float32, batch int) *path {
+	n := batch * len(x)
+	return &path{
+		f: f, x: x, baseline: baseline, batch: batch, sum: make([]float64, len(x)),
+		inputs: make([]float32, n), scores: make([]float32, batch), gradient: make([]float32, n),
+	}
+}
+
+// at has input b of the batch be the place from 0 to 1 on the path.
+func (p *path) at(b int, place float32) {
+	to := p.inputs[b*len(p.x) : (b+1)*len(p.x)]
+	for i, v := range p.baseline {
+		to[i] = v + place*(p.x[i]-v)
+	}
+}
+
+// add adds the gradient of input b of the batch, so many times.
+func (p *path) add(b int, times float64) {
+	for i, g := range p.gradient[b*len(p.x) : (b+1)*len(p.x)] {
+		p.sum[i] += times * float64(g)
+	}
+}
+
+// ends returns the scores of the baseline and of the input, and adds half of
+// the gradient of each.
+func (p *path) ends() (scores [2]float64, err error) {
+	for i := range scores {
+		row := min(i, p.batch-1)
+		if i == 0 || p.batch == 1 { // else the input is in the batch already
+			for b := range p.batch {
+				p.at(b, float32(max(i, min(b, 1))))
+			}
+			if err := p.f(p.inputs, p.scores, p.gradient); err != nil {
+				return scores, err
+			}
 		}
-		if err := p.f(inputs, scores, gradient); err != nil {
-			return out, err
-		}
-		out[i] = float64(scores[0])
-		if math.IsNaN(out[i]) || math.IsInf(out[i], 0) {
-			return out, errors.New("integrated gradients: the score is not a number")
+		p.add(row, 0.5)
+		scores[i] = float64(p.scores[row])
+		if math.IsNaN(scores[i]) || math.IsInf(scores[i], 0) {
+			return scores, errors.New("integrated gradients: the score is not a number")
 		}
 	}
-	return out, nil
+	return scores, nil
 }
 
-// integrate sums the gradients at the middles of so many steps.
-func (p path) integrate(ctx context.Context, steps int) ([]float32, error) {
-	size := len(p.x)
-	inputs := make([]float32, p.batch*size)
-	scores, gradient := make([]float32, p.batch), make([]float32, len(inputs))
-	sum := make([]float64, size)
-	for from := 0; from < steps; from += p.batch {
+// between adds the gradients at the places that so many steps have and half as
+// many, the known ones, have not; known 0 means that none has been added.
+func (p *path) between(ctx context.Context, known, steps int) error {
+	first, stride := 1, 1
+	if known > 0 {
+		stride = 2
+	}
+	for first < steps {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
+		n := 0
 		for b := range p.batch {
-			t := float32((float64(min(from+b, steps-1)) + 0.5) / float64(steps))
-			for i, v := range p.baseline {
-				inputs[b*size+i] = v + t*(p.x[i]-v)
+			k := min(first+b*stride, steps-1)
+			p.at(b, float32(float64(k)/float64(steps)))
+			if first+b*stride < steps {
+				n++
 			}
 		}
-		if err := p.f(inputs, scores, gradient); err != nil {
-			return nil, err
+		if err := p.f(p.inputs, p.scores, p.gradient); err != nil {
+			return err
 		}
-		for b := range min(p.batch, steps-from) {
-			for i, g := range gradient[b*size : (b+1)*size] {
-				sum[i] += float64(g)
-			}
+		for b := range n {
+			p.add(b, 1)
 		}
+		first += n * stride
 	}
-	out := make([]float32, size)
-	for i := range out {
-		out[i] = float32(sum[i] / float64(steps) * float64(p.x[i]-p.baseline[i]))
-	}
-	return out, nil
+	return nil
 }
 
 // GradientMap returns the attributions to a picture's pixels, the sum over
@@ -163,7 +191,7 @@ func (n *Network) GradientMap(a *Attribution, class int, score float32) (*Map, e
 	}
 	m := &Map{
 		Method: Gradients, Class: class, Score: score, Width: p.width, Height: p.height,
-		Values: make([]float32, p.width*p.height), Runs: a.Steps + 2, Complete: a.Unexplained <= 0.01,
+		Values: make([]float32, p.width*p.height), Runs: a.Steps + 1, Complete: a.Unexplained <= 0.01,
 	}
 	for i := range m.Values {
 		for c := range p.channels {
