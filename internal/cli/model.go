@@ -24,7 +24,7 @@ import (
 
 func modelCommand() *cobra.Command {
 	return group("model", "Run, measure, compress, sign and publish models",
-		modelRunCommand(), modelBenchCommand(), modelInspectCommand(), modelCompareCommand(),
+		modelRunCommand(), modelBenchCommand(), modelInspectCommand(), modelCompareCommand(), modelExplainCommand(),
 		modelCompressCommand(), modelReportCommand(), modelEvalCommand(), modelSignCommand(), modelPushCommand(), modelConformanceCommand())
 }
 
