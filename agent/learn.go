@@ -107,6 +107,24 @@ func (l *learner) ready(m *slots.Model) (*student, error) {
 		return s, nil
 	}
 	l.dismiss()
+	own, err := l.signed(m.Name) // what is compiled points into it
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.study(own)
+	if err == nil && own.Digest != m.Digest {
+		err = probe.ErrSuperseded
+	}
+	if err != nil {
+		own.Release()
+		return nil, err
+	}
+	l.student = s
+	return s, nil
+}
+
+// study finds the head of a model and compiles what is before it.
+func (l *learner) study(m *slots.Model) (*student, error) {
 	out, err := classesOf(m)
 	if err != nil {
 		return nil, err
@@ -122,16 +140,7 @@ func (l *learner) ready(m *slots.Model) (*student, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := l.signed(m.Name) // the student's own hold on it
-	if err != nil {
-		return nil, err
-	}
-	if own.Digest != m.Digest {
-		own.Release()
-		return nil, probe.ErrSuperseded
-	}
-	l.student = &student{m: own, h: h, backbone: backbone, names: classNames(m, out, h.Classes)}
-	return l.student, nil
+	return &student{m: m, h: h, backbone: backbone, names: classNames(m, out, h.Classes)}, nil
 }
 
 // dismiss lets go of the student. It is called with mu held.
@@ -339,8 +348,9 @@ func (l *learner) document(m *slots.Model) Learned {
 	case l.cancel != nil:
 		d.State = "training"
 	}
-	if l.store.about.Digest != m.Digest {
-		return d // what is there is of another model, and goes with the next sample
+	if l.store.about.Digest != m.Digest { // what is there is of another model, and goes
+		d.Needs = l.missing(0)
+		return d
 	}
 	out, err := classesOf(m)
 	if err != nil {
@@ -368,7 +378,7 @@ func (l *learner) needs() string {
 		}
 	}
 	if enough < 2 {
-		return fmt.Sprintf("%d samples each of at least 2 classes; %d have them", l.c.MinPerClass, enough)
+		return l.missing(enough)
 	}
 	last := l.store.about.Last
 	if last == nil || last.Ended == "" && last.Tries < slots.MaxAttempts {
@@ -378,6 +388,10 @@ func (l *learner) needs() string {
 		return fmt.Sprintf("%d more samples since the last training", more)
 	}
 	return ""
+}
+
+func (l *learner) missing(enough int) string {
+	return fmt.Sprintf("%d samples each of at least 2 classes; %d have them", l.c.MinPerClass, enough)
 }
 
 // close lets the file go.

@@ -556,6 +556,72 @@ func TestKilledWhileItLearns(t *testing.T) {
 	}
 }
 
+// A model in float learns too: to call dark what it called bright.
+func TestLearnFloat(t *testing.T) {
+	t.Parallel()
+	h := newTestHub(t)
+	c, _ := h.learnConfig(t)
+	a, _ := run(t, c)
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	l, labels := dial(t, c), a.labels(t)
+	var all []lesson
+	for i := range 30 {
+		shade := 8 * i
+		bright := 0
+		if shade > 127 {
+			bright = 1
+		}
+		all = append(all, lesson{1 - bright, picture(t, uint8(shade), i)})
+	}
+	body, kind := form(t, labels, all)
+	if status, text := l.ask("POST", "/v1/models/shade/learn", kind, body); status != http.StatusOK {
+		t.Fatalf("teach: %d %s", status, text)
+	}
+	wait(t, "the head", func() bool { r := a.slots.Running(); return r != nil && r.Learned == 1 && !a.slots.OnTrial() })
+	if _, right := scores(t, a, all); right < 27 {
+		t.Errorf("%d of %d right", right, len(all))
+	}
+}
+
+// A training that took the agent down three times is not begun again until
+// there is more to learn from.
+func TestTrainingThatCrashes(t *testing.T) {
+	store, err := openLessons(filepath.Join(t.TempDir(), "lessons.db"), 100, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	l := &learner{store: store, c: LearnConfig{MinPerClass: 5}}
+	add := func(from, to int) {
+		for i := from; i < to; i++ {
+			if err := store.add([]head.Sample{{Class: i % 2, Feature: []byte{byte(i)}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := store.of("d", 1); err != nil {
+		t.Fatal(err)
+	}
+	add(0, 10)
+	for tries := range 5 {
+		if err := store.ended(&Training{Seen: 10, Tries: tries}); err != nil {
+			t.Fatal(err)
+		}
+		if due := l.needs() == ""; due != (tries < 3) {
+			t.Errorf("begun %d times: it needs %q", tries, l.needs())
+		}
+	}
+	add(10, 15)
+	if l.needs() != "" {
+		t.Errorf("with more samples it needs %q", l.needs())
+	}
+}
+
 // The reservoir keeps classes equal and, within a class that was full, all
 // that came equally likely; and the same lessons leave the same samples.
 func TestReservoir(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -163,7 +164,7 @@ func putAbout(tx *bolt.Tx, a about) error {
 // add keeps samples, all or none.
 func (l *lessons) add(samples []head.Sample) error {
 	a, class, sums := l.about, slices.Clone(l.class), slices.Clone(l.sums)
-	a.By, a.Full = cloneMap(a.By), cloneMap(a.Full)
+	a.By, a.Full = maps.Clone(a.By), maps.Clone(a.Full)
 	err := l.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketSamples)
 		for _, s := range samples {
@@ -200,14 +201,6 @@ func (l *lessons) add(samples []head.Sample) error {
 
 // place is the key of a sample.
 func place(at int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(at)) }
-
-func cloneMap[K comparable, V any](m map[K]V) map[K]V {
-	c := make(map[K]V, len(m))
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
-}
 
 // place returns where a sample of class c goes, -1 for nowhere, and the
 // classes by place then. The same samples in the same order get the same

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dunlin/agent/slots"
+	"dunlin/sync/wire"
 	"dunlin/train/head"
 )
 
@@ -101,11 +102,11 @@ func (l *learner) lesson(ctx context.Context) {
 	case errors.Is(context.Cause(ctx), slots.ErrSuperseded):
 		return // it was forgotten
 	case ctx.Err() != nil:
-		c.outcome.Tries-- // a stop is no crash
+		c.undo() // a stop is no crash
 	case errors.Is(err, slots.ErrNoHead):
 		l.a.log.Info("learning is put off", "model", m.Name, keyError, err)
 		l.later = time.Now().Add(laterBy)
-		c.outcome.Tries--
+		c.undo()
 	default:
 		l.a.log.Error("learning failed", "model", m.Name, keyError, err)
 		c.outcome.Ended, c.outcome.Why, c.outcome.Tries = "failed", clip(err.Error(), 1000), 0
@@ -132,6 +133,12 @@ type course struct {
 	samples []head.Sample
 	anchors [][]byte
 	outcome *Training
+	tries   int // before this one
+}
+
+// undo makes the training one that was not begun.
+func (c *course) undo() {
+	*c.outcome = Training{At: c.outcome.At, Seen: c.outcome.Seen, Tries: c.tries}
 }
 
 // begin takes the samples up and remembers that; it returns nil where nothing
@@ -146,7 +153,7 @@ func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.Canc
 	if err != nil {
 		return nil, err
 	}
-	c := &course{h: s.h, outcome: &Training{At: l.a.clock.read().Wall, Seen: l.store.about.Seen, Tries: 1}}
+	c := &course{h: s.h, outcome: &Training{At: l.a.clock.read().Wall, Seen: l.store.about.Seen}}
 	if c.samples, err = l.store.all(); err != nil {
 		return nil, err
 	}
@@ -154,8 +161,9 @@ func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.Canc
 		return nil, err
 	}
 	if last := l.store.about.Last; last != nil && last.Ended == "" && last.Seen == c.outcome.Seen {
-		c.outcome.Tries += last.Tries
+		c.tries = last.Tries
 	}
+	c.outcome.Tries = c.tries + 1
 	if err := l.store.ended(c.outcome); err != nil {
 		return nil, err
 	}
@@ -198,11 +206,16 @@ func (l *learner) train(ctx context.Context, m *slots.Model, c *course) error {
 	r, err := l.a.slots.Learn(ctx, slots.Head{
 		Base: m.Digest, Output: c.h.Output, Layers: l.c.Layers, Delta: outcome.Delta,
 	}, time.Duration(l.c.TrialS)*time.Second)
+	if err == nil && r.Reason == wire.ReasonDesired {
+		err = fmt.Errorf("%w: an offer came meanwhile", slots.ErrNoHead)
+	}
 	if err != nil {
 		return err
 	}
 	t.Ended, t.Why = string(r.State), strings.TrimSpace(string(r.Reason)+" "+r.Error)
-	_, t.Head, _ = l.a.slots.Committed()
+	if r.State == wire.StateActive {
+		_, t.Head, _ = l.a.slots.Committed()
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ const (
 	batchSize  = 32
 	mostEpochs = 60
 	leastEpoch = 8
+	leastSteps = 300 // however few samples there are
 	rate       = 0.1 // of the root mean square of the signed weights
 	beta1      = 0.9
 	beta2      = 0.999
@@ -289,11 +290,12 @@ func (h *Head) epochs(n, imagined int) (epochs, some int) {
 	}
 	most := int(workOfFit / float64(work)) // samples that a fit can see, one at a time
 	some = min(imagined, max(leastImagined, most/leastEpoch-n))
-	return min(mostEpochs, max(leastEpoch, most/max(n+some, 1))), some
+	batches := (n + some + batchSize - 1) / batchSize
+	return min(max(mostEpochs, leastSteps/batches), max(leastEpoch, most/(n+some))), some
 }
 
 // optimisers returns an adam for the weights and one for the bias of each
-// layer. A bias is a weight whose input is 1, where others have energy/in.
+// layer. A bias moves relative to what the weights together add to a score.
 func (n *net) optimisers(energy []float64) (all [][2]*adam) {
 	for i, l := range n.layers {
 		sum := 0.0
@@ -301,10 +303,9 @@ func (n *net) optimisers(energy []float64) (all [][2]*adam) {
 			sum += float64(float64(v) * float64(v))
 		}
 		rms := math.Max(math.Sqrt(sum/float64(len(l.w))), 1e-6)
-		input := math.Sqrt(energy[i] / float64(l.in))
 		all = append(all, [2]*adam{
 			{make([]float32, len(l.w)), make([]float32, len(l.w)), rate * rms},
-			{make([]float32, len(l.b)), make([]float32, len(l.b)), rate * rms * input},
+			{make([]float32, len(l.b)), make([]float32, len(l.b)), rate * rms * math.Sqrt(energy[i])},
 		})
 	}
 	return all
