@@ -57,9 +57,9 @@ var mayImport = map[string]string{
 	"quant/certify":   "",                                                                 // counts in, a bound out
 	"train":           "kernels model internal/durable",                                   // checkpoints are files, written whole or not at all
 	"train/recipe":    "train model model/onnx model/prep model/samples internal/durable", // a training from files to files
-	"engine/lockstep": "engine kernels model",                                             // engine's own steps side by side; apart, because no device compares
 	"explain":         "engine model model/prep",                                          // not train: a device explains, and gradients are handed in
 	"train/head":      "kernels model",                                                    // the agent links it: no engine, no quant, no train
+	"engine/lockstep": "engine kernels model",                                             // engine's own steps side by side; apart, because no device compares
 
 	// 3
 	"agent/source": "",
