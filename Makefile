@@ -12,7 +12,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-arm build size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train bench-arm build size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ bench: ## measure kernels and models on this machine, as Markdown for docs/PERFO
 
 bench-peers: ## the same models beside ONNX Runtime (wants node, npm, python3-onnx and the network, once)
 	$(GO) run ./cmd/figures peers process
+
+bench-train: ## a step of training beside torch (wants python3-torch and libopenblas0-pthread)
+	$(GO) run ./cmd/figures train
 
 bench-arm: ## what llvm-mca models for the loops of arm64 (wants llvm and binutils-aarch64-linux-gnu)
 	$(GO) run ./cmd/figures arm

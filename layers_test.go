@@ -81,7 +81,7 @@ var mayImport = map[string]string{
 	// 5
 	"cmd/dunlin-agent": "agent",
 	"cmd/dunlin":       "internal/cli",
-	"internal/figures": "", // runs the others as programs
+	"internal/figures": "model train", // steps beside torch's, in turn; all else it runs as programs
 	"cmd/figures":      "internal/figures",
 	"internal/chart internal/oci internal/sign internal/durable sync/wire",
 	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain train kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +

@@ -1,5 +1,5 @@
 // Command figures measures the tables of docs/PERFORMANCE.md and prints them
-// as Markdown: make bench, make bench-peers and make bench-arm run it.
+// as Markdown: make bench and its like run it.
 package main
 
 import (

@@ -31,6 +31,7 @@ var tables = []table{
 	{"models", "each model: time of a run, by tier and threads; the model files of ../shared", (*session).models},
 	{"peers", "each model beside ONNX Runtime: one thread, two, and the real models with their golden inputs", (*session).peers},
 	{"process", "from the start of a process to its first answer, and its memory, beside ONNX Runtime in Node", (*session).process},
+	{"train", "a step of training beside torch with OpenBLAS, one thread", (*session).train},
 	{"arm", "what llvm-mca models for the inner loops of arm64", (*session).arm},
 }
 

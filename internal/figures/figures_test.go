@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dunlin/train"
 )
 
 func TestParseBench(t *testing.T) {
@@ -83,6 +85,42 @@ func TestStart(t *testing.T) {
 	m := middle([]once{{1, 30, 200}, {2, 10, 100}, {3, 20, 300}})
 	if m != (once{2, 20, 200}) || least([]once{{2, 0, 0}, {1, 0, 0}}) != 1 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// What is timed is training: in 20 steps on one batch the loss falls.
+func TestOurSteps(t *testing.T) {
+	for _, c := range trainings {
+		l := &lastLoss{Loss: c.loss}
+		step, err := ourStep(c.make, c.batch, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		step()
+		first := l.last
+		for range 20 {
+			step()
+		}
+		if !(l.last < first*0.99) {
+			t.Errorf("%s: loss %v, then %v", c.name, first, l.last)
+		}
+	}
+}
+
+// lastLoss keeps what a loss came to.
+type lastLoss struct {
+	train.Loss
+	last float64
+}
+
+func (l *lastLoss) Of(n int, out []float32, t train.Targets, gradient []float32) float64 {
+	l.last = l.Loss.Of(n, out, t, gradient)
+	return l.last
+}
+
+func TestMedian(t *testing.T) {
+	if m := median([]float64{9, 1, 5}); m != 5 {
+		t.Error(m)
 	}
 }
 
