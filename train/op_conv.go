@@ -76,7 +76,7 @@ func makeConv(c *call) (step, error) {
 	if g.Depthwise() {
 		return newDepthwise(c, x, w, bias, y, g)
 	}
-	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, net: c.b.net, patches: newPatches(g)}
+	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, net: c.b.net, patches: newPatches(c.target(), g)}
 	return s, s.lay(c)
 }
 

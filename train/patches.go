@@ -5,67 +5,79 @@ import "dunlin/kernels"
 // patches copies what the windows of pixels read side by side, and adds it
 // back: im2col and col2im.
 type patches struct {
-	geo   kernels.Geometry
-	depth int // values that one window reads in one group: [KH, KW, C/Groups]
+	geo         kernels.Geometry
+	depth       int             // values that one window reads in one group: [KH, KW, C/Groups]
+	first, last int             // pixels of a row from first to before last have all of a row of their window in the picture
+	copy        kernels.RowCopy // of rows of a window
 }
 
-func newPatches(g kernels.Geometry) patches {
-	return patches{g, g.KH * g.KW * (g.C / g.Groups)}
+func newPatches(t kernels.Target, g kernels.Geometry) patches {
+	p := patches{geo: g, depth: g.KH * g.KW * (g.C / g.Groups)}
+	_, p.copy = kernels.CopyRows(t)
+	if g.DilationW > 1 || g.Groups > 1 {
+		return p // a row of the window is not one piece
+	}
+	p.first = min((g.PadLeft+g.StrideW-1)/g.StrideW, g.OW)
+	if room := g.W + g.PadLeft - g.KW; room >= 0 {
+		p.last = min(room/g.StrideW+1, g.OW)
+	}
+	p.last = max(p.last, p.first)
+	return p
 }
 
 // unfold writes the patches of count pictures [H, W, C] to to
 // [count*OH*OW, depth].
 func (p *patches) unfold(to, in []float32, count, group int) {
 	g := &p.geo
-	channels := g.C / g.Groups
-	at := group * channels
 	for n := range count {
 		picture := in[n*g.H*g.W*g.C:][:g.H*g.W*g.C]
 		for oy := range g.OH {
 			line := to[(n*g.OH+oy)*g.OW*p.depth:][:g.OW*p.depth]
 			for ky := range g.KH {
-				iy := oy*g.StrideH + ky*g.DilationH - g.PadTop
-				for ox := range g.OW {
-					segment := line[ox*p.depth+ky*g.KW*channels:][:g.KW*channels]
-					if iy < 0 || iy >= g.H {
-						clear(segment)
-						continue
-					}
-					p.unfoldRow(segment, picture[iy*g.W*g.C+at:], ox, channels)
-				}
+				p.unfoldRow(line, picture, oy, ky, group)
 			}
 		}
 	}
 }
 
-// unfoldRow writes the taps of one row of the kernel.
-func (p *patches) unfoldRow(to, row []float32, ox, channels int) {
+// unfoldRow writes row ky of the windows of a row of pixels.
+func (p *patches) unfoldRow(line, picture []float32, oy, ky, group int) {
 	g := &p.geo
-	first := ox*g.StrideW - g.PadLeft
-	if g.DilationW == 1 && g.Groups == 1 && first >= 0 && first+g.KW <= g.W {
-		copyShort(to, row[first*g.C:])
+	channels := g.C / g.Groups
+	wide, at := g.KW*channels, ky*g.KW*channels
+	iy := oy*g.StrideH + ky*g.DilationH - g.PadTop
+	if iy < 0 || iy >= g.H {
+		for ox := range g.OW {
+			clear(line[ox*p.depth+at:][:wide])
+		}
 		return
 	}
+	row := picture[iy*g.W*g.C+group*channels:]
+	if n := p.last - p.first; n > 0 {
+		from := row[(p.first*g.StrideW-g.PadLeft)*g.C:]
+		p.copy(bytesOf(line[p.first*p.depth+at:]), 4*p.depth, bytesOf(from), 4*g.StrideW*g.C, n, 4*wide)
+	}
+	for ox := 0; ox < g.OW; ox++ {
+		if ox == p.first {
+			ox = p.last
+		}
+		if ox < g.OW {
+			p.unfoldEdge(line[ox*p.depth+at:][:wide], row, ox, channels)
+		}
+	}
+}
+
+// unfoldEdge writes a row of a window tap by tap: some lie outside.
+func (p *patches) unfoldEdge(to, row []float32, ox, channels int) {
+	g := &p.geo
 	for kx := range g.KW {
 		segment := to[kx*channels:][:channels]
-		ix := first + kx*g.DilationW
+		ix := ox*g.StrideW - g.PadLeft + kx*g.DilationW
 		if ix < 0 || ix >= g.W {
 			clear(segment)
 			continue
 		}
-		copyShort(segment, row[ix*g.C:])
-	}
-}
-
-// copyShort is copy without its call where there is little to copy.
-func copyShort(to, from []float32) {
-	if len(to) > 8 {
-		copy(to, from)
-		return
-	}
-	from = from[:len(to)]
-	for i := range to {
-		to[i] = from[i]
+		copy(segment, row[ix*g.C:])
 	}
 }
 
