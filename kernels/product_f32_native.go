@@ -2,7 +2,10 @@
 
 package kernels
 
-import "runtime"
+import (
+	"runtime"
+	"unsafe"
+)
 
 // A product of computed matrices runs in the tiles of GEMMF32. b, which takes
 // the place of weights, is laid out in panels of scratch first; a is read where
@@ -98,13 +101,18 @@ func (v *tileF32) product(p *ProductF32, out, a, b []float32, batch []Offsets, s
 // productRows lists the addresses of rows of a.
 func (v *tileF32) productRows(p *ProductF32, s *productSpace, a []float32, rows int) {
 	at, step := addressOf(a), uintptr(4*p.A.Row)
-	if len(s.rows) > 0 {
+	switch {
+	case len(s.rows) > 0 && p.A.Row == 1: // a is the transpose of what lies there
+		transposeTiled(transposeMost(v.layout.lanes), wordsOf(s.rows), wordsOf(a), axis{length: rows, stride: 1, to: p.K}, axis{length: p.K, stride: p.A.Column, to: 1})
+	case len(s.rows) > 0:
 		for m := range rows {
 			row := s.rows[m*p.K:][:p.K]
 			for k := range row {
 				row[k] = a[m*p.A.Row+k*p.A.Column]
 			}
 		}
+	}
+	if len(s.rows) > 0 {
 		at, step = addressOf(s.rows), uintptr(4*p.K)
 	}
 	for m := range s.list[:rows] {
@@ -123,12 +131,21 @@ func (v *tileF32) packProduct(p *ProductF32, panels, b []float32) {
 		if n < width {
 			clear(dst)
 		}
-		if p.B.Column == 1 {
+		switch {
+		case p.B.Column == 1:
 			for k := range p.K {
 				copy(dst[k*width:][:n], b[j+k*p.B.Row:])
 			}
 			continue
+		case p.B.Row == 1:
+			transposeTiled(transposeMost(v.layout.lanes), wordsOf(dst), wordsOf(b[j*p.B.Column:]), axis{length: p.K, stride: 1, to: width}, axis{length: n, stride: p.B.Column, to: 1})
+			continue
 		}
 		packColumns(dst, b[j*p.B.Column:], p.K, n, width, p.B)
 	}
+}
+
+// wordsOf sees x as words, which a transpose moves.
+func wordsOf(x []float32) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
 }
