@@ -9,6 +9,7 @@ type StridedOp uint8
 const (
 	StridedPass       StridedOp = iota // out = b where p < a < q, else 0
 	StridedGive                        // out += c and then c = 0, where a equals b; out += 0 elsewhere
+	StridedAdd                         // out += a
 	StridedAddProduct                  // out += a*b
 	StridedLine                        // out = a*b + c
 	StridedAddSquare                   // out += (a-c)²
@@ -93,6 +94,8 @@ func stridedRow(op StridedOp, out, a, b, c []float32, p, q float32) {
 				d, c[i] = c[i], 0
 			}
 			out[i] += d
+		case StridedAdd:
+			out[i] += x
 		case StridedAddProduct:
 			out[i] += float32(x * b[i])
 		case StridedLine:

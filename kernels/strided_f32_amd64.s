@@ -5,9 +5,9 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func passF32AVX512(args *stridedArgs)
+// func stridedPassF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·passF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedPassF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   Z0 p   Z1 q   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 rows
 	// 	R10 vectors   R11 vectors left   R12 bytes of the row done   K1 mask
@@ -62,9 +62,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func giveF32AVX512(args *stridedArgs)
+// func stridedGiveF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·giveF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedGiveF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   K1 mask
@@ -128,9 +128,55 @@ done:
 	VZEROUPPER
 	RET
 
-// func addProductF32AVX512(args *stridedArgs)
+// func stridedAddF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·addProductF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedAddF32AVX512(SB), NOSPLIT, $0-8
+	// A register of a row a turn, then the rest of it.
+	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI rows   R8 vectors   R9 vectors left
+	// 	R10 bytes of the row done   K1 mask
+	MOVQ  args+0(FP), AX
+	MOVQ  stridedArgs_out(AX), CX
+	MOVQ  stridedArgs_outStep(AX), DX
+	MOVQ  stridedArgs_a(AX), BX
+	MOVQ  stridedArgs_aStep(AX), SI
+	MOVQ  stridedArgs_rows(AX), DI
+	MOVQ  stridedArgs_vectors(AX), R8
+	KMOVW stridedArgs_mask(AX), K1
+
+row:
+	XORQ  R10, R10
+	MOVQ  R8, R9
+	TESTQ R9, R9
+	JZ    rest
+
+one:
+	VMOVUPS (CX)(R10*1), Z0
+	VMOVUPS (BX)(R10*1), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (CX)(R10*1)
+	ADDQ    $0x00000040, R10
+	DECQ    R9
+	JNZ     one
+
+rest:
+	CMPQ      stridedArgs_rest(AX), $0x00
+	JE        done
+	VMOVUPS.Z (CX)(R10*1), K1, Z0
+	VMOVUPS.Z (BX)(R10*1), K1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (CX)(R10*1)
+
+done:
+	ADDQ DX, CX
+	ADDQ SI, BX
+	DECQ DI
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func stridedAddProductF32AVX512(args *stridedArgs)
+// Requires: AVX, AVX512F
+TEXT ·stridedAddProductF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 rows   R10 vectors
 	// 	R11 vectors left   R12 bytes of the row done   K1 mask
@@ -181,9 +227,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func lineF32AVX512(args *stridedArgs)
+// func stridedLineF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·lineF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedLineF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   K1 mask
@@ -237,9 +283,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func addSquareF32AVX512(args *stridedArgs)
+// func stridedAddSquareF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·addSquareF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedAddSquareF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI c   R8 cStep   R9 rows   R10 vectors
 	// 	R11 vectors left   R12 bytes of the row done   K1 mask
@@ -292,9 +338,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func addCentredF32AVX512(args *stridedArgs)
+// func stridedAddCentredF32AVX512(args *stridedArgs)
 // Requires: AVX, AVX512F
-TEXT ·addCentredF32AVX512(SB), NOSPLIT, $0-8
+TEXT ·stridedAddCentredF32AVX512(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   K1 mask
@@ -352,9 +398,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func passF32AVX2(args *stridedArgs)
+// func stridedPassF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·passF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedPassF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   Y0 p   Y1 q   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 rows
 	// 	R10 vectors   R11 vectors left   R12 bytes of the row done   Y2 mask
@@ -421,9 +467,9 @@ DATA lanes<>+24(SB)/4, $0x00000006
 DATA lanes<>+28(SB)/4, $0x00000007
 GLOBL lanes<>(SB), RODATA|NOPTR, $32
 
-// func giveF32AVX2(args *stridedArgs)
+// func stridedGiveF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·giveF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedGiveF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   Y0 mask
@@ -487,9 +533,57 @@ done:
 	VZEROUPPER
 	RET
 
-// func addProductF32AVX2(args *stridedArgs)
+// func stridedAddF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·addProductF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedAddF32AVX2(SB), NOSPLIT, $0-8
+	// A register of a row a turn, then the rest of it.
+	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI rows   R8 vectors   R9 vectors left
+	// 	R10 bytes of the row done   Y0 mask
+	MOVQ         args+0(FP), AX
+	MOVQ         stridedArgs_out(AX), CX
+	MOVQ         stridedArgs_outStep(AX), DX
+	MOVQ         stridedArgs_a(AX), BX
+	MOVQ         stridedArgs_aStep(AX), SI
+	MOVQ         stridedArgs_rows(AX), DI
+	MOVQ         stridedArgs_vectors(AX), R8
+	VMOVUPS      lanes<>+0(SB), Y1
+	VPBROADCASTD stridedArgs_rest(AX), Y0
+	VPCMPGTD     Y1, Y0, Y0
+
+row:
+	XORQ  R10, R10
+	MOVQ  R8, R9
+	TESTQ R9, R9
+	JZ    rest
+
+one:
+	VMOVUPS (CX)(R10*1), Y1
+	VMOVUPS (BX)(R10*1), Y2
+	VADDPS  Y2, Y1, Y1
+	VMOVUPS Y1, (CX)(R10*1)
+	ADDQ    $0x00000020, R10
+	DECQ    R9
+	JNZ     one
+
+rest:
+	CMPQ       stridedArgs_rest(AX), $0x00
+	JE         done
+	VMASKMOVPS (CX)(R10*1), Y0, Y1
+	VMASKMOVPS (BX)(R10*1), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)(R10*1)
+
+done:
+	ADDQ DX, CX
+	ADDQ SI, BX
+	DECQ DI
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func stridedAddProductF32AVX2(args *stridedArgs)
+// Requires: AVX, AVX2
+TEXT ·stridedAddProductF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 rows   R10 vectors
 	// 	R11 vectors left   R12 bytes of the row done   Y0 mask
@@ -542,9 +636,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func lineF32AVX2(args *stridedArgs)
+// func stridedLineF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·lineF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedLineF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   Y0 mask
@@ -600,9 +694,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func addSquareF32AVX2(args *stridedArgs)
+// func stridedAddSquareF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·addSquareF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedAddSquareF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI c   R8 cStep   R9 rows   R10 vectors
 	// 	R11 vectors left   R12 bytes of the row done   Y0 mask
@@ -657,9 +751,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func addCentredF32AVX2(args *stridedArgs)
+// func stridedAddCentredF32AVX2(args *stridedArgs)
 // Requires: AVX, AVX2
-TEXT ·addCentredF32AVX2(SB), NOSPLIT, $0-8
+TEXT ·stridedAddCentredF32AVX2(SB), NOSPLIT, $0-8
 	// A register of a row a turn, then the rest of it.
 	// 	AX args   CX out   DX outStep   BX a   SI aStep   DI b   R8 bStep   R9 c   R10 cStep   R11 rows
 	// 	R12 vectors   R13 vectors left   R14 bytes of the row done   Y0 mask

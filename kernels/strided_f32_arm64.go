@@ -13,17 +13,19 @@ func stridedF32NEON(op StridedOp, out, a, b, c []float32, s Strided) {
 	}
 	switch op {
 	case StridedPass:
-		passF32_NEON(&args)
+		stridedPassF32_NEON(&args)
 	case StridedGive:
-		giveF32_NEON(&args)
+		stridedGiveF32_NEON(&args)
+	case StridedAdd:
+		stridedAddF32_NEON(&args)
 	case StridedAddProduct:
-		addProductF32_NEON(&args)
+		stridedAddProductF32_NEON(&args)
 	case StridedLine:
-		lineF32_NEON(&args)
+		stridedLineF32_NEON(&args)
 	case StridedAddSquare:
-		addSquareF32_NEON(&args)
+		stridedAddSquareF32_NEON(&args)
 	case StridedAddCentred:
-		addCentredF32_NEON(&args)
+		stridedAddCentredF32_NEON(&args)
 	}
 	runtime.KeepAlive(out)
 	runtime.KeepAlive(a)

@@ -107,6 +107,12 @@ done:                    \
 	LOAD1_B \
 	LOAD1_C \
 	NEXT1_C
+#define LOADS_OUT_A \
+	LOAD_OUT \
+	LOAD_A
+#define LOADS1_OUT_A \
+	LOAD1_OUT \
+	LOAD1_A
 #define LOADS_OUT_AB \
 	LOAD_OUT \
 	LOADS_AB
@@ -156,6 +162,7 @@ done:                    \
 	AND_V(5, 2, 4) \
 	BIC_V(2, 2, 4) \
 	FADD(3, 3, 5)
+#define OP_ADD FADD(3, 3, 0)
 #define OP_ADD_PRODUCT \
 	FMUL(0, 0, 1) \
 	FADD(3, 3, 0)
@@ -171,32 +178,37 @@ done:                    \
 	FMUL(0, 0, 1) \
 	FADD(3, 3, 0)
 
-// func passF32_NEON(args *stridedArgs)
+// func stridedPassF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·passF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedPassF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_AB, STORE, LOADS1_AB, STORE1, OP_PASS)
 
-// func giveF32_NEON(args *stridedArgs)
+// func stridedGiveF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·giveF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedGiveF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_GIVE, STORES_GIVE, LOADS1_GIVE, STORES1_GIVE, OP_GIVE)
 
-// func addProductF32_NEON(args *stridedArgs)
+// func stridedAddF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·addProductF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedAddF32_NEON(SB), NOSPLIT, $0-8
+	STRIDED(LOADS_OUT_A, STORE, LOADS1_OUT_A, STORE1, OP_ADD)
+
+// func stridedAddProductF32_NEON(args *stridedArgs)
+// Reference: stridedF32Generic.
+TEXT ·stridedAddProductF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_OUT_AB, STORE, LOADS1_OUT_AB, STORE1, OP_ADD_PRODUCT)
 
-// func lineF32_NEON(args *stridedArgs)
+// func stridedLineF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·lineF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedLineF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_ABC, STORE, LOADS1_ABC, STORE1, OP_LINE)
 
-// func addSquareF32_NEON(args *stridedArgs)
+// func stridedAddSquareF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·addSquareF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedAddSquareF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_OUT_AC, STORE, LOADS1_OUT_AC, STORE1, OP_ADD_SQUARE)
 
-// func addCentredF32_NEON(args *stridedArgs)
+// func stridedAddCentredF32_NEON(args *stridedArgs)
 // Reference: stridedF32Generic.
-TEXT ·addCentredF32_NEON(SB), NOSPLIT, $0-8
+TEXT ·stridedAddCentredF32_NEON(SB), NOSPLIT, $0-8
 	STRIDED(LOADS_OUT_ABC, STORE, LOADS1_OUT_ABC, STORE1, OP_ADD_CENTRED)

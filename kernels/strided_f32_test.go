@@ -9,7 +9,7 @@ import (
 )
 
 var stridedNames = [stridedOps]string{
-	StridedPass: "pass", StridedGive: "give", StridedAddProduct: "addProduct", StridedLine: "line", StridedAddSquare: "addSquare", StridedAddCentred: "addCentred",
+	StridedPass: "pass", StridedGive: "give", StridedAdd: "add", StridedAddProduct: "addProduct", StridedLine: "line", StridedAddSquare: "addSquare", StridedAddCentred: "addCentred",
 }
 
 func checkStridedF32(t *testing.T, target Target) {
@@ -66,7 +66,7 @@ func checkStrided(t *testing.T, target Target, op StridedOp, s Strided, end bool
 func TestStridedF32(t *testing.T) {
 	a, b := []float32{1, 2, 3, 4}, []float32{5, 2, -1, 4}
 	for op, want := range [stridedOps][]float32{
-		StridedPass: {0, 2, -1, 0}, StridedGive: {10, 27, 30, 49}, StridedAddProduct: {15, 24, 27, 56},
+		StridedPass: {0, 2, -1, 0}, StridedGive: {10, 27, 30, 49}, StridedAdd: {11, 22, 33, 44}, StridedAddProduct: {15, 24, 27, 56},
 		StridedLine: {11, 11, 5, 25}, StridedAddSquare: {35, 45, 55, 65}, StridedAddCentred: {-15, 10, 35, 20},
 	} {
 		forVariants(t, stridedF32Variants, func(t *testing.T, target Target) {

@@ -501,17 +501,19 @@ func rowsF32AVX2(op OpF32, args *rowArgs) {
 func stridedF32AVX512(op StridedOp, args *stridedArgs) {
 	switch op {
 	case StridedPass:
-		passF32AVX512(args)
+		stridedPassF32AVX512(args)
 	case StridedGive:
-		giveF32AVX512(args)
+		stridedGiveF32AVX512(args)
+	case StridedAdd:
+		stridedAddF32AVX512(args)
 	case StridedAddProduct:
-		addProductF32AVX512(args)
+		stridedAddProductF32AVX512(args)
 	case StridedLine:
-		lineF32AVX512(args)
+		stridedLineF32AVX512(args)
 	case StridedAddSquare:
-		addSquareF32AVX512(args)
+		stridedAddSquareF32AVX512(args)
 	case StridedAddCentred:
-		addCentredF32AVX512(args)
+		stridedAddCentredF32AVX512(args)
 	}
 }
 
@@ -519,17 +521,19 @@ func stridedF32AVX512(op StridedOp, args *stridedArgs) {
 func stridedF32AVX2(op StridedOp, args *stridedArgs) {
 	switch op {
 	case StridedPass:
-		passF32AVX2(args)
+		stridedPassF32AVX2(args)
 	case StridedGive:
-		giveF32AVX2(args)
+		stridedGiveF32AVX2(args)
+	case StridedAdd:
+		stridedAddF32AVX2(args)
 	case StridedAddProduct:
-		addProductF32AVX2(args)
+		stridedAddProductF32AVX2(args)
 	case StridedLine:
-		lineF32AVX2(args)
+		stridedLineF32AVX2(args)
 	case StridedAddSquare:
-		addSquareF32AVX2(args)
+		stridedAddSquareF32AVX2(args)
 	case StridedAddCentred:
-		addCentredF32AVX2(args)
+		stridedAddCentredF32AVX2(args)
 	}
 }
 
@@ -1946,65 +1950,75 @@ func adamF32AVX512(args *adamArgs)
 //go:noescape
 func adamF32AVX2(args *adamArgs)
 
-// passF32AVX512 is pass of rows. Reference: stridedF32Generic.
+// stridedPassF32AVX512 is pass of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func passF32AVX512(args *stridedArgs)
+func stridedPassF32AVX512(args *stridedArgs)
 
-// giveF32AVX512 is give of rows. Reference: stridedF32Generic.
+// stridedGiveF32AVX512 is give of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func giveF32AVX512(args *stridedArgs)
+func stridedGiveF32AVX512(args *stridedArgs)
 
-// addProductF32AVX512 is addProduct of rows. Reference: stridedF32Generic.
+// stridedAddF32AVX512 is add of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addProductF32AVX512(args *stridedArgs)
+func stridedAddF32AVX512(args *stridedArgs)
 
-// lineF32AVX512 is line of rows. Reference: stridedF32Generic.
+// stridedAddProductF32AVX512 is addProduct of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func lineF32AVX512(args *stridedArgs)
+func stridedAddProductF32AVX512(args *stridedArgs)
 
-// addSquareF32AVX512 is addSquare of rows. Reference: stridedF32Generic.
+// stridedLineF32AVX512 is line of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addSquareF32AVX512(args *stridedArgs)
+func stridedLineF32AVX512(args *stridedArgs)
 
-// addCentredF32AVX512 is addCentred of rows. Reference: stridedF32Generic.
+// stridedAddSquareF32AVX512 is addSquare of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addCentredF32AVX512(args *stridedArgs)
+func stridedAddSquareF32AVX512(args *stridedArgs)
 
-// passF32AVX2 is pass of rows. Reference: stridedF32Generic.
+// stridedAddCentredF32AVX512 is addCentred of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func passF32AVX2(args *stridedArgs)
+func stridedAddCentredF32AVX512(args *stridedArgs)
 
-// giveF32AVX2 is give of rows. Reference: stridedF32Generic.
+// stridedPassF32AVX2 is pass of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func giveF32AVX2(args *stridedArgs)
+func stridedPassF32AVX2(args *stridedArgs)
 
-// addProductF32AVX2 is addProduct of rows. Reference: stridedF32Generic.
+// stridedGiveF32AVX2 is give of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addProductF32AVX2(args *stridedArgs)
+func stridedGiveF32AVX2(args *stridedArgs)
 
-// lineF32AVX2 is line of rows. Reference: stridedF32Generic.
+// stridedAddF32AVX2 is add of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func lineF32AVX2(args *stridedArgs)
+func stridedAddF32AVX2(args *stridedArgs)
 
-// addSquareF32AVX2 is addSquare of rows. Reference: stridedF32Generic.
+// stridedAddProductF32AVX2 is addProduct of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addSquareF32AVX2(args *stridedArgs)
+func stridedAddProductF32AVX2(args *stridedArgs)
 
-// addCentredF32AVX2 is addCentred of rows. Reference: stridedF32Generic.
+// stridedLineF32AVX2 is line of rows. Reference: stridedF32Generic.
 //
 //go:noescape
-func addCentredF32AVX2(args *stridedArgs)
+func stridedLineF32AVX2(args *stridedArgs)
+
+// stridedAddSquareF32AVX2 is addSquare of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func stridedAddSquareF32AVX2(args *stridedArgs)
+
+// stridedAddCentredF32AVX2 is addCentred of rows. Reference: stridedF32Generic.
+//
+//go:noescape
+func stridedAddCentredF32AVX2(args *stridedArgs)
 
 // transpose16x16AVX512 turns lines of 32-bit values into columns, 16 at once. Reference: transposeGeneric.
 //

@@ -505,22 +505,25 @@ func ceilF32_NEON(args *rowArgs)
 func roundF32_NEON(args *rowArgs)
 
 //go:noescape
-func passF32_NEON(args *stridedArgs)
+func stridedPassF32_NEON(args *stridedArgs)
 
 //go:noescape
-func giveF32_NEON(args *stridedArgs)
+func stridedGiveF32_NEON(args *stridedArgs)
 
 //go:noescape
-func addProductF32_NEON(args *stridedArgs)
+func stridedAddF32_NEON(args *stridedArgs)
 
 //go:noescape
-func lineF32_NEON(args *stridedArgs)
+func stridedAddProductF32_NEON(args *stridedArgs)
 
 //go:noescape
-func addSquareF32_NEON(args *stridedArgs)
+func stridedLineF32_NEON(args *stridedArgs)
 
 //go:noescape
-func addCentredF32_NEON(args *stridedArgs)
+func stridedAddSquareF32_NEON(args *stridedArgs)
+
+//go:noescape
+func stridedAddCentredF32_NEON(args *stridedArgs)
 
 //go:noescape
 func transpose4x4_NEON(args *transposeArgs)

@@ -77,6 +77,9 @@ var stridedOps = []stridedOp{
 			f.VADDPS(t, out, out)
 		}
 	}},
+	{"add", "out a", "out", func(f *function) func(v map[string]reg.VecVirtual) {
+		return func(v map[string]reg.VecVirtual) { f.VADDPS(v["a"], v["out"], v["out"]) }
+	}},
 	{"addProduct", "out a b", "out", func(f *function) func(v map[string]reg.VecVirtual) {
 		return func(v map[string]reg.VecVirtual) {
 			f.VMULPS(v["b"], v["a"], v["a"])
@@ -113,7 +116,7 @@ func stridedF32(f *file) {
 		table := &f.stubs.tables
 		fmt.Fprintf(table, "\n// stridedF32%s runs the loop of op.\nfunc stridedF32%s(op StridedOp, args *stridedArgs) {\n\tswitch op {\n", s.name, s.name)
 		for _, op := range stridedOps {
-			fmt.Fprintf(table, "\tcase Strided%s:\n\t\t%sF32%s(args)\n", strings.ToUpper(op.name[:1])+op.name[1:], op.name, s.name)
+			fmt.Fprintf(table, "\tcase Strided%[1]s:\n\t\tstrided%[1]sF32%[2]s(args)\n", strings.ToUpper(op.name[:1])+op.name[1:], s.name)
 		}
 		fmt.Fprint(table, "\t}\n}\n")
 	}
@@ -122,7 +125,7 @@ func stridedF32(f *file) {
 // strided emits the loop of one operation: a register of a row a turn, then
 // what is left of it.
 func (file *file) strided(s isa, op stridedOp) {
-	f := file.function(op.name+"F32"+s.name, s, stridedArgs, "is "+op.name+" of rows. Reference: stridedF32Generic.", "A register of a row a turn, then the rest of it.")
+	f := file.function("strided"+strings.ToUpper(op.name[:1])+op.name[1:]+"F32"+s.name, s, stridedArgs, "is "+op.name+" of rows. Reference: stridedF32Generic.", "A register of a row a turn, then the rest of it.")
 	do := op.emit(f)
 	names := []string{"out"}
 	for _, n := range strings.Fields(op.reads) {
