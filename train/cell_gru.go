@@ -58,7 +58,7 @@ func (g *gru) forward(i, _ int, h []float32) {
 	g.back.run(back, was, r)
 	if g.s.b != nil {
 		_, bias := g.biases(g.s.b.data)
-		addRows(back, bias)
+		g.s.net.loops.addRows(back, bias)
 	}
 	for b := range g.s.batch {
 		row := gate[b*3*k:][:2*k]
@@ -130,7 +130,7 @@ func (g *gru) backward(i int) {
 		g.backwardResets(i)
 	}
 	g.dState.run(g.part, g.step(g.dBack, i), r)
-	addTo(g.dh, g.part)
+	g.s.net.loops.addTo(g.dh, g.part)
 }
 
 // backwardShares gives r its gradient, and sets dBack.

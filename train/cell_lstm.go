@@ -33,14 +33,14 @@ func (l *lstm) begin() {
 	}
 	if l.s.b != nil {
 		_, r := l.biases(l.s.b.data)
-		addRows(l.gate, r)
+		l.s.net.loops.addRows(l.gate, r)
 	}
 }
 
 func (l *lstm) forward(i, next int, h []float32) {
 	gate, before, bent := l.step(l.gate, i), l.step(l.before, i), l.step(l.bent, i)
 	l.back.run(l.direction.back, l.step(l.state, i), l.of(l.s.r.data))
-	addTo(gate, l.direction.back)
+	l.s.net.loops.addTo(gate, l.direction.back)
 	copy(before, l.now)
 	k := l.s.hidden
 	for b := range l.s.batch {

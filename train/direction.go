@@ -108,7 +108,7 @@ func (d *direction) forward() {
 	d.input.run(d.gate, s.x.data, d.of(s.w.data))
 	if s.b != nil {
 		w, _ := d.biases(s.b.data)
-		addRows(d.gate, w)
+		s.net.loops.addRows(d.gate, w)
 	}
 	first := d.step(d.state, d.at(0))
 	clear(first)
@@ -136,7 +136,7 @@ func (d *direction) backward() {
 	copy(d.dh, d.of(s.yh.grad))
 	for t := s.steps - 1; t >= 0; t-- {
 		i := d.at(t)
-		addTo(d.dh, d.of(d.step(s.y.grad, i)))
+		s.net.loops.addTo(d.dh, d.of(d.step(s.y.grad, i)))
 		d.cell.backward(i)
 	}
 	if s.h0 != nil && s.h0.dx != nil {
@@ -165,6 +165,6 @@ func (d *direction) backwardInput() {
 		d.dInput.run(s.x.dx, d.dGate, d.of(s.w.data))
 	default:
 		d.dInput.run(d.more, d.dGate, d.of(s.w.data))
-		addTo(s.x.dx, d.more)
+		s.net.loops.addTo(s.x.dx, d.more)
 	}
 }

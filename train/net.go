@@ -166,7 +166,7 @@ func (n *Net) Backward() {
 		}
 		s.backward()
 		for _, p := range s.sums {
-			addTo(p.grad, p.dx)
+			n.loops.addTo(p.grad, p.dx)
 		}
 	}
 }

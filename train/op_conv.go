@@ -76,7 +76,7 @@ func makeConv(c *call) (step, error) {
 	if g.Depthwise() {
 		return newDepthwise(c, x, w, bias, y, g)
 	}
-	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, net: c.b.net, patches: newPatches(c.target(), g)}
+	s := &conv{x: x, w: w, bias: bias, y: y, geo: g, net: c.b.net, patches: newPatches(c.b.net, g)}
 	return s, s.lay(c)
 }
 
@@ -240,7 +240,7 @@ func (s *conv) weighChunk(k *convChunk) {
 	for group := range s.geo.Groups {
 		at := group * channels * s.patches.depth
 		k.weights.run(s.part, dy[group*channels:], s.unfolded(k, in, group))
-		addTo(s.dPacked[at:][:channels*s.patches.depth], s.part)
+		s.net.loops.addTo(s.dPacked[at:][:channels*s.patches.depth], s.part)
 	}
 }
 

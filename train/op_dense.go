@@ -23,6 +23,7 @@ type dense struct {
 	aTurned         bool // a lies as [K, M]: its gradient is b·dyᵀ
 	bTurned         bool // b lies as [N, K]: its gradient is dyᵀ·a
 	alpha, beta     float32
+	loops           *loops
 	sums            *columnSums // c is a row
 	spread          *spread     // c is anything else
 	spreadGradients []float32
@@ -45,7 +46,7 @@ func makeGemm(c *call) (step, error) {
 		return nil, fmt.Errorf("product of %v and %v: both have 2 axes in a Gemm", a.shape, b.shape)
 	}
 	s := &dense{
-		a: a, b: b, c: bias, alpha: c.node.Float("alpha", 1), beta: c.node.Float("beta", 1),
+		loops: c.b.net.loops, a: a, b: b, c: bias, alpha: c.node.Float("alpha", 1), beta: c.node.Float("beta", 1),
 		aTurned: c.node.Int("transA", 0) != 0, bTurned: c.node.Int("transB", 0) != 0,
 	}
 	m, k, n, depth := a.shape[0], a.shape[1], b.shape[1], b.shape[0]
@@ -116,7 +117,7 @@ func (s *dense) forward(bool) {
 	scale(s.y.data, s.alpha)
 	switch {
 	case s.sums != nil:
-		addRows(s.y.data, s.c.data)
+		s.loops.addRows(s.y.data, s.c.data)
 	case s.spread != nil:
 		s.spread.each(func(at, from int) { s.y.data[at] += float32(s.beta * s.c.data[from]) })
 	}

@@ -13,12 +13,12 @@ type depthwise struct {
 	packed     []float32 // w in the order [KH, KW, C]
 	dPacked    []float32
 	sums       *columnSums
-	addProduct kernels.StridedFunc
+	loops      *loops
 }
 
 func newDepthwise(c *call, x, w, bias *port, y *value, g kernels.Geometry) (step, error) {
 	g.N = x.shape[0]
-	s := &depthwise{x: x, w: w, bias: bias, y: y, geo: g, packed: floats(len(w.data)), dPacked: floats(len(w.data)), addProduct: c.b.net.loops.addProduct}
+	s := &depthwise{x: x, w: w, bias: bias, y: y, geo: g, packed: floats(len(w.data)), dPacked: floats(len(w.data)), loops: c.b.net.loops}
 	var err error
 	if s.toLast, err = kernels.NewTranspose(4, []int{g.C, g.KH * g.KW}, []int{1, 0}); err != nil {
 		return nil, err
@@ -56,11 +56,11 @@ func (s *depthwise) forward(bool) {
 	s.toLast.Run(bytesOf(s.packed), bytesOf(s.w.data))
 	clear(s.y.data)
 	if s.bias != nil {
-		addRows(s.y.data, s.bias.data)
+		s.loops.addRows(s.y.data, s.bias.data)
 	}
 	c, step := s.geo.C, s.geo.StrideW*s.geo.C
 	s.visit(func(in, out, tap, count int) {
-		s.addProduct(s.y.data[out:], s.x.data[in:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: c, A: step})
+		s.loops.addProduct(s.y.data[out:], s.x.data[in:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: c, A: step})
 	})
 }
 
@@ -73,14 +73,14 @@ func (s *depthwise) backward() {
 	if s.w.dx != nil {
 		clear(s.dPacked)
 		s.visit(func(in, out, tap, count int) {
-			s.addProduct(s.dPacked[tap:], x[in:], dy[out:], nil, kernels.Strided{Rows: count, N: c, A: step, B: c})
+			s.loops.addProduct(s.dPacked[tap:], x[in:], dy[out:], nil, kernels.Strided{Rows: count, N: c, A: step, B: c})
 		})
 		s.toFirst.Run(bytesOf(s.w.dx), bytesOf(s.dPacked))
 	}
 	if dx := s.x.dx; dx != nil {
 		clear(dx)
 		s.visit(func(in, out, tap, count int) {
-			s.addProduct(dx[in:], dy[out:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: step, A: c})
+			s.loops.addProduct(dx[in:], dy[out:], s.packed[tap:], nil, kernels.Strided{Rows: count, N: c, Out: step, A: c})
 		})
 	}
 }

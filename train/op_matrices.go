@@ -88,7 +88,7 @@ func (s *matrices) gradient(p *kernels.ProductF32, dx, a, b []float32, batch []k
 		to := dx[batch[i].Out:][:size]
 		at := batch[i]
 		p.Run(s.part, a[at.A:], b[at.B:], zeroOffsets, s.net.scratch)
-		addTo(to, s.part)
+		s.net.loops.addTo(to, s.part)
 	}
 }
 

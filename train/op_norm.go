@@ -3,6 +3,8 @@ package train
 import (
 	"fmt"
 	"math"
+
+	"dunlin/kernels"
 )
 
 // batchNorm normalises each channel over all other axes, seen as rows of
@@ -30,6 +32,8 @@ type batchNorm struct {
 	centre, inverse []float32 // mean and 1/√(var+ε) of the last forward
 	mul, add        []float32 // x*mul + add of forward
 	slope, shift    []float32 // x*slope + shift of backward
+	ones, part      []float32 // a row of ones, and sums of some rows
+	loops           *loops
 	sumD, sumDX     []float64 // of dy, and of dy*x̂
 }
 
@@ -42,7 +46,7 @@ func makeBatchNorm(c *call) (step, error) {
 		return nil, fmt.Errorf("%v has no channels", x.shape)
 	}
 	n := x.shape[1]
-	s := &batchNorm{x: x, epsilon: c.node.Float("epsilon", 1e-5), momentum: c.node.Float("momentum", 0.9), channels: n, rows: len(x.data) / n}
+	s := &batchNorm{x: x, epsilon: c.node.Float("epsilon", 1e-5), momentum: c.node.Float("momentum", 0.9), channels: n, rows: len(x.data) / n, loops: c.b.net.loops}
 	if s.scale, err = c.readIn(1, false); err != nil {
 		return nil, err
 	}
@@ -62,8 +66,11 @@ func makeBatchNorm(c *call) (step, error) {
 			return nil, fmt.Errorf("its output %s is wanted; train writes the first alone", name)
 		}
 	}
-	for _, list := range []*[]float32{&s.centre, &s.inverse, &s.mul, &s.add, &s.slope, &s.shift} {
+	for _, list := range []*[]float32{&s.centre, &s.inverse, &s.mul, &s.add, &s.slope, &s.shift, &s.ones, &s.part} {
 		*list = floats(n)
+	}
+	for i := range s.ones {
+		s.ones[i] = 1
 	}
 	s.sumD, s.sumDX = make([]float64, n), make([]float64, n)
 	s.y, err = c.write(0, x.shape, true)
@@ -96,36 +103,49 @@ func (s *batchNorm) forward(training bool) {
 		s.mul[c] = s.scale.data[c] * k
 		s.add[c] = s.bias.data[c] - float32(s.centre[c]*s.mul[c])
 	}
-	for at := 0; at < len(s.x.data); at += s.channels {
-		scaleShift(s.y.data[at:at+s.channels], s.x.data[at:at+s.channels], s.mul, s.add)
+	s.loops.line(s.y.data, s.x.data, s.mul, s.add, s.all())
+}
+
+// all says that a loop takes all rows, and b and c the same for each.
+func (s *batchNorm) all() kernels.Strided {
+	return kernels.Strided{Rows: s.rows, N: s.channels, Out: s.channels, A: s.channels}
+}
+
+// sumRows is how many rows are summed in float32 before their sum is added to
+// one in float64.
+const sumRows = 256
+
+// sum writes to to the sums over rows of what a loop makes of a and, where it
+// is not nil, b, which have a row each for all rows, and of c, which has one.
+func (s *batchNorm) sum(to []float64, loop kernels.StridedFunc, a, b, c []float32) {
+	clear(to)
+	n := s.channels
+	for first := 0; first < s.rows; first += sumRows {
+		clear(s.part)
+		run := kernels.Strided{Rows: min(sumRows, s.rows-first), N: n, A: n}
+		rowB := c
+		if b != nil {
+			rowB, run.B = b[first*n:], n
+		}
+		loop(s.part, a[first*n:], rowB, c, run)
+		for i, v := range s.part {
+			to[i] += float64(v)
+		}
 	}
 }
 
-// measure finds the statistics of the batch, mean first, in float64.
+// measure finds the statistics of the batch, mean first.
 func (s *batchNorm) measure() {
-	x, n := s.x.data, s.channels
 	mean, square := s.sumD, s.sumDX
-	clear(mean)
-	clear(square)
-	for at := 0; at < len(x); at += n {
-		for c, v := range x[at : at+n] {
-			mean[c] += float64(v)
-		}
-	}
+	s.sum(mean, s.loops.addProduct, s.x.data, nil, s.ones)
 	for c, v := range mean {
 		mean[c] = v / float64(s.rows)
+		s.centre[c] = float32(mean[c])
 	}
-	for at := 0; at < len(x); at += n {
-		for c, v := range x[at : at+n] {
-			d := float64(v) - mean[c]
-			square[c] += float64(d * d)
-		}
-	}
+	s.sum(square, s.loops.addSquare, s.x.data, nil, s.centre)
 	keep := float64(s.momentum)
 	for c := range mean {
-		v := square[c] / float64(s.rows)
-		s.centre[c] = float32(mean[c])
-		s.inverse[c] = float32(1 / math.Sqrt(v+float64(s.epsilon)))
+		s.inverse[c] = float32(1 / math.Sqrt(square[c]/float64(s.rows)+float64(s.epsilon)))
 		unbiased := square[c] / float64(max(1, s.rows-1))
 		s.mean.Value[c] = follow(s.mean.Value[c], mean[c], keep)
 		s.variance.Value[c] = follow(s.variance.Value[c], unbiased, keep)
@@ -137,20 +157,12 @@ func follow(old float32, now, keep float64) float32 {
 	return float32(float64(keep*float64(old)) + float64((1-keep)*now))
 }
 
-// scaleShift writes x*mul + add.
-func scaleShift(y, x, mul, add []float32) {
-	x, mul, add = x[:len(y)], mul[:len(y)], add[:len(y)]
-	for i := range y {
-		y[i] = float32(x[i]*mul[i]) + add[i]
-	}
-}
-
 func (s *batchNorm) backward() {
-	x, dy, n := s.x.data, s.y.grad, s.channels
-	clear(s.sumD)
-	clear(s.sumDX)
-	for at := 0; at < len(x); at += n {
-		s.sumRow(x[at:at+n], dy[at:at+n])
+	x, dy := s.x.data, s.y.grad
+	s.sum(s.sumD, s.loops.addProduct, dy, nil, s.ones)
+	s.sum(s.sumDX, s.loops.addCentred, x, dy, s.centre)
+	for c, v := range s.inverse {
+		s.sumDX[c] *= float64(v)
 	}
 	if s.scale.dx != nil {
 		for c, v := range s.sumDX {
@@ -166,9 +178,8 @@ func (s *batchNorm) backward() {
 		return
 	}
 	s.lines()
-	for at := 0; at < len(x); at += n {
-		blend(s.x.dx[at:at+n], dy[at:at+n], x[at:at+n], s.mul, s.slope, s.shift)
-	}
+	s.loops.line(s.x.dx, x, s.slope, s.shift, s.all())
+	s.loops.addProduct(s.x.dx, dy, s.mul, nil, s.all())
 }
 
 // lines makes dx = dy*mul + x*slope + shift of the formula above.
@@ -183,24 +194,5 @@ func (s *batchNorm) lines() {
 		slope := -share * float64(s.inverse[c]) * s.sumDX[c]
 		s.slope[c] = float32(slope)
 		s.shift[c] = float32(-share*s.sumD[c] - slope*float64(s.centre[c]))
-	}
-}
-
-// sumRow adds dy and dy*x̂ of one row.
-func (s *batchNorm) sumRow(x, dy []float32) {
-	dy, d, dx := dy[:len(x)], s.sumD[:len(x)], s.sumDX[:len(x)]
-	centre, inverse := s.centre[:len(x)], s.inverse[:len(x)]
-	for c, v := range x {
-		g := dy[c]
-		d[c] += float64(g)
-		dx[c] += float64(g) * float64((v-centre[c])*inverse[c])
-	}
-}
-
-// blend writes dy*mul + x*a + b.
-func blend(dx, dy, x, mul, a, b []float32) {
-	dy, x, mul, a, b = dy[:len(dx)], x[:len(dx)], mul[:len(dx)], a[:len(dx)], b[:len(dx)]
-	for i := range dx {
-		dx[i] = float32(dy[i]*mul[i]) + (float32(x[i]*a[i]) + b[i])
 	}
 }

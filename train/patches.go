@@ -9,11 +9,12 @@ type patches struct {
 	depth       int             // values that one window reads in one group: [KH, KW, C/Groups]
 	first, last int             // pixels of a row from first to before last have all of a row of their window in the picture
 	copy        kernels.RowCopy // of rows of a window
+	add         kernels.StridedFunc
 }
 
-func newPatches(t kernels.Target, g kernels.Geometry) patches {
-	p := patches{geo: g, depth: g.KH * g.KW * (g.C / g.Groups)}
-	_, p.copy = kernels.CopyRows(t)
+func newPatches(n *Net, g kernels.Geometry) patches {
+	p := patches{geo: g, depth: g.KH * g.KW * (g.C / g.Groups), add: n.loops.add}
+	_, p.copy = kernels.CopyRows(n.target)
 	if g.DilationW > 1 || g.Groups > 1 {
 		return p // a row of the window is not one piece
 	}
@@ -61,9 +62,10 @@ func (p *patches) unfoldRow(line, picture []float32, oy, ky, group int) {
 		if ox == p.first {
 			ox = p.last
 		}
-		if ox < g.OW {
-			p.unfoldEdge(line[ox*p.depth+at:][:wide], row, ox, channels)
+		if ox == g.OW {
+			return
 		}
+		p.unfoldEdge(line[ox*p.depth+at:][:wide], row, ox, channels)
 	}
 }
 
@@ -95,25 +97,31 @@ func (p *patches) fold(pictures, from []float32, count, group int) {
 				if iy < 0 || iy >= g.H {
 					continue
 				}
-				row := picture[iy*g.W*g.C+at:]
-				for ox := range g.OW {
-					p.foldRow(row, line[ox*p.depth+ky*g.KW*channels:][:g.KW*channels], ox, channels)
-				}
+				p.foldRow(picture[iy*g.W*g.C+at:], line[ky*g.KW*channels:], channels)
 			}
 		}
 	}
 }
 
-func (p *patches) foldRow(row, from []float32, ox, channels int) {
+// foldRow adds one row of the windows of a row of pixels, which begin at from.
+func (p *patches) foldRow(row, from []float32, channels int) {
 	g := &p.geo
-	first := ox*g.StrideW - g.PadLeft
-	if g.DilationW == 1 && g.Groups == 1 && first >= 0 && first+g.KW <= g.W {
-		addTo(row[first*g.C:][:len(from)], from)
-		return
+	if n := p.last - p.first; n > 0 {
+		p.add(row[(p.first*g.StrideW-g.PadLeft)*g.C:], from[p.first*p.depth:], nil, nil, kernels.Strided{
+			Rows: n, N: g.KW * channels, Out: g.StrideW * g.C, A: p.depth,
+		})
 	}
-	for kx := range g.KW {
-		if ix := first + kx*g.DilationW; ix >= 0 && ix < g.W {
-			addTo(row[ix*g.C:][:channels], from[kx*channels:])
+	for ox := 0; ox < g.OW; ox++ {
+		if ox == p.first {
+			ox = p.last
+		}
+		if ox == g.OW {
+			return
+		}
+		for kx := range g.KW {
+			if ix := ox*g.StrideW - g.PadLeft + kx*g.DilationW; ix >= 0 && ix < g.W {
+				addTo(row[ix*g.C:][:channels], from[ox*p.depth+kx*channels:])
+			}
 		}
 	}
 }

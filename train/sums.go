@@ -2,13 +2,6 @@ package train
 
 import "dunlin/kernels"
 
-// addRows adds row to each row of x.
-func addRows(x, row []float32) {
-	for ; len(x) >= len(row) && len(row) > 0; x = x[len(row):] {
-		addTo(x[:len(row)], row)
-	}
-}
-
 // columnSums adds up the rows of a matrix: what reaches a bias. It is a
 // product with a row of ones.
 type columnSums struct {
