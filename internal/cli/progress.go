@@ -30,6 +30,8 @@ func newBar(w io.Writer, what string, total int) bar {
 func (b bar) add(n int)        { _ = b.b.Add(n) }
 func (b bar) set(n, total int) { b.b.ChangeMax(total); _ = b.b.Set(n) }
 func (b bar) done()            { _ = b.b.Finish() }
+func (b bar) say(what string)  { b.b.Describe(what) }
+func (b bar) clear()           { _ = b.b.Clear() }
 
 // bytesText prints a size as people read it.
 func bytesText(n int64) string {
