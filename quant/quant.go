@@ -8,6 +8,7 @@
 //	DataFree(graph, bounds)       -> Ranges     without samples, from what batch normalisation knows
 //	Equalise(graph)               -> a graph that int8 loses less of
 //	PruneChannels(graph, Ranges)  -> a graph with fewer channels, to be trained again
+//	LowRank(graph)                -> a graph with two thin layers for a large dense one
 //
 // Start with Calibrate and Apply. The int8 graph has the one form that
 // package model names: QuantizeLinear and DequantizeLinear nodes around
