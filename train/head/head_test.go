@@ -547,6 +547,9 @@ func TestOtherNetworks(t *testing.T) {
 		{"mlperftiny-vww01-mbv1-0.25-qdq-int8.onnx", 2, model.I8},
 		{"mobilenet-v1-0.25-128-dequant.onnx", 1001, model.F32}, // ends in a convolution of one pixel
 	} {
+		if testing.Short() && c.classes > 1000 { // a training of a quarter of a million weights
+			continue
+		}
 		data, err := os.ReadFile(filepath.Join(shared.Dir(t, "models", "onnx"), c.file))
 		if err != nil {
 			t.Fatal(err)
