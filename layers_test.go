@@ -83,9 +83,8 @@ var mayImport = map[string]string{
 	"cmd/dunlin":       "internal/cli",
 	"internal/figures": "model train", // steps beside torch's, in turn; all else it runs as programs
 	"cmd/figures":      "internal/figures",
-	"internal/chart internal/oci internal/sign internal/durable sync/wire",
-	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain train kernels model model/onnx model/pack model/prep model/samples model/tflite quant facts facts/rdf " +
-		"internal/oci internal/sign internal/durable sync/wire",
+	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify " +
+		"train train/recipe facts facts/rdf internal/chart internal/oci internal/sign internal/durable sync/wire",
 }
 
 // mayNotLink says what must stay out of a binary or a library, and why.
