@@ -178,10 +178,13 @@ func (w *writer) quantised(l *layer, inScale float32) int8Weights {
 	key := weightsKey{l.node.Name, w.p.o.level(l.node), inScale}
 	q, known := w.p.o.memo.weights[key]
 	if !known {
-		if key.level == Int4 {
-			q = l.quantise4(inScale)
-		} else {
+		switch learned, ok := w.p.o.Rounding.of(l, inScale); {
+		case key.level != Int4:
 			q = l.quantise(inScale)
+		case ok:
+			q = learned
+		default:
+			q = l.quantise4(inScale)
 		}
 		w.p.o.memo.weights[key] = q
 	}

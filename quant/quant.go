@@ -67,6 +67,17 @@ type Options struct {
 	// Progress, where set, is called after each sample.
 	Progress func(done, total int)
 
+	// Rounding, where set, is what LearnRounding made of the same graph: layers
+	// in int4 have these weights.
+	Rounding *Rounding
+
+	// Optimise, where set, lets LearnRounding learn the roundings of a layer
+	// together. It is called for each layer with the number of its weights and
+	// returns a step of an optimiser, such as Adam's with a rate of 0.05, that
+	// changes values by their gradients. It makes LearnRounding take many times
+	// as long.
+	Optimise func(n int) func(values, gradients []float32)
+
 	memo *memo // nil: nothing is kept
 }
 
