@@ -155,9 +155,9 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		w.add("DequantizeLinear", m.In[1]+"/dequantize", []string{q, s, z}, pk.value, axis)
 	}
 	rep.Precision = string(level)
-	rep.After = int64(len(pk.values.Data) + 5*l.channels)
+	rep.After = int64(len(pk.values.Data) + scaleBytes(pk.scales))
 	if level == Int4 {
-		rep.After = int64(model.Int4Size(pk.values.Shape, l.axis) + 5*l.channels)
+		rep.After = int64(model.Int4Size(pk.values.Shape, l.axis) + scaleBytes(pk.scales))
 	}
 	m.In[1] = pk.value
 	if bias := w.bias(l, pk); bias != nil {
@@ -166,11 +166,22 @@ func (w *writer) layer(m *model.Node, l *layer, rep *Layer) error {
 		w.g.AddConst(b, model.Of(model.I32, values, l.channels))
 		w.add("DequantizeLinear", m.Name+"/bias/dequantize", []string{b, s}, dq, w.scales(s, units, l, 0))
 		m.In = append(m.In[:2], dq)
-		rep.After += int64(8 * l.channels)
+		rep.After += int64(4 * l.channels)
 	}
 	sqnr := pk.sqnr
 	rep.WeightError = &sqnr
 	return nil
+}
+
+// scaleBytes is what a pack needs for the scales of a layer; it derives the
+// units of the bias from them.
+func scaleBytes(scales []float32) int {
+	for _, s := range scales {
+		if s != upShort(s) {
+			return 4 * len(scales)
+		}
+	}
+	return 2 * len(scales)
 }
 
 // quantised returns the weights of l at its level.

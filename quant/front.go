@@ -3,7 +3,6 @@ package quant
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -383,9 +382,7 @@ func (f *front) together(first []step) ([]step, error) {
 	return rest, nil
 }
 
-// candidates makes those of the steps that are worth testing: the first, the
-// one in which all but the protected layers are int8, the last, and others so
-// that each is about as much smaller than the one before.
+// candidates makes those of the steps that are worth testing.
 func (f *front) candidates(first, second []step) ([]Candidate, error) {
 	all := slices.Concat(first, second)
 	var out []Candidate
@@ -403,46 +400,6 @@ func (f *front) candidates(first, second []step) ([]Candidate, error) {
 		out = append(out, Candidate{Name: f.name(of), Levels: o.Levels, Bytes: rep.After, KL: kl})
 	}
 	return out, nil
-}
-
-// choose returns after how many of the steps candidates are made.
-func (f *front) choose(all []step, must int) []int {
-	size := make([]float64, len(all)+1) // after so many steps
-	for k := range size {
-		of := f.after(all[:k]...)
-		for _, l := range f.layers {
-			size[k] += float64(l.at(of(l)).Bytes)
-		}
-	}
-	chosen := map[int]bool{0: true, must: true, len(all): true}
-	for left := f.steps() - len(chosen); left > 0; left-- {
-		// The step in the middle of the widest gap.
-		at, widest := -1, 1.0
-		marks := slices.Sorted(maps.Keys(chosen))
-		for i := 1; i < len(marks); i++ {
-			a, b := marks[i-1], marks[i]
-			if gap := size[a] / size[b]; b-a > 1 && gap > widest {
-				mid := math.Sqrt(size[a] * size[b])
-				k := a + 1
-				for k+1 < b && size[k] > mid {
-					k++
-				}
-				at, widest = k, gap
-			}
-		}
-		if at < 0 {
-			break
-		}
-		chosen[at] = true
-	}
-	var out []int
-	for _, k := range slices.Backward(slices.Sorted(maps.Keys(chosen))) {
-		if n := len(out); n == 0 || k == must || size[k] > size[out[n-1]] {
-			out = append(out, k)
-		}
-	}
-	slices.Reverse(out)
-	return out
 }
 
 // name says how many layers have which level.

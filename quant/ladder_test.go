@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"flag"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -9,6 +10,9 @@ import (
 	"dunlin/internal/shared"
 	"dunlin/model"
 )
+
+// only is the one network that TestLadder looks at.
+var only = flag.String("only", "", "the network whose ladder is measured")
 
 // network is a model with samples to calibrate with, and others to measure
 // on.
@@ -74,7 +78,9 @@ func mnist(t *testing.T, dir string) labelled {
 // nor all of them more than 0.2 on average.
 func TestLadder(t *testing.T) {
 	sum, all := 0.0, networks(t)
-	if !*long {
+	if *only != "" {
+		all = slices.DeleteFunc(all, func(n network) bool { return n.name != *only })
+	} else if !*long {
 		all = slices.DeleteFunc(all, func(n network) bool { return n.name != "DS-CNN" })
 	}
 	for _, n := range all {
@@ -82,7 +88,11 @@ func TestLadder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		front, s, err := Front(n.g, r, n.calib.next, n.calib.n, FrontOptions{Logits: n.logits})
+		learned, err := LearnRounding(n.g, r, n.calib.next, n.calib.n, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		front, s, err := Front(n.g, r, n.calib.next, n.calib.n, FrontOptions{Logits: n.logits, Options: Options{Rounding: learned}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +102,7 @@ func TestLadder(t *testing.T) {
 			t.Logf("    %-40s %-8s %8d weights, %v, protected: %v", l.Name, l.Op, l.Count, l.Costs, l.Protected)
 		}
 		for _, c := range front {
-			q, _, err := Apply(n.g, r, Options{Levels: c.Levels})
+			q, _, err := Apply(n.g, r, Options{Levels: c.Levels, Rounding: learned})
 			if err != nil {
 				t.Fatal(err)
 			}
