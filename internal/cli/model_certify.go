@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -178,6 +179,7 @@ func (s *search) run() error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		s.cert.Front = append(s.cert.Front, p)
+		debug.FreeOSMemory() // what one candidate took is not there twice
 	}
 	return s.choose(front)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -168,6 +169,7 @@ type compressing struct {
 // pack makes the pack, and the page where one is wanted: that also where
 // nothing can be certified, for it says why.
 func (r compressing) pack(ctx context.Context) (*pack.Pack, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(loadGC))
 	if r.keep.Data == "" {
 		b := r.start("calibrating", 1)
 		p, err := compress(ctx, r.m, r.o, b.set)

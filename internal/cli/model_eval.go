@@ -63,7 +63,7 @@ beside the model, else from --prep.`,
 				return err
 			}
 			defer m.close()
-			spec, _, err := m.spec(prepFile)
+			spec, _, err := m.specOrPreset(prepFile)
 			if err != nil {
 				return err
 			}
