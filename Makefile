@@ -12,7 +12,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train bench-arm build size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train bench-arm faithfulness build size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,18 @@ bench-train: ## a step of training beside torch (wants python3-torch and libopen
 
 bench-arm: ## what llvm-mca models for the loops of arm64 (wants llvm and binutils-aarch64-linux-gnu)
 	$(GO) run ./cmd/figures arm
+
+# Data that the project does not carry, as the tests find it.
+SHARED := $(or $(DUNLIN_SHARED),../shared)
+
+faithfulness: ## how well heat maps say what counted: each method against chance, 200 pictures of two networks (10 minutes)
+	@$(STATIC) $(GO) build -o bin/ ./cmd/dunlin; d=$$(mktemp -d); trap 'rm -rf $$d' EXIT; set -e; \
+	bin/dunlin model compress examples/garments/garments.onnx --calibrate examples/garments/calibration -o $$d/garments >/dev/null; \
+	echo "garments in int8, examples/garments/samples:"; \
+	bin/dunlin model explain $$d/garments --float examples/garments/garments.onnx --faithful --data examples/garments/samples; \
+	echo; echo "MobileNetV2 in int8, imagenet-sample-500:"; \
+	bin/dunlin model explain $(SHARED)/models/onnx/mobilenet-v2-1.0-224-qdq-uint8.onnx \
+	  --float $(SHARED)/models/onnx/mobilenet-v2-1.0-224-dequant.onnx --faithful --data $(SHARED)/data/vision/imagenet-sample-500
 
 build: ## static binaries for every platform, in dist/
 	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=dist/$$os-$$arch$${arm:+v$$arm}; \

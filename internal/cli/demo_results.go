@@ -107,6 +107,7 @@ func (d *demo) exactlyOnce(ctx context.Context, device string, pictures []droppe
 
 // dropPictures shows what an answer looks like.
 func (d *demo) dropPictures(ctx context.Context) error {
+	var shown droppedPicture
 	for _, a := range d.agents {
 		pictures, err := d.drop(a, 20)
 		if err != nil {
@@ -115,6 +116,9 @@ func (d *demo) dropPictures(ctx context.Context) error {
 		rows, err := d.exactlyOnce(ctx, "demo/"+a.name, pictures)
 		if err != nil {
 			return err
+		}
+		if shown.name == "" {
+			shown = pictures[0]
 		}
 		withFacts := 0
 		for _, r := range rows {
@@ -131,7 +135,7 @@ func (d *demo) dropPictures(ctx context.Context) error {
 		}
 	}
 	d.proved("answers", "40 pictures, 40 results, each with facts and their source")
-	return nil
+	return d.explainOne(ctx, d.agents[0], shown)
 }
 
 func (d *demo) sayResult(r wire.Result) {
