@@ -78,10 +78,11 @@ func (d *Data) Check() error {
 	if d.Classes != nil && len(d.Classes) != n {
 		return fmt.Errorf("data: %d classes for %d samples", len(d.Classes), n)
 	}
-	for name, list := range map[string][]float32{"target": d.Values, "teacher": d.Teacher} {
-		if len(list)%n != 0 {
-			return fmt.Errorf("data: %d %s values for %d samples", len(list), name, n)
-		}
+	if len(d.Values)%n != 0 {
+		return fmt.Errorf("data: %d target values for %d samples", len(d.Values), n)
+	}
+	if len(d.Teacher)%n != 0 {
+		return fmt.Errorf("data: %d teacher values for %d samples", len(d.Teacher), n)
 	}
 	return nil
 }
@@ -100,9 +101,12 @@ func (c *Column) check(n int) error {
 	case slices.Contains(c.Std, 0):
 		return fmt.Errorf("std %v holds 0", c.Std)
 	}
-	for name, k := range map[string]int{"means": len(c.Mean), "stds": len(c.Std), "border values": len(c.Border)} {
-		if k > 1 && k != c.channels() {
-			return fmt.Errorf("%d %s for %d channels: want one, or one for each", k, name, c.channels())
+	for _, list := range []struct {
+		name string
+		n    int
+	}{{"means", len(c.Mean)}, {"stds", len(c.Std)}, {"border values", len(c.Border)}} {
+		if list.n > 1 && list.n != c.channels() {
+			return fmt.Errorf("%d %s for %d channels: want one, or one for each", list.n, list.name, c.channels())
 		}
 	}
 	return nil

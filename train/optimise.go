@@ -185,7 +185,7 @@ func (s *Optimiser) stepAdam(p *Parameter, m, v []float32, rate, decay float64) 
 		Rate: float32(rate / correct1), Spread: float32(math.Sqrt(1 / correct2)), Epsilon: float32(o.Epsilon), Keep: 1,
 	}
 	if o.Method == AdamW {
-		a.Keep = float32(1 - rate*decay)
+		a.Keep = float32(1 - float64(rate*decay))
 	} else {
 		a.Decay = float32(decay)
 	}
