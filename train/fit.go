@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"dunlin/internal/durable"
 )
 
 // FitOptions say how Fit trains.
@@ -34,7 +36,7 @@ type FitOptions struct {
 
 	Progress func(Progress) // called after each batch and after each test; nil: nobody looks
 
-	Checkpoint      string // file to go on from when the training is interrupted; "": none
+	Checkpoint      string // file to go on from when the training is interrupted, in a folder that exists; "": none
 	CheckpointEvery int    // steps between two checkpoints; 0: one at the end of each epoch
 	Resume          bool   // go on from Checkpoint, where it is there
 	Recipe          string // whatever else the training depends on; a checkpoint of another is refused
@@ -150,6 +152,9 @@ func newFit(n *Net, data *Data, o FitOptions) (*fit, error) {
 	}
 	f.order = make([]int, data.Len())
 	if o.Checkpoint != "" {
+		if err := durable.DropTemps(durable.OS, o.Checkpoint); err != nil {
+			return nil, fmt.Errorf("checkpoint: %w", err)
+		}
 		f.settings = f.describe()
 	}
 	return f, nil

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 )
 
@@ -190,6 +191,28 @@ func TempName(path string) string {
 // IsTemp reports whether a name (without directory) is one of TempName's: a
 // file left behind by a power cut, which its owner may remove at start.
 func IsTemp(name string) bool { return len(name) > len(tempMark) && name[:len(tempMark)] == tempMark }
+
+// DropTemps removes what writes of path left behind when the power went or
+// the process was killed: temporary files that are TempName's for it. No other
+// process may be writing path.
+func DropTemps(fsys FS, path string) error {
+	entries, err := fsys.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("drop temporary files of %s: %w", path, err)
+	}
+	for _, e := range entries {
+		if !IsTemp(e.Name()) {
+			continue
+		}
+		parts := strings.SplitN(e.Name()[len(tempMark):], "-", 3) // process, number, name
+		if len(parts) == 3 && parts[2] == filepath.Base(path) {
+			if err := dropTemp(fsys, filepath.Join(filepath.Dir(path), e.Name())); err != nil {
+				return fmt.Errorf("drop temporary files of %s: %w", path, err)
+			}
+		}
+	}
+	return nil
+}
 
 // dropTemp removes a temporary file after a failure; that it was never made
 // is no further failure.

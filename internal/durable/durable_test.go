@@ -346,3 +346,31 @@ func TestTempNames(t *testing.T) {
 		t.Errorf("%q %q", a, b)
 	}
 }
+
+func TestDropTemps(t *testing.T) {
+	f := withOld(t)
+	kept := []string{".tmp-1-1-other", ".tmp-1-2-not-file", ".tmp-", ".tmp-1", "file"}
+	for _, name := range append(slices.Clone(kept), ".tmp-1-3-file", filepath.Base(TempName("dir/file"))) {
+		if err := writeSynced(f, "dir/"+name, []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := DropTemps(f, "dir/file"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := f.ReadDir("dir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	slices.Sort(kept)
+	if slices.Sort(left); !slices.Equal(left, kept) {
+		t.Errorf("left %q, want %q", left, kept)
+	}
+	if err := DropTemps(f, "nowhere/file"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no directory: %v", err)
+	}
+}
