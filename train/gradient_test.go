@@ -58,11 +58,13 @@ func checkGradients(t *testing.T, c *graphCase, batch int) {
 // startNet returns a net with its inputs filled.
 func startNet(t *testing.T, c *graphCase, batch int) (*Net, *rand.Rand) {
 	t.Helper()
-	n, err := NewNet(c.graph(), Options{Batch: batch, InputGradients: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(1, uint64(batch)))
+	return startNetWith(t, c, Options{Batch: batch, InputGradients: true})
+}
+
+func startNetWith(t *testing.T, c *graphCase, o Options) (*Net, *rand.Rand) {
+	t.Helper()
+	n := laidOut(t, c.graph(), o)
+	r := rand.New(rand.NewPCG(1, uint64(o.Batch)))
 	fill := c.values
 	if fill == nil {
 		fill = fillNormal

@@ -193,6 +193,6 @@ func (s *batchNorm) lines() {
 		share := float64(s.mul[c]) / float64(s.rows)
 		slope := -share * float64(s.inverse[c]) * s.sumDX[c]
 		s.slope[c] = float32(slope)
-		s.shift[c] = float32(-share*s.sumD[c] - slope*float64(s.centre[c]))
+		s.shift[c] = float32(float64(-share*s.sumD[c]) - float64(slope*float64(s.centre[c])))
 	}
 }
