@@ -32,7 +32,9 @@ func init() {
 		"AveragePool":        {make: makeAveragePool},
 		"GlobalAveragePool":  {make: makeAveragePool},
 		"BatchNormalization": {make: makeBatchNorm, offsets: []int{1, 2}},
+		"LayerNormalization": {make: makeLayerNorm, offsets: []int{1, 2}},
 		"Softmax":            {make: makeSoftmax},
+		"LogSoftmax":         {make: makeSoftmax},
 		"Dropout":            {make: makeDropout},
 
 		// One element at a time.

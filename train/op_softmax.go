@@ -8,12 +8,15 @@ import (
 	"dunlin/model"
 )
 
-// softmax is y = e^x / Σ e^x along an axis; dx = y*(dy - Σ dy*y).
+// softmax is y = e^x / Σ e^x along an axis; dx = y*(dy - Σ dy*y). LogSoftmax
+// is y = log of that; dx = dy - e^y*Σ dy.
 type softmax struct {
+	log             bool
 	x               *port
 	y               *value
 	outer, n, inner int
 	run             func(dst, src []float32, n int)
+	exp             kernels.Unary
 	row             []float32 // where inner is not 1
 }
 
@@ -26,12 +29,24 @@ func makeSoftmax(c *call) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &softmax{x: x, n: x.shape[axis]}
+	s := &softmax{x: x, n: x.shape[axis], log: c.node.Op == "LogSoftmax"}
 	s.outer, s.inner = around(x.shape, axis)
 	_, s.run = kernels.Softmaxer(c.target())
+	if s.log {
+		s.run = logRows
+		_, s.exp = kernels.SmoothExp.For(c.target())
+	}
 	s.row = floats(s.n)
 	s.y, err = c.write(0, x.shape, false)
 	return s, err
+}
+
+// logRows writes the logarithm of the softmax of each row of n. dst may be src.
+func logRows(dst, src []float32, n int) {
+	copy(dst, src)
+	for at := 0; at < len(src); at += n {
+		kernels.LogSoftmax(dst[at : at+n])
+	}
 }
 
 // axisOf returns an attribute that names one of rank axes; below 0 it counts
@@ -86,6 +101,10 @@ func (s *softmax) each(f func(at int)) {
 
 func (s *softmax) backward() {
 	y, dy, dx := s.y.data, s.y.grad, s.x.dx
+	if s.log {
+		s.backwardLog(y, dy, dx)
+		return
+	}
 	s.each(func(at int) {
 		sum := float32(0)
 		for k := range s.n {
@@ -95,6 +114,20 @@ func (s *softmax) backward() {
 		for k := range s.n {
 			i := at + k*s.inner
 			dx[i] = y[i] * (dy[i] - sum)
+		}
+	})
+}
+
+func (s *softmax) backwardLog(y, dy, dx []float32) {
+	s.exp(dx, y)
+	s.each(func(at int) {
+		sum := float32(0)
+		for k := range s.n {
+			sum += dy[at+k*s.inner]
+		}
+		for k := range s.n {
+			i := at + k*s.inner
+			dx[i] = dy[i] - float32(dx[i]*sum)
 		}
 	})
 }
