@@ -199,10 +199,14 @@ var cases = []graphCase{
 	{name: "softmax of channels", inputs: []model.Shape{{0, 5, 2, 3}}, nodes: one("Softmax", names("x0"), "axis", int64(1))},
 	{name: "log softmax", inputs: []model.Shape{{0, 7}}, nodes: one("LogSoftmax", names("x0"))},
 	{name: "log softmax of channels", inputs: []model.Shape{{0, 5, 2}}, nodes: one("LogSoftmax", names("x0"), "axis", int64(1))},
-	{name: "layer norm", inputs: []model.Shape{{0, 3, 6}}, nodes: one("LayerNormalization", names("x0", "s", "b")),
-		consts: map[string]*model.Tensor{"s": positive(6), "b": normal(1, 6)}},
-	{name: "layer norm of two axes", inputs: []model.Shape{{0, 3, 4}}, nodes: one("LayerNormalization", names("x0", "s"), "axis", int64(1), "epsilon", float32(1e-3)),
-		consts: map[string]*model.Tensor{"s": positive(3, 4)}},
+	{
+		name: "layer norm", inputs: []model.Shape{{0, 3, 6}}, nodes: one("LayerNormalization", names("x0", "s", "b")),
+		consts: map[string]*model.Tensor{"s": positive(6), "b": normal(1, 6)},
+	},
+	{
+		name: "layer norm of two axes", inputs: []model.Shape{{0, 3, 4}}, nodes: one("LayerNormalization", names("x0", "s"), "axis", int64(1), "epsilon", float32(1e-3)),
+		consts: map[string]*model.Tensor{"s": positive(3, 4)},
+	},
 	{name: "dropout at rest", inputs: []model.Shape{{0, 7}}, nodes: one("Dropout", names("x0"))},
 	{name: "relu", inputs: []model.Shape{{0, 9}}, values: fillApart, nodes: one("Relu", names("x0"))},
 	{
