@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"dunlin/model"
 	"dunlin/model/onnx"
@@ -74,9 +75,10 @@ func (r *Recipe) importGraph(input Shape) (*model.Graph, error) {
 	if err != nil {
 		return nil, r.at(&fault{"network.onnx", fmt.Errorf("%s: %w", r.Network.ONNX, err)})
 	}
+	names := constants(g)
 	for _, pattern := range r.Network.Freeze {
-		if !slices.ContainsFunc(constants(g), func(name string) bool { ok, _ := path.Match(pattern, name); return ok }) {
-			return nil, r.at(badf("network.freeze", "%q matches no constant of %s: dunlin model inspect --plan lists them", pattern, r.Network.ONNX))
+		if !slices.ContainsFunc(names, func(name string) bool { ok, _ := path.Match(pattern, name); return ok }) {
+			return nil, r.at(badf("network.freeze", "%q matches no constant of %s; it has %s", pattern, r.Network.ONNX, strings.Join(names, ", ")))
 		}
 	}
 	return g, nil

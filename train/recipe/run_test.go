@@ -183,9 +183,26 @@ func TestRunPictures(t *testing.T) {
 	}
 }
 
-// byEngine returns the share of the held-out pictures that the written model
-// classifies rightly, preprocessed as prep.toml says.
-func byEngine(t *testing.T, dir, data string, share float64) float64 {
+// TestRunOnward goes on with a model that was trained, for other classes: what
+// is frozen stays, the rest learns.
+func TestRunOnward(t *testing.T) {
+	dir, onward := t.TempDir(), t.TempDir()
+	r := parse(t, picturesRecipe)
+	r.Train.Epochs = 1
+	run(t, r, RunOptions{Dir: dir})
+	r.Network = Network{Name: "onward", ONNX: filepath.Join(dir, ModelFile), Classes: 11, Freeze: []string{"conv1.*", "norm1.*"}}
+	r.Data.Width, r.Data.Color, r.Data.Labels = 0, "", append(r.Data.Labels, "nothing")
+	report := run(t, r, RunOptions{Dir: onward})
+	if report.Parameters != 8*7*7*11+11 || len(report.Classes) != 11 || report.Classes[10].Samples != 0 {
+		t.Errorf("%+v", report)
+	}
+	before, after := imported(t, dir), imported(t, onward)
+	if !slices.Equal(before.Const("conv1.weight").Data, after.Const("conv1.weight").Data) || !after.Const("dense1.weight").Shape.Equal(model.Shape{11, 8 * 7 * 7}) {
+		t.Error("the wrong layers changed")
+	}
+}
+
+func imported(t *testing.T, dir string) *model.Graph {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(dir, ModelFile))
 	if err != nil {
@@ -195,7 +212,14 @@ func byEngine(t *testing.T, dir, data string, share float64) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := spec(t, dir)
+	return g
+}
+
+// byEngine returns the share of the held-out pictures that the written model
+// classifies rightly, preprocessed as prep.toml says.
+func byEngine(t *testing.T, dir, data string, share float64) float64 {
+	t.Helper()
+	g, s := imported(t, dir), spec(t, dir)
 	if s.Inputs[0].Mean[0] < 0.1 || s.Inputs[0].Std[0] < 0.1 {
 		t.Errorf("mean %v, deviation %v were not measured", s.Inputs[0].Mean, s.Inputs[0].Std)
 	}
