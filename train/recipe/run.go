@@ -230,13 +230,30 @@ func (r *Recipe) fitOptions(t *training, checkpoint string) (train.FitOptions, e
 }
 
 // identity is what a checkpoint must have been made of beside what Fit knows
-// itself: the network, and the teacher.
+// itself: the network, what is done to pictures, and the teacher; of files, what
+// is in them.
 func (r *Recipe) identity() any {
-	return struct {
+	id := struct {
 		Network Network
 		Data    Data
-		Distil  *Distil
-	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, r.Distil}
+		Distil  Distil
+	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, Distil{}}
+	id.Network.ONNX = fileSum(r.Network.ONNX)
+	if r.Distil != nil {
+		id.Distil = *r.Distil
+		id.Distil.Teacher = fileSum(r.Distil.Teacher)
+	}
+	return id
+}
+
+// fileSum returns the SHA-256 of a file, "" of one that cannot be read, which
+// whoever needs it says.
+func fileSum(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
 // teacher reads the network that teaches.
