@@ -141,6 +141,15 @@ type maker struct {
 	batch  int
 }
 
+// MakeUp returns the i-th batch of made-up inputs within bounds, the same each
+// time: those of DataFree.
+func MakeUp(g *model.Graph, bounds []Bounds, batch, i int) ([]*model.Tensor, error) {
+	if len(bounds) != len(g.Inputs) {
+		return nil, fmt.Errorf("make up inputs of %s: %d bounds for %d inputs", g.Name, len(bounds), len(g.Inputs))
+	}
+	return (&maker{g: g, bounds: bounds, batch: batch}).next(i)
+}
+
 // shape returns the shape of a batch of input i: an axis that is not known
 // has one element.
 func (m *maker) shape(i int) model.Shape {

@@ -91,7 +91,7 @@ func (p *plan) decide(n *model.Node) *decision {
 		} else if why := p.unseen(n.In[0], d.out); why != "" {
 			d.why = why
 		} else {
-			l.perTensor = p.o.PerTensor
+			l.perTensor = p.o.PerTensor && p.o.level(n) != Int4 // which has a scale for each group
 			d.layer, d.int8 = l, true
 			p.ask(n.In[0])
 			if n.Int("group", 1) != 1 || p.feeds(d.out, map[string]bool{}) {

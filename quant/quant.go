@@ -62,6 +62,7 @@ type Options struct {
 	// PerTensor gives the weights of a layer one scale, as some other
 	// runtimes' kernels need it, in place of one for each output channel. It
 	// costs accuracy, most where the channels' ranges differ: Equalise first.
+	// Weights of four bits keep theirs.
 	PerTensor bool
 
 	// Progress, where set, is called after each sample.

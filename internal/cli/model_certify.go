@@ -66,6 +66,10 @@ type search struct {
 	start  func(what string, n int) bar
 
 	chosen candidate
+
+	rewrite   rewriteOptions
+	rewritten *rewriteReport
+	graph     *model.Graph // w's, rewritten: what the candidates are made of
 }
 
 // splitStream keeps the permutation of the split apart from other uses of the
@@ -106,7 +110,7 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 		if len(at) == 0 {
 			return nil, fmt.Errorf("%s has %d samples: too few to calibrate with a fifth of them", o.Data, set.Len())
 		}
-		w.calib = &feeder{ctx, set, w.spec.Inputs[0], at}
+		w.calib = &feeder{ctx: ctx, set: set, in: w.spec.Inputs[0], at: at}
 	}
 	tier, err := engine.HostKernels()
 	if err != nil {
@@ -161,6 +165,12 @@ func (s *search) run() error {
 		return err
 	}
 	s.cert.Compared = s.judge.sentence
+	b = s.start("rewriting", 1)
+	s.graph, s.rewritten, err = s.w.rewrite(s.rewrite, b.set)
+	b.done()
+	if err != nil {
+		return err
+	}
 	if s.judge.labelled {
 		a := float64(s.judge.right) / float64(len(s.judge.at))
 		s.cert.FloatAccuracy = &a
@@ -189,7 +199,7 @@ func (s *search) apply(c candidate) (*model.Graph, *quant.Report, int64, error) 
 	if c.float {
 		return s.w.graph, nil, weightBytes(s.w.graph), nil
 	}
-	g, r, err := quant.Apply(s.w.graph, s.ranges, c.options)
+	g, r, err := quant.Apply(s.graph, s.ranges, c.options)
 	if err != nil {
 		return nil, nil, 0, err
 	}

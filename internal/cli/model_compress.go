@@ -26,6 +26,7 @@ type compressOptions struct {
 	Prep      string
 	Examples  int // cases of the exam
 	Engine    engine.Options
+	Rewrite   rewriteOptions
 }
 
 // packReport is the report that a pack carries.
@@ -35,6 +36,8 @@ type packReport struct {
 	Accuracy []accuracy    `json:"accuracy,omitempty"`
 
 	Certificate *certificate `json:"certificate,omitempty"` // with --data
+
+	Rewrite *rewriteReport `json:"rewrite,omitempty"` // before it was quantised
 }
 
 // sizes are of the weights alone, in bytes.
@@ -78,6 +81,8 @@ packed, and the exit status is 3. Samples without labels certify agreement: at m
 many answers differ from the float model's. docs/COMPRESSION.md explains it.
 
 With --calibrate alone the whole model becomes what --to says, and nothing is promised.
+With --data-free there are no samples: ranges come from the statistics of batch
+normalisation, and the exam is made-up pictures.
 
 ` + dataHelp + ` Calibration needs no labels.
 
@@ -89,7 +94,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
-			case out == "" || o.Calibrate == "" && keep.Data == "":
+			case out == "" || o.Calibrate == "" && keep.Data == "" && !o.Rewrite.DataFree:
 				return usagef("say where the samples are and where the pack goes: --data PATH or --calibrate PATH, -o PACK")
 			case keep.Data != "" && c.Flags().Changed("to"):
 				return usagef("--to goes with --calibrate alone: with --data the precision of each layer is searched")
@@ -99,6 +104,9 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 				return err
 			}
 			if err := keep.check(); err != nil {
+				return err
+			}
+			if err := o.Rewrite.check(keep, o.Calibrate); err != nil {
 				return err
 			}
 			m, err := load(args[0])
@@ -146,6 +154,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 	f.StringVar(&o.Name, "name", "", "name of the model (default: of the file)")
 	f.Int64Var(&o.Version, "version", 1, "version; a device refuses one below that it has had")
 	f.IntVar(&o.Examples, "exam", 4, "cases of the exam")
+	o.Rewrite.register(c)
 	flags.registerLimits(c)
 	f.StringVar(&eval, "eval", "", "labelled samples: measure the accuracy before and after, and keep it in the report")
 	jsonFlag(c, &asJSON)
@@ -200,7 +209,7 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.start = r.start
+	s.start, s.rewrite = r.start, r.o.Rewrite
 	failed := s.run()
 	if failed != nil && !errors.As(failed, new(uncertifiedError)) {
 		return nil, failed
@@ -208,7 +217,7 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	if !r.json && len(s.cert.Front) > 0 {
 		printFront(r.out, s.cert)
 	}
-	rep := packReport{Certificate: s.cert, Bytes: sizes{weightBytes(r.m.graph), 0}}
+	rep := packReport{Certificate: s.cert, Bytes: sizes{weightBytes(r.m.graph), 0}, Rewrite: s.rewritten}
 	if failed != nil {
 		if r.page != "" && len(s.cert.Front) > 0 {
 			failed = errors.Join(failed, r.writePage(rep, w))
@@ -219,7 +228,7 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := qr.Measure(w.graph, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
+	if err := qr.Measure(s.graph, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
 		return nil, err
 	}
 	rep.Quant, rep.Bytes.After = qr, bytes

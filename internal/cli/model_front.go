@@ -8,15 +8,16 @@ func (s *search) front() ([]candidate, error) {
 	calib := s.w.calib
 	b := s.start("calibrating", len(calib.at))
 	var err error
-	s.ranges, err = quant.Calibrate(s.w.graph, calib.next, len(calib.at), quant.Options{Progress: b.set})
+	s.ranges, err = quant.Calibrate(s.graph, calib.next, len(calib.at), quant.Options{Progress: b.set})
 	b.done()
 	if err != nil {
 		return nil, err
 	}
 	o := quant.FrontOptions{Logits: classesOnly(s.w.spec)}
+	o.PerTensor = s.rewrite.PerTensor
 	b = s.start("looking for what each layer costs", 1)
 	o.Progress = b.set
-	found, costs, err := quant.Front(s.w.graph, s.ranges, calib.next, len(calib.at), o)
+	found, costs, err := quant.Front(s.graph, s.ranges, calib.next, len(calib.at), o)
 	b.done()
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func (s *search) front() ([]candidate, error) {
 	s.cert.Layers = costs
 	all := []candidate{{name: "float32", float: true}}
 	for _, c := range found {
-		all = append(all, candidate{name: c.Name, options: quant.Options{Levels: c.Levels}, kl: c.KL})
+		all = append(all, candidate{name: c.Name, options: quant.Options{Levels: c.Levels, PerTensor: o.PerTensor}, kl: c.KL})
 	}
 	return all, nil
 }

@@ -39,6 +39,13 @@ func (m *loaded) material(ctx context.Context, o compressOptions) (*material, er
 	if w.graph, err = fixInputs(m.graph, w.spec); err != nil {
 		return nil, err
 	}
+	if o.Rewrite.DataFree {
+		b, err := boundsOf(w.spec.Inputs[0])
+		if err != nil {
+			return nil, err
+		}
+		w.calib = &feeder{ctx: ctx, in: w.spec.Inputs[0], at: samples.Spread(o.Examples, o.Examples), made: madeUp(w.graph, b)}
+	}
 	if o.Calibrate == "" {
 		return w, nil
 	}
@@ -46,7 +53,7 @@ func (m *loaded) material(ctx context.Context, o compressOptions) (*material, er
 	if err != nil {
 		return nil, err
 	}
-	w.calib = &feeder{ctx, set, w.spec.Inputs[0], samples.Spread(o.Samples, set.Len())}
+	w.calib = &feeder{ctx: ctx, set: set, in: w.spec.Inputs[0], at: samples.Spread(o.Samples, set.Len())}
 	return w, nil
 }
 
@@ -69,7 +76,11 @@ func compress(ctx context.Context, m *loaded, o compressOptions, progress func(d
 	if err != nil {
 		return nil, err
 	}
-	small, qr, err := quantise(w.graph, w.calib, o.To, progress)
+	g, rewritten, err := w.rewrite(o.Rewrite, progress)
+	if err != nil {
+		return nil, err
+	}
+	small, qr, err := w.quantise(g, o, &rewritten, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +88,7 @@ func compress(ctx context.Context, m *loaded, o compressOptions, progress func(d
 	if err != nil {
 		return nil, err
 	}
-	return p, setReport(p, packReport{Quant: qr, Bytes: sizes{weightBytes(m.graph), weightBytes(small)}})
+	return p, setReport(p, packReport{Quant: qr, Bytes: sizes{weightBytes(m.graph), weightBytes(small)}, Rewrite: rewritten})
 }
 
 func modelName(m *loaded, o compressOptions) string {
@@ -106,8 +117,12 @@ func packOf(m *loaded, o compressOptions, w *material, small *model.Graph, to st
 	if err != nil {
 		return nil, err
 	}
+	calibrated := len(w.calib.at)
+	if w.calib.made != nil {
+		calibrated = 0
+	}
 	p.Provenance, err = json.Marshal(map[string]any{
-		"source": filepath.Base(m.path), "source_sha256": sum, "calibration_samples": len(w.calib.at),
+		"source": filepath.Base(m.path), "source_sha256": sum, "calibration_samples": calibrated,
 	})
 	return p, err
 }
@@ -118,21 +133,24 @@ func setReport(p *pack.Pack, r packReport) (err error) {
 }
 
 // quantise turns g into the precision asked for.
-func quantise(g *model.Graph, feed *feeder, to string, progress func(done, total int)) (*model.Graph, *quant.Report, error) {
-	o := quant.Options{To: to, Progress: progress}
-	switch to {
+func (w *material) quantise(g *model.Graph, co compressOptions, rep **rewriteReport, progress func(done, total int)) (*model.Graph, *quant.Report, error) {
+	o := quant.Options{To: co.To, Progress: progress, PerTensor: co.Rewrite.PerTensor}
+	switch o.To {
 	case "float32":
 		return g, nil, nil
 	case "fp16":
 		return quant.Apply(g, nil, o)
 	case "int8":
-		ranges, err := quant.Calibrate(g, feed.next, len(feed.at), o)
+		if co.Rewrite.DataFree && *rep == nil {
+			*rep = &rewriteReport{}
+		}
+		ranges, err := w.ranges(g, co.Rewrite, *rep, progress)
 		if err != nil {
 			return nil, nil, err
 		}
 		return quant.Apply(g, ranges, o)
 	}
-	return nil, nil, usagef("--to %q: want int8, fp16 or float32", to)
+	return nil, nil, usagef("--to %q: want int8, fp16 or float32", o.To)
 }
 
 // feeder gives calibration samples as tensors.
@@ -141,11 +159,16 @@ type feeder struct {
 	set *samples.Set
 	in  prep.Input
 	at  []int // which samples of set
+
+	made func(i int) ([]*model.Tensor, error) // makes samples up, where there is no set
 }
 
 func (f *feeder) next(i int) ([]*model.Tensor, error) {
 	if err := f.ctx.Err(); err != nil {
 		return nil, err
+	}
+	if f.made != nil {
+		return f.made(f.at[i])
 	}
 	s, err := f.set.At(f.at[i])
 	if err != nil {

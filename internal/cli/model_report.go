@@ -64,7 +64,7 @@ The page needs no network, no script and no other file.`,
 				if err != nil {
 					return err
 				}
-				in = someOf(&feeder{c.Context(), set, w.spec.Inputs[0], samples.Spread(seenPictures, set.Len())})
+				in = someOf(&feeder{ctx: c.Context(), set: set, in: w.spec.Inputs[0], at: samples.Spread(seenPictures, set.Len())})
 			}
 			page, err := newReportPage(p.Name, r, w.spec, in)
 			if err != nil {
@@ -98,15 +98,19 @@ func examSamples(e *pack.Exam) showing {
 func someOf(f *feeder) showing {
 	return func(yield func(string, *model.Tensor) error) error {
 		for _, i := range samples.Spread(seenPictures, len(f.at)) {
-			s, err := f.set.At(f.at[i])
-			if err != nil {
-				return err
+			name := "made up"
+			if f.set != nil {
+				s, err := f.set.At(f.at[i])
+				if err != nil {
+					return err
+				}
+				name = s.Name
 			}
 			in, err := f.next(i)
 			if err != nil {
 				return err
 			}
-			if err := yield(s.Name, in[0]); err != nil {
+			if err := yield(name, in[0]); err != nil {
 				return err
 			}
 		}
