@@ -240,6 +240,18 @@ func newBatcher(d *Data, batch, width int, augment []Augment, teacher Teacher) *
 	return b
 }
 
+// Sample returns sample i as it goes into a net, a slice for each input in
+// the graph's own order.
+func (d *Data) Sample(i int) [][]float32 {
+	all := make([][]float32, len(d.Inputs))
+	b := newBatcher(&Data{Inputs: d.Inputs}, 1, 0, nil, nil)
+	for k := range all {
+		all[k] = make([]float32, d.Inputs[k].size())
+		b.put(all[k], k, 0, i)
+	}
+	return all
+}
+
 // table returns what each byte means, by channel.
 func (c *Column) table() [][256]float32 {
 	t := make([][256]float32, c.channels())

@@ -250,6 +250,9 @@ func printReport(w io.Writer, r *recipe.Report) error {
 		fmt.Fprintf(w, "stopped for want of progress: the weights are those of epoch %d\n", r.Best)
 	}
 	last, rows := r.Last(), [][]string{{"class", "right", "samples"}}
+	if q := r.Int8; q != nil {
+		fmt.Fprintf(w, "int8: %.2f %% right in the engine, the same class as in training for %.2f %% of %s samples\n", 100*q.Accuracy, 100*q.Agree, thousands(q.Samples))
+	}
 	for _, c := range r.Classes {
 		rows = append(rows, []string{c.Name, fmt.Sprintf("%.2f %%", 100*c.Accuracy), thousands(c.Samples)})
 	}

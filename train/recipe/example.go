@@ -11,7 +11,7 @@ import (
 var examples embed.FS
 
 // Examples are the names that Example knows.
-func Examples() []string { return []string{"mlp", "garments", "teacher", "student"} }
+func Examples() []string { return []string{"mlp", "garments", "teacher", "student", "int8"} }
 
 // Example returns the text of a recipe to start from.
 func Example(name string) ([]byte, error) {

@@ -33,6 +33,7 @@ type Recipe struct {
 	Schedule  Schedule  `toml:"schedule"`
 	Train     Train     `toml:"train"`
 	Distil    *Distil   `toml:"distil"`
+	Quantise  *Quantise `toml:"quantise"`
 
 	file string // for messages
 	text string
@@ -243,6 +244,9 @@ func (r *Recipe) defaults() {
 	or(&r.Train.Batch, 64)
 	or(&r.Train.Seed, 1)
 	or(&r.Train.Loss, lossEntropy)
+	if r.Quantise != nil {
+		or(&r.Quantise.Samples, 256)
+	}
 	if r.Distil != nil {
 		or(&r.Distil.Temperature, 4)
 		or(&r.Distil.Weight, 0.7)

@@ -54,6 +54,9 @@ func TestExamples(t *testing.T) {
 	sizes := map[string]int{}
 	for _, name := range Examples() {
 		r := example(t, name)
+		if r.Network.ONNX != "" {
+			r.Network.ONNX = "../../examples/garments/garments.onnx"
+		}
 		shape := Shape{1, 28, 28}
 		if r.Data.Synthetic != nil {
 			shape = Shape{r.Data.Synthetic.Inputs}

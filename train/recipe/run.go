@@ -57,6 +57,7 @@ type Report struct {
 	Best       int           `json:"best"`              // the epoch whose weights the model has
 	Epochs     []train.Epoch `json:"epochs"`
 	Classes    []Class       `json:"classes,omitempty"`
+	Int8       *Int8         `json:"int8,omitempty"` // of a quantised network with test samples
 }
 
 // Class is how well one class is told.
@@ -131,6 +132,7 @@ type training struct {
 	*Recipe
 	data *dataset
 	net  *train.Net
+	int8 *train.Quantised // what net trains, nil where it is a float network
 }
 
 // testing returns how many samples there are to measure with.
@@ -166,6 +168,13 @@ func (r *Recipe) prepare(ctx context.Context, o RunOptions) (*training, error) {
 		return nil, err
 	}
 	data.input.Name = g.Inputs[0]
+	t := &training{Recipe: r, data: data}
+	if r.Quantise != nil {
+		if t.int8, err = r.quantised(ctx, g, data); err != nil {
+			return nil, r.at(&fault{"quantise", err})
+		}
+		g = t.int8.Graph()
+	}
 	net, err := r.newNet(g, min(r.Train.Batch, data.train.Len()), r.Frozen)
 	if err != nil {
 		return nil, r.at(&fault{"network", err})
@@ -176,7 +185,8 @@ func (r *Recipe) prepare(ctx context.Context, o RunOptions) (*training, error) {
 	if width := len(net.Output(0)) / net.Batch(); len(r.Data.Labels) > 0 && len(r.Data.Labels) != width {
 		return nil, r.at(badf("data.labels", "%d labels, the network has %d outputs", len(r.Data.Labels), width))
 	}
-	return &training{r, data, net}, nil
+	t.net = net
+	return t, nil
 }
 
 // newNet lays g out for batches of that size.
@@ -234,10 +244,11 @@ func (r *Recipe) fitOptions(t *training, checkpoint string) (train.FitOptions, e
 // is in them.
 func (r *Recipe) identity() any {
 	id := struct {
-		Network Network
-		Data    Data
-		Distil  Distil
-	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, Distil{}}
+		Network  Network
+		Data     Data
+		Distil   Distil
+		Quantise *Quantise `json:",omitempty"`
+	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, Distil{}, r.Quantise}
 	id.Network.ONNX = fileSum(r.Network.ONNX)
 	if r.Distil != nil {
 		id.Distil = *r.Distil
@@ -281,7 +292,15 @@ func (t *training) finish(ctx context.Context, dir string, result *train.Result)
 		Seed: t.Train.Seed, Stopped: result.Stopped, Best: result.Best, Epochs: result.Record,
 	}
 	var file bytes.Buffer
-	g := t.net.Graph()
+	g, err := t.trained()
+	if err != nil {
+		return nil, err
+	}
+	if t.int8 != nil && t.data.test != nil {
+		if r.Int8, err = t.compare(ctx, g); err != nil {
+			return nil, err
+		}
+	}
 	if err := onnx.Export(&file, g); err != nil {
 		return nil, err
 	}
