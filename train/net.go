@@ -29,7 +29,7 @@ type Options struct {
 	Logits         bool                       // an output that a Softmax makes is given as what goes into it, for cross-entropy
 	InputGradients bool                       // Backward also computes InputGradient
 	Seed           uint64                     // of what Dropout drops
-	Exact          bool                       // products too give the same bits on every CPU; they take about twice as long
+	Exact          bool                       // products too give the same bits on every CPU; they take up to twice as long
 }
 
 // Parameter is a constant of the graph that training changes.

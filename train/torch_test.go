@@ -40,15 +40,26 @@ type torchCase struct {
 
 type torchSteps struct {
 	torchGraph
-	Labels []int
+	Labels []int32
 	Rate   float64
 	Losses []float64
 	After  map[string]torchTensor
 }
 
+type torchLosses struct {
+	Logits, Teacher torchTensor
+	Labels          []int32
+	Of              []struct {
+		Name     string
+		Loss     float64
+		Gradient torchTensor
+	}
+}
+
 type torchFixtures struct {
-	Cases []torchCase
-	Steps torchSteps
+	Cases  []torchCase
+	Losses torchLosses
+	Steps  torchSteps
 }
 
 func readFixtures(t *testing.T) (f torchFixtures) {
@@ -140,56 +151,48 @@ func TestTorch(t *testing.T) {
 	}
 }
 
-// TestTorchSteps takes three steps of Adam on the mean cross-entropy, written
-// out in float64 (Kingma and Ba 2015, arXiv:1412.6980), and compares losses,
-// parameters and statistics with torch's. A step of Adam is about as long for
-// a small gradient as for a large one, so that the parameters that come out may
-// differ by more than the gradients.
+// TestTorchSteps takes three steps of Adam on the mean cross-entropy, and
+// compares losses, parameters and statistics with torch's. A step of Adam is
+// about as long for a small gradient as for a large one, so that the parameters
+// that come out may differ by more than the gradients.
 func TestTorchSteps(t *testing.T) {
 	c := readFixtures(t).Steps
 	n := c.net(t)
-	moments := map[*Parameter][][2]float64{}
-	for step := range c.Losses {
+	adam, err := NewOptimiser(OptimiserOptions{Method: Adam}, n.Parameters())
+	if err != nil {
+		t.Fatal(err)
+	}
+	loss, targets := &CrossEntropy{}, Targets{Classes: c.Labels}
+	for step, want := range c.Losses {
 		n.Forward(true)
-		loss := crossEntropy(n, c.Labels)
-		if math.Abs(loss-c.Losses[step]) > 1e-5 {
-			t.Errorf("step %d: loss %v, torch's %v", step, loss, c.Losses[step])
+		if got := loss.Of(n.Batch(), n.Output(0), targets, n.OutputGradient(0)); math.Abs(got-want) > 1e-5 {
+			t.Errorf("step %d: loss %v, torch's %v", step, got, want)
 		}
 		n.Backward()
-		for _, p := range n.Parameters() {
-			if moments[p] == nil {
-				moments[p] = make([][2]float64, len(p.Value))
-			}
-			for i, v := range p.Gradient {
-				m, g := &moments[p][i], float64(v)
-				m[0], m[1] = 0.9*m[0]+0.1*g, 0.999*m[1]+0.001*g*g
-				root := math.Sqrt(m[1]/(1-math.Pow(0.999, float64(step+1)))) + 1e-8
-				p.Value[i] -= float32(c.Rate * m[0] / (1 - math.Pow(0.9, float64(step+1))) / root)
-			}
-		}
+		adam.Step(c.Rate)
 	}
 	for _, p := range slices.Concat(n.Parameters(), n.Statistics()) {
 		close32(t, p.Name, p.Value, c.After[p.Name].tensor(t).F32(), 1e-4)
 	}
 }
 
-// crossEntropy returns the mean loss by logits, and sets its gradient.
-func crossEntropy(n *Net, labels []int) (loss float64) {
-	y, dy := n.Output(0), n.OutputGradient(0)
-	width := len(y) / len(labels)
-	for r, label := range labels {
-		sum := 0.0
-		for _, v := range y[r*width:][:width] {
-			sum += math.Exp(float64(v))
-		}
-		for k, v := range y[r*width:][:width] {
-			p := math.Exp(float64(v)) / sum
-			if k == label {
-				loss -= math.Log(p)
-				p--
-			}
-			dy[r*width+k] = float32(p / float64(len(labels)))
-		}
+// TestTorchLosses compares losses by logits, and their gradients.
+func TestTorchLosses(t *testing.T) {
+	f := readFixtures(t).Losses
+	losses := map[string]Loss{
+		"cross entropy": &CrossEntropy{}, "cross entropy smoothed by 0.1": &CrossEntropy{Smoothing: 0.1},
+		"kl at temperature 4": &Distillation{Temperature: 4, Weight: 1}, "mse": MSE{},
 	}
-	return loss / float64(len(labels))
+	if len(f.Of) != len(losses) {
+		t.Errorf("torch has %d losses, not %d", len(f.Of), len(losses))
+	}
+	logits, teacher := f.Logits.tensor(t).F32(), f.Teacher.tensor(t).F32()
+	for _, c := range f.Of {
+		gradient := make([]float32, len(logits))
+		got := losses[c.Name].Of(len(f.Labels), logits, Targets{Classes: f.Labels, Values: teacher, Teacher: teacher}, gradient)
+		if math.Abs(got-c.Loss) > 1e-5*math.Abs(c.Loss) {
+			t.Errorf("%s: %v, torch has %v", c.Name, got, c.Loss)
+		}
+		close32(t, c.Name, gradient, c.Gradient.tensor(t).F32(), 1e-5)
+	}
 }
