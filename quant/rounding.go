@@ -26,7 +26,7 @@ type RoundedLayer struct {
 
 // gramBytes bounds the memory of the matrices that are gathered at once:
 // where those of all layers are larger, the samples run more than once.
-const gramBytes = 32 << 20
+const gramBytes = 12 << 20
 
 // LearnRounding rounds the weights of every layer of g that can have four
 // bits. It runs the int8 form of g on at most 64 of n samples, evenly spread,
@@ -39,7 +39,7 @@ const gramBytes = 32 << 20
 // roundings are learned together before (AdaRound: Nagel et al. 2020,
 // arXiv:2004.10568), and that is kept where it is better.
 //
-// It takes the memory of one sample's run, of the weights, and 32 MiB. Layers
+// It takes the memory of one sample's run, of the weights, and 16 MiB. Layers
 // with more than 2048 weights a channel keep the nearest rounding.
 func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o Options) (*Rounding, error) {
 	if err := o.check(); err != nil {
