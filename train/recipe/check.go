@@ -35,7 +35,7 @@ func badf(field, format string, a ...any) *fault { return &fault{field, fmt.Erro
 
 // check fails where a value means nothing, and names its line.
 func (r *Recipe) check() error {
-	for _, f := range []func() *fault{r.Data.check, r.Network.check, r.checkLearning, r.checkTrain, r.checkDistil, r.checkQuantise} {
+	for _, f := range []func() *fault{r.Data.check, r.Network.check, r.checkLearning, r.checkTrain, r.checkDistil, r.checkPrune, r.checkQuantise} {
 		if x := f(); x != nil {
 			return r.at(x)
 		}

@@ -33,6 +33,7 @@ type Recipe struct {
 	Schedule  Schedule  `toml:"schedule"`
 	Train     Train     `toml:"train"`
 	Distil    *Distil   `toml:"distil"`
+	Prune     *Prune    `toml:"prune"`
 	Quantise  *Quantise `toml:"quantise"`
 
 	file string // for messages
@@ -246,6 +247,9 @@ func (r *Recipe) defaults() {
 	or(&r.Train.Loss, lossEntropy)
 	if r.Quantise != nil {
 		or(&r.Quantise.Samples, 256)
+	}
+	if r.Prune != nil && r.Prune.Multiple == 0 {
+		r.Prune.Multiple = 4
 	}
 	if r.Distil != nil {
 		or(&r.Distil.Temperature, 4)

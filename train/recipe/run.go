@@ -167,6 +167,9 @@ func (r *Recipe) prepare(ctx context.Context, o RunOptions) (*training, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g, err = r.pruned(ctx, g, data.train); err != nil {
+		return nil, err
+	}
 	data.input.Name = g.Inputs[0]
 	t := &training{Recipe: r, data: data}
 	if r.Quantise != nil {
@@ -240,15 +243,16 @@ func (r *Recipe) fitOptions(t *training, checkpoint string) (train.FitOptions, e
 }
 
 // identity is what a checkpoint must have been made of beside what Fit knows
-// itself: the network, what is done to pictures, and the teacher; of files, what
-// is in them.
+// itself: the network, what is done to pictures, the teacher, and what is cut; of
+// files, what is in them.
 func (r *Recipe) identity() any {
 	id := struct {
 		Network  Network
 		Data     Data
 		Distil   Distil
+		Prune    *Prune    `json:",omitempty"`
 		Quantise *Quantise `json:",omitempty"`
-	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, Distil{}, r.Quantise}
+	}{r.Network, Data{Mirror: r.Data.Mirror, Shift: r.Data.Shift}, Distil{}, r.Prune, r.Quantise}
 	id.Network.ONNX = fileSum(r.Network.ONNX)
 	if r.Distil != nil {
 		id.Distil = *r.Distil
