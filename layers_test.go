@@ -54,12 +54,12 @@ var mayImport = map[string]string{
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "model engine",
-	"quant/certify":   "",                                                                       // counts in, a bound out
-	"train":           "kernels model internal/durable",                                         // checkpoints are files, written whole or not at all
-	"train/recipe":    "train quant model model/onnx model/prep model/samples internal/durable", // a training from files to files
-	"explain":         "engine model model/prep",                                                // not train: a device explains, and gradients are handed in
-	"train/head":      "kernels model",                                                          // the agent links it: no engine, no quant, no train
-	"engine/lockstep": "engine kernels model",                                                   // engine's own steps side by side; apart, because no device compares
+	"quant/certify":   "",                                                                              // counts in, a bound out
+	"train":           "kernels model internal/durable",                                                // checkpoints are files, written whole or not at all
+	"train/recipe":    "train quant engine model model/onnx model/prep model/samples internal/durable", // a training from files to files
+	"explain":         "engine model model/prep",                                                       // not train: a device explains, and gradients are handed in
+	"train/head":      "kernels model",                                                                 // the agent links it: no engine, no quant, no train
+	"engine/lockstep": "engine kernels model",                                                          // engine's own steps side by side; apart, because no device compares
 
 	// 3
 	"agent/source": "",
