@@ -106,7 +106,7 @@ func New(g *model.Graph, spec prep.Spec, o Options) (*Network, error) {
 	}
 	port := n.one.program.Outputs()[0]
 	elements, err := port.Shape.Elements()
-	if err != nil || port.Type != model.F32 || elements == 0 || elements != port.Shape[len(port.Shape)-1] {
+	if err != nil || port.Type != model.F32 || elements == 0 || len(port.Shape) == 0 || elements != port.Shape[len(port.Shape)-1] {
 		return nil, fmt.Errorf("explain %s: output %q is %v %v, want float32 scores [1, N]", g.Name, scores, port.Type, port.Shape)
 	}
 	n.classes = elements

@@ -505,6 +505,15 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
+	single := g.Clone()
+	single.Outputs = []string{"one"}
+	single.Nodes = append(single.Nodes, &model.Node{
+		Op: "ReduceMean", Name: "mean", In: []string{"logits"}, Out: []string{"one"}, Attrs: map[string]model.Attr{"keepdims": int64(0)},
+	})
+	spec.Outputs = nil
+	if _, err := explain.New(single, spec, explain.Options{}); err == nil || !strings.Contains(err.Error(), "want float32 scores [1, N]") {
+		t.Errorf("a single number for scores: %v", err)
+	}
 }
 
 func TestFindClass(t *testing.T) {
