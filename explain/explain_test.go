@@ -483,6 +483,18 @@ func TestOverlay(t *testing.T) {
 	if white != 2 { // the edge at 0, and the border of what the network sees
 		t.Errorf("%d white pixels in a row, want 2", white)
 	}
+	// A pattern of single pixels that sums to more on the left is shown there.
+	fine := &explain.Map{Method: explain.Gradients, Width: 80, Height: 80, Values: make([]float32, 80*80)}
+	for i := range fine.Values {
+		fine.Values[i] = float32(i%2*2-1) + 0.1 - 0.2*float32(i%80/40)
+	}
+	in.Fit = "stretch"
+	shown := explain.Overlay(explain.Backdrop(img), in, fine)
+	for x, want := range map[int]bool{100: false, 250: false, 400: true, 550: true} {
+		if c := shown.RGBAAt(x, 160); (c.R == c.G && c.G == c.B) != want {
+			t.Errorf("single pixels, at %d: %v, grey: want %v", x, c, want)
+		}
+	}
 	small := explain.Overlay(explain.Backdrop(image.NewGray(image.Rect(3, 3, 31, 31))), in, &explain.Map{Width: 1, Height: 1, Values: []float32{-1}})
 	if s := small.Bounds().Size(); s != (image.Point{256, 256}) || !bytes.Equal(small.Pix[:3], []byte{0, 0, 0}) {
 		t.Errorf("small picture: %v %v", s, small.Pix[:4])

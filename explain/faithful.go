@@ -116,24 +116,29 @@ func (n *Network) area(from, to []float32, order []int, class int) (float64, err
 // the longer side (11 pixels of 224, near the paper's), so that what is there
 // is seen and what it is is not.
 func (p plane) blur(x []float32) []float32 {
-	sigma := float64(max(p.width, p.height)) / 20
+	kernel := gaussian(float64(max(p.width, p.height)) / 20)
+	out := slices.Clone(x)
+	for c := range p.channels {
+		smooth(out[c*p.channel:], p.width, p.height, p.pixel, p.pixel*p.width, kernel)
+		smooth(out[c*p.channel:], p.height, p.width, p.pixel*p.width, p.pixel, kernel)
+	}
+	return out
+}
+
+// gaussian returns the weights from -3 to 3 standard deviations.
+func gaussian(sigma float64) []float64 {
 	reach := int(math.Ceil(3 * sigma))
 	kernel := make([]float64, 2*reach+1)
 	for i := range kernel {
 		d := float64(i - reach)
 		kernel[i] = math.Exp(-d * d / (2 * sigma * sigma))
 	}
-	out := slices.Clone(x)
-	for c := range p.channels {
-		p.smooth(out[c*p.channel:], p.width, p.height, p.pixel, p.pixel*p.width, kernel)
-		p.smooth(out[c*p.channel:], p.height, p.width, p.pixel*p.width, p.pixel, kernel)
-	}
-	return out
+	return kernel
 }
 
 // smooth filters each of lines lines of length n in place; what lies beyond an
 // end does not count.
-func (p plane) smooth(x []float32, n, lines, step, lineStep int, kernel []float64) {
+func smooth(x []float32, n, lines, step, lineStep int, kernel []float64) {
 	reach := len(kernel) / 2
 	line := make([]float64, n)
 	for l := range lines {

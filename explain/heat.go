@@ -3,6 +3,7 @@ package explain
 import (
 	"image"
 	"image/color"
+	"slices"
 
 	"dunlin/model/prep"
 )
@@ -63,9 +64,15 @@ func Backdrop(img image.Image) *image.Gray {
 // along 0, where the picture begins to speak for the class. A map that is
 // nowhere above 0 leaves the picture without colour.
 //
+// Of gradients the attributions of single pixels cancel each other from one to
+// the next: they are shown under a Gaussian of a fortieth of the longer side.
+//
 // in is how the picture became the network's input.
 func Overlay(back *image.Gray, in prep.Input, m *Map) *image.RGBA {
 	size := back.Bounds().Size()
+	if m.Method == Gradients {
+		m = m.smoothed(float64(max(m.Width, m.Height)) / 40)
+	}
 	values, most := m.over(size, in)
 	out := image.NewRGBA(image.Rectangle{Max: size})
 	for y := range size.Y {
@@ -88,6 +95,15 @@ func Overlay(back *image.Gray, in prep.Input, m *Map) *image.RGBA {
 		}
 	}
 	return out
+}
+
+// smoothed returns the map under a Gaussian, in cells.
+func (m *Map) smoothed(sigma float64) *Map {
+	c, kernel := *m, gaussian(sigma)
+	c.Values = slices.Clone(m.Values)
+	smooth(c.Values, c.Width, c.Height, 1, c.Width, kernel)
+	smooth(c.Values, c.Height, c.Width, c.Width, 1, kernel)
+	return &c
 }
 
 // over returns the map's value at each pixel of a picture, -1 where the network
