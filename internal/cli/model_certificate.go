@@ -28,10 +28,11 @@ type certificate struct {
 
 	FloatAccuracy *float64 `json:"float_accuracy,omitempty"` // on the samples
 
-	Front   []frontPoint       `json:"front"`  // from the float model to the smallest, in the order of the tests
-	Chosen  int                `json:"chosen"` // index in Front, -1: none
-	Layers  *quant.Sensitivity `json:"sensitivity,omitempty"`
-	Refused []refusal          `json:"refused,omitempty"`
+	Front   []frontPoint         `json:"front"`  // from the float model to the smallest, in the order of the tests
+	Chosen  int                  `json:"chosen"` // index in Front, -1: none
+	Layers  *quant.Sensitivity   `json:"sensitivity,omitempty"`
+	Rounded []quant.RoundedLayer `json:"rounded,omitempty"` // where candidates were rounded for their outputs
+	Refused []refusal            `json:"refused,omitempty"`
 }
 
 // frontPoint is one candidate, measured through the kernels.

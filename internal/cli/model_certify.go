@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,13 +141,14 @@ func (s *search) alpha() float64 { return 1 - s.cert.Confidence }
 // answer could be certified with so few samples.
 func (s *search) enough() error {
 	none := certify.Outcomes{Unlabelled: !s.judge.labelled}
-	need, ok := certify.Needed(none, bounds[s.o.Bound], s.alpha(), s.cert.MaxDrop)
+	alpha := s.alpha() * firstWalk
+	need, ok := certify.Needed(none, bounds[s.o.Bound], alpha, s.cert.MaxDrop)
 	if ok && s.cert.Samples >= need {
 		return nil
 	}
 	err := fmt.Errorf("%d samples cannot certify a drop of at most %s with %s confidence, not even of a model that changes no answer: %s needs %d",
 		s.cert.Samples, percent(s.cert.MaxDrop), percent(s.cert.Confidence), boundText(s.o.Bound), need)
-	if exact, ok := certify.Needed(none, certify.Exact, s.alpha(), s.cert.MaxDrop); ok && s.o.Bound != "exact" {
+	if exact, ok := certify.Needed(none, certify.Exact, alpha, s.cert.MaxDrop); ok && s.o.Bound != "exact" {
 		return uncertified(err, "give more samples, allow more with --max-drop, decide by the exact bound with --bound exact (%d samples at least), or go on with --uncertified", exact)
 	}
 	return uncertified(err, "give more samples, allow more with --max-drop, or go on with --uncertified")
@@ -180,7 +182,29 @@ func (s *search) run() error {
 	if err != nil {
 		return err
 	}
-	seq := &certify.Sequence{Budget: s.cert.MaxDrop, Alpha: s.alpha(), Bound: bounds[s.o.Bound]}
+	if err := s.walk(front, s.alpha()*firstWalk); err != nil {
+		return err
+	}
+	again, err := s.roundAgain(front)
+	if err != nil {
+		return err
+	}
+	if err := s.walk(again, s.alpha()*(1-firstWalk)); err != nil {
+		return err
+	}
+	return s.choose(append(front, again...))
+}
+
+// firstWalk is the part of the level that the walk over the front has. What is
+// left is for a second one, over what is only tried where the first stopped:
+// by the union bound both together have the level that was asked for, whatever
+// made the second necessary.
+const firstWalk = 0.9
+
+// walk measures candidates in their order and tests each at level alpha, until
+// one fails.
+func (s *search) walk(front []candidate, alpha float64) error {
+	seq := &certify.Sequence{Budget: s.cert.MaxDrop, Alpha: alpha, Bound: bounds[s.o.Bound]}
 	for i, c := range front {
 		b := s.start(fmt.Sprintf("measuring %s, %d of %d", c.name, i+1, len(front)), len(s.judge.at))
 		p, err := s.measure(c, seq, b.add)
@@ -191,7 +215,7 @@ func (s *search) run() error {
 		s.cert.Front = append(s.cert.Front, p)
 		debug.FreeOSMemory() // what one candidate took is not there twice
 	}
-	return s.choose(front)
+	return nil
 }
 
 // apply makes the graph of a candidate.
@@ -319,14 +343,19 @@ func (s *search) choose(front []candidate) error {
 }
 
 // best returns the smallest of the points, or the fastest. Sizes within one
-// part in a hundred and times within three are the same: then the other
-// decides.
+// part in a hundred are the same: then fewer layers that compute in float win,
+// then the lower bound, and never a time, which differs from run to run. Times
+// within three parts in a hundred are the same, and leave it to the size.
 func (s *search) best(points []int) int {
 	size := func(p frontPoint) float64 { return float64(p.Bytes) }
 	time := func(p frontPoint) float64 { return p.MedianMS }
-	first, second, near := size, time, 1.01
+	first, near := size, 1.01
+	before := func(a, b frontPoint) int {
+		return cmp.Or(cmp.Compare(a.floats(), b.floats()), cmp.Compare(a.bound(s.o.Bound), b.bound(s.o.Bound)))
+	}
 	if s.o.Target == "latency" {
-		first, second, near = time, size, 1.03
+		first, near = time, 1.03
+		before = func(a, b frontPoint) int { return cmp.Compare(a.Bytes, b.Bytes) }
 	}
 	least := math.Inf(1)
 	for _, i := range points {
@@ -335,11 +364,16 @@ func (s *search) best(points []int) int {
 	at := -1
 	for _, i := range points {
 		p := s.cert.Front[i]
-		if first(p) <= near*least && (at < 0 || second(p) < second(s.cert.Front[at])) {
+		if first(p) <= near*least && (at < 0 || before(p, s.cert.Front[at]) < 0) {
 			at = i
 		}
 	}
 	return at
+}
+
+// floats is how many layers compute in float.
+func (p frontPoint) floats() int {
+	return p.Levels[string(quant.FP16)] + p.Levels[string(quant.Float32)]
 }
 
 // refuse says why nothing was chosen, and how many samples like these would

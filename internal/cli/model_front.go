@@ -29,3 +29,36 @@ func (s *search) front() ([]candidate, error) {
 	}
 	return all, nil
 }
+
+// roundAgain returns, where a candidate with four-bit weights was not
+// certified, all that have such weights, in their order, with weights rounded
+// for what their layers put out rather than each to the nearest. Which these
+// are must not come from the tests before: a walk that began where the first
+// one stopped would begin at a place that the samples chose.
+func (s *search) roundAgain(front []candidate) ([]candidate, error) {
+	var again []candidate
+	missed := false
+	for i, c := range front {
+		if p := s.cert.Front[i]; p.Levels[string(quant.Int4)] > 0 {
+			again, missed = append(again, c), missed || !p.Certified
+		}
+	}
+	if !missed {
+		return nil, nil
+	}
+	calib := s.w.calib
+	b := s.start("rounding for the outputs", 1)
+	o := again[0].options
+	o.Progress = b.set
+	r, err := quant.LearnRounding(s.w.graph, s.ranges, calib.next, len(calib.at), o)
+	b.done()
+	if err != nil {
+		return nil, err
+	}
+	s.cert.Rounded = r.Layers
+	for i := range again {
+		again[i].name += ", rounded"
+		again[i].options.Rounding = r
+	}
+	return again, nil
+}
