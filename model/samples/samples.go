@@ -16,9 +16,9 @@ import (
 	"fmt"
 	"image"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -242,13 +242,16 @@ func readLabels(dir string, file *os.File) (source, error) {
 	return f, nil
 }
 
-// Spread returns n indices spread evenly over a set of length total, so that
-// a short calibration run sees every part of a file sorted by class.
+// Spread returns n indices spread over a set of length total: one of each nth
+// part of it, so that a short run sees every part of a file sorted by class,
+// and which one by a fixed draw, so that it sees every class of a file in which
+// they take turns.
 func Spread(n, total int) []int {
 	n = min(cmp.Or(n, total), total)
-	out := make([]int, n)
+	out, r := make([]int, n), rand.New(rand.NewPCG(uint64(n), uint64(total)))
 	for i := range out {
-		out[i] = i * total / n
+		first, end := i*total/n, (i+1)*total/n
+		out[i] = first + r.IntN(end-first)
 	}
-	return slices.Clip(out)
+	return out
 }

@@ -291,9 +291,21 @@ func FuzzTable(f *testing.F) {
 	})
 }
 
+// TestSpread: a sample of each part, and every class of a set in which they
+// take turns.
 func TestSpread(t *testing.T) {
-	if got := Spread(3, 10); !slices.Equal(got, []int{0, 3, 6}) {
-		t.Errorf("%v", got)
+	seen := map[int]bool{}
+	for i, at := range Spread(200, 2000) {
+		if at < 10*i || at >= 10*(i+1) {
+			t.Errorf("sample %d is %d", i, at)
+		}
+		seen[at%10] = true
+	}
+	if len(seen) != 10 {
+		t.Errorf("only %d of 10 classes", len(seen))
+	}
+	if !slices.Equal(Spread(200, 2000), Spread(200, 2000)) {
+		t.Error("twice the same is not the same")
 	}
 	if got := Spread(0, 2); !slices.Equal(got, []int{0, 1}) {
 		t.Errorf("%v", got)
