@@ -95,8 +95,12 @@ func (g *gram) sum(group int) {
 }
 
 // done fills in the upper triangles. Where the bias will make up for the mean
-// error, only the spread around the mean is left to count.
+// error, only the spread around the mean is left to count. Of few inputs, what
+// they have in common is chance: the products of different elements count
+// less, the fewer there were for the depth (shrinkage towards the diagonal:
+// Ledoit & Wolf 2004, J. Multivariate Anal. 88).
 func (g *gram) done() {
+	keep := float32(float64(g.count) / float64(g.count+g.depth))
 	for group, m := range g.sums {
 		if g.layer.node.Op != "MatMul" && g.count > 0 {
 			mean := g.means[group]
@@ -108,6 +112,7 @@ func (g *gram) done() {
 		}
 		for i := range g.depth {
 			for j := range i {
+				m[i*g.depth+j] *= keep
 				m[j*g.depth+i] = m[i*g.depth+j]
 			}
 		}
