@@ -1,5 +1,6 @@
 // Package chart draws measurements as a picture: points with intervals over
-// two axes, as SVG. Start with Scatter.
+// two axes, as SVG. Start with Scatter, or with ReadFront for what the report of
+// a pack tells.
 //
 // The picture needs no style sheet, no script and no font of its own: text and
 // axes have the colour of the text around it, and the colours of points are
@@ -10,6 +11,7 @@
 package chart
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
@@ -50,11 +52,14 @@ type Scatter struct {
 	Points []Point
 	Limit  *float64 // a value of Y that no interval may pass, drawn as a line
 	Note   string   // beside that line
+
+	// Width and Height are the picture's own units, in which a letter is 12
+	// high; 0 is 640 and 340. It is drawn as wide as there is room.
+	Width, Height float64
 }
 
-// The picture in its own units; it is drawn as wide as there is room.
 const (
-	width, height            = 640.0, 340.0
+	usualWidth, usualHeight  = 640.0, 340.0
 	left, right, top, bottom = 64.0, 16.0, 16.0, 48.0
 	marksWanted              = 6
 )
@@ -81,7 +86,7 @@ func newScale(values []float64, zero bool, from, to float64) scale {
 	if !(low <= high) || math.IsInf(high-low, 0) {
 		low, high = 0, 1
 	}
-	if high-low <= math.Abs(high)*1e-9 {
+	if high-low <= max(math.Abs(high)*1e-9, 1e-12) { // nobody reads that many decimals, and a step must not be 0
 		pad := max(math.Abs(high)*0.01, 1e-9)
 		low, high = low-pad, high+pad
 	}
@@ -104,8 +109,9 @@ func roundStep(v float64) float64 {
 // digits is how many decimals tell the marks of a scale apart.
 func (s scale) digits() int { return max(0, int(math.Ceil(-math.Log10(s.step)-1e-9))) }
 
-// SVG returns the picture. Points that are not finite are left out.
+// SVG returns the picture. Points that no axis can show are left out.
 func (c Scatter) SVG() string {
+	c.Width, c.Height = cmp.Or(c.Width, usualWidth), cmp.Or(c.Height, usualHeight)
 	var points []Point
 	var xs, ys []float64
 	for _, p := range c.Points {
@@ -121,11 +127,11 @@ func (c Scatter) SVG() string {
 	if c.Limit != nil && finite(*c.Limit) {
 		ys = append(ys, *c.Limit)
 	}
-	x := newScale(xs, c.X.Zero, left, width-right)
-	y := newScale(ys, c.Y.Zero, height-bottom, top)
+	x := newScale(xs, c.X.Zero, left, c.Width-right)
+	y := newScale(ys, c.Y.Zero, c.Height-bottom, top)
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">`,
-		width, height, html.EscapeString(c.Title))
+		c.Width, c.Height, html.EscapeString(c.Title))
 	c.axes(&b, x, y)
 	if c.Limit != nil && finite(*c.Limit) {
 		c.limit(&b, y)
@@ -144,7 +150,9 @@ func (c Scatter) SVG() string {
 	return b.String()
 }
 
-func finite(v float64) bool { return v-v == 0 }
+// finite leaves out numbers that are infinite, and those so large that the end
+// of an axis could be.
+func finite(v float64) bool { return math.Abs(v) < 1e30 }
 
 // axes draws both axes with their marks.
 func (c Scatter) axes(b *strings.Builder, x, y scale) {
@@ -167,19 +175,19 @@ func (c Scatter) axes(b *strings.Builder, x, y scale) {
 		if v > y.high+y.step/2 {
 			break
 		}
-		line(left, y.at(v), width-right, y.at(v), 0.15)
+		line(left, y.at(v), x.to, y.at(v), 0.15)
 		text(left-6, y.at(v)+4, "end", strconv.FormatFloat(v, 'f', y.digits(), 64))
 	}
-	line(left, y.from, width-right, y.from, 0.6)
+	line(left, y.from, x.to, y.from, 0.6)
 	line(left, top, left, y.from, 0.6)
-	text((left+width-right)/2, height-8, "middle", c.X.Label)
+	text((left+x.to)/2, c.Height-8, "middle", c.X.Label)
 	fmt.Fprintf(b, `<text transform="translate(14 %.1f) rotate(-90)" text-anchor="middle">%s</text>`, (top+y.from)/2, html.EscapeString(c.Y.Label))
 }
 
 // limit draws the line that no interval may pass.
 func (c Scatter) limit(b *strings.Builder, y scale) {
 	at := y.at(*c.Limit)
-	fmt.Fprintf(b, `<line x1="%g" y1="%.1f" x2="%g" y2="%.1f" stroke="%s" stroke-dasharray="5 4"/>`, left, at, width-right, at, colours[Bad])
+	fmt.Fprintf(b, `<line x1="%g" y1="%.1f" x2="%g" y2="%.1f" stroke="%s" stroke-dasharray="5 4"/>`, left, at, c.Width-right, at, colours[Bad])
 	fmt.Fprintf(b, `<text x="%g" y="%.1f" text-anchor="start" fill="%s">%s</text>`, left+6, at-5, colours[Bad], html.EscapeString(c.Note))
 }
 
@@ -201,7 +209,7 @@ func (p Point) draw(b *strings.Builder, x, y scale) {
 	fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%g"/></g>`, px, py, radius)
 	if p.Mark == Chosen {
 		anchor, dx := "start", -4.0 // above the interval, where other points are not
-		if px > width*0.6 {
+		if px > (x.from+x.to)/2 {
 			anchor, dx = "end", 4
 		}
 		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="600" fill="%s">%s</text>`,

@@ -64,7 +64,7 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 	for _, d := range dots {
-		if x, y := number(t, d["cx"]), number(t, d["cy"]); x < left || x > width-right || y < top || y > height-bottom {
+		if x, y := number(t, d["cx"]), number(t, d["cy"]); x < left || x > usualWidth-right || y < top || y > usualHeight-bottom {
 			t.Errorf("a point at %v %v lies outside the axes", x, y)
 		}
 	}

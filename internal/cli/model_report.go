@@ -168,7 +168,10 @@ func newReportPage(name string, r packReport, spec prep.Spec, seen showing) (*re
 		if p.Promise = "Refused: of no smaller model can that be promised."; c.Chosen >= 0 {
 			p.Promise = promise(c)
 		}
-		size, time := frontCharts(c)
+		size, time, err := frontCharts(r)
+		if err != nil {
+			return nil, err
+		}
 		p.Size, p.Time = template.HTML(size), template.HTML(time) // chart escapes what it is given
 		p.Front = frontRows(c)
 	}
@@ -177,42 +180,18 @@ func newReportPage(name string, r packReport, spec prep.Spec, seen showing) (*re
 }
 
 // frontCharts draws the front: accuracy, or agreement, against the bytes of
-// the weights and against the time of one run.
-func frontCharts(c *certificate) (size, time string) {
-	whole, label := 1.0, "answers as before, %"
-	if c.FloatAccuracy != nil {
-		whole, label = *c.FloatAccuracy, "accuracy, %"
+// the weights and against the time of one run. It goes through the JSON of the
+// report, as the hub does, so that both draw the same.
+func frontCharts(r packReport) (size, time string, err error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return "", "", err
 	}
-	limit := 100 * (whole - c.MaxDrop)
-	s := chart.Scatter{
-		Title: "accuracy against size", X: chart.Axis{Label: "weights, KiB", Zero: true}, Y: chart.Axis{Label: label},
-		Limit: &limit, Note: fmt.Sprintf("%s less than the float model", percent(c.MaxDrop)),
+	f, err := chart.ReadFront(text)
+	if err != nil {
+		return "", "", err
 	}
-	t := s
-	t.Title, t.X.Label = "accuracy against time", "median of one run, ms"
-	for i, p := range c.Front {
-		at := chart.Point{
-			X: float64(p.Bytes) / 1024, Y: 100 * (whole - p.Drop), Low: 100 * (whole - p.bound(c.Bound)), High: 100 * (whole - p.Drop),
-			Name: p.Name, Mark: chart.Good,
-		}
-		if c.Measure == "accuracy" {
-			at.High = 100 * (whole + p.Gain)
-		}
-		at.Low, at.High = max(0, at.Low), min(100, at.High)
-		if i == 0 { // the float model is not an estimate
-			at.Low, at.High = at.Y, at.Y
-		}
-		switch {
-		case i == c.Chosen:
-			at.Mark = chart.Chosen
-		case !p.Certified:
-			at.Mark = chart.Bad
-		}
-		s.Points = append(s.Points, at)
-		at.X = p.MedianMS
-		t.Points = append(t.Points, at)
-	}
-	return s.SVG(), t.SVG()
+	return f.Size().SVG(), f.Time().SVG(), nil
 }
 
 func frontRows(c *certificate) (rows []frontRow) {
