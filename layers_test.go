@@ -69,7 +69,7 @@ var mayImport = map[string]string{
 	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",
 	"hub/rollout":  "sync/wire",
 	"hub/results":  "sync/wire",
-	"hub/api":      "model/pack sync/wire facts internal/oci internal/sign hub/registry hub/rollout hub/results",
+	"hub/api":      "model/pack sync/wire facts internal/chart internal/oci internal/sign hub/registry hub/rollout hub/results", // internal/chart: the front of a model as a picture
 	"hub/page":     "",
 
 	// 4

@@ -118,6 +118,18 @@ func (h *Hub) WriteMetrics(w io.Writer) {
 // Results returns a page of results.
 func (h *Hub) Results(q results.Query) (results.Page, error) { return h.results.Find(q) }
 
+// Explain keeps an explanation of a result, and tells the page.
+func (h *Hub) Explain(id uint64, e results.Explanation) error {
+	row, err := h.results.Explain(id, e)
+	if err == nil {
+		h.events.Publish(api.EventExplain, api.NewResultRow(row))
+	}
+	return err
+}
+
+// Explanation returns the explanation of a result with its picture.
+func (h *Hub) Explanation(id uint64) (results.Explanation, error) { return h.results.Explanation(id) }
+
 // Summary returns the figures that the page shows first.
 func (h *Hub) Summary() (api.Summary, error) {
 	total, err := h.results.Total()

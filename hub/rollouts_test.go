@@ -22,6 +22,12 @@ import (
 // packed makes a small pack in a layout of its own.
 func packed(t *testing.T, version int64, exam bool) (*oci.Layout, string) {
 	t.Helper()
+	return packedWith(t, version, exam, "")
+}
+
+// packedWith packs it with a report.
+func packedWith(t *testing.T, version int64, exam bool, report string) (*oci.Layout, string) {
+	t.Helper()
 	l, err := oci.Create(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +38,9 @@ func packed(t *testing.T, version int64, exam bool) (*oci.Layout, string) {
 	g.AddConst("w", model.Of(model.F32, []float32{1, 2, 3, float32(version)}, 2, 2))
 	g.Nodes = []*model.Node{{Op: "MatMul", Name: "only", In: []string{"x", "w"}, Out: []string{"y"}}}
 	p := &pack.Pack{Name: "garments", Version: version, Graph: g}
+	if report != "" {
+		p.Report = []byte(report)
+	}
 	if exam {
 		p.Exam = &pack.Exam{Tolerance: 1e-4, Cases: []pack.Case{{
 			Inputs:  []*model.Tensor{model.Of(model.F32, []float32{1, 1}, 1, 2)},

@@ -11,6 +11,7 @@
 //
 //	GET|PUT   /v1/blob/{digest}                 device|admin   Range; PUT: admin
 //	GET|POST  /v1/models                        admin          {manifest, sig}
+//	GET       /v1/models/{name}/{version}/front.svg  admin     404 where its report has none
 //	GET       /v1/facts                         admin
 //	POST      /v1/facts[?graph=NAME&document=NAME&replace=1]  admin  N-Triples
 //	GET       /v1/facts/describe?iri=[&graph=]  admin
@@ -23,6 +24,7 @@
 //	GET       /v1/rollouts/{id}                 admin
 //	POST      /v1/rollouts/{id}/{pause|resume|abort|start}  admin
 //	GET       /v1/results                       admin
+//	GET|PUT   /v1/results/{id}/explanation[?method=&label=]  admin  PNG
 //	GET       /v1/summary                       admin
 //	GET       /v1/events                        admin          server-sent events
 //	POST|DELETE /v1/session                     admin          {token} -> cookie
@@ -164,6 +166,8 @@ type Backend interface {
 	ControlRollout(id string, e rollout.EventKind) (rollout.State, error)
 
 	Results(q results.Query) (results.Page, error)
+	Explain(id uint64, e results.Explanation) error
+	Explanation(id uint64) (results.Explanation, error)
 	Summary() (Summary, error)
 	WriteMetrics(w io.Writer)
 }
@@ -216,6 +220,7 @@ func (s *Server) routes() http.Handler {
 	admin("PUT /v1/blob/{digest}", s.putBlob)
 	admin("GET /v1/models", s.listModels)
 	admin("POST /v1/models", s.addModel)
+	admin("GET /v1/models/{name}/{version}/front.svg", s.front)
 	admin("GET /v1/facts", s.listFacts)
 	admin("POST /v1/facts", s.importFacts)
 	admin("GET /v1/facts/describe", s.describe)
@@ -231,6 +236,8 @@ func (s *Server) routes() http.Handler {
 	admin("GET /v1/rollouts/{id}", s.getRollout)
 	admin("POST /v1/rollouts/{id}/{action}", s.controlRollout)
 	admin("GET /v1/results", s.findResults)
+	admin("PUT /v1/results/{id}/explanation", s.putExplanation)
+	admin("GET /v1/results/{id}/explanation", s.getExplanation)
 	admin("GET /v1/summary", s.summary)
 	mux.Handle("GET /v1/events", s.admin(http.HandlerFunc(s.serveEvents)))
 	mux.Handle("POST /v1/session", s.json(s.openSession))

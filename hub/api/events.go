@@ -12,6 +12,7 @@ import (
 const (
 	EventDevice  = "device"  // Device
 	EventResult  = "result"  // ResultRow
+	EventExplain = "explain" // ResultRow, whose explanation is new
 	EventReport  = "report"  // {device, report}
 	EventRollout = "rollout" // rollout.State
 	EventFacts   = "facts"   // Graph

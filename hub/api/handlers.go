@@ -192,13 +192,15 @@ type ResultRow struct {
 	ID       string          `json:"id"` // its place in the order of storing
 	StoredAt time.Time       `json:"stored_at"`
 	Result   json.RawMessage `json:"result"`
+
+	Explanation *results.Explanation `json:"explanation,omitempty"`
 }
 
 // NewResultRow returns the JSON form of a row.
 func NewResultRow(r results.Row) ResultRow {
 	return ResultRow{
 		Device: r.Device.String(), Epoch: r.Epoch, Seq: r.Seq, ID: strconv.FormatUint(r.ID, 10),
-		StoredAt: time.Unix(0, int64(r.ID)).UTC(), Result: r.Body,
+		StoredAt: time.Unix(0, int64(r.ID)).UTC(), Result: r.Body, Explanation: r.Explanation,
 	}
 }
 

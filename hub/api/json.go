@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"dunlin/hub/registry"
+	"dunlin/hub/results"
 	"dunlin/internal/oci"
 	"dunlin/internal/sign"
 	"dunlin/model/pack"
@@ -54,7 +55,7 @@ func statusOf(err error) int {
 	var badDigest *oci.DigestError
 	var badPack *pack.Error
 	switch {
-	case errors.Is(err, ErrNotFound), errors.Is(err, registry.ErrNotFound):
+	case errors.Is(err, ErrNotFound), errors.Is(err, registry.ErrNotFound), errors.Is(err, results.ErrNoResult):
 		return http.StatusNotFound
 	case errors.As(err, &tooLarge), errors.Is(err, registry.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge

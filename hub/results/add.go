@@ -19,6 +19,8 @@ type Row struct {
 	Seq    int64
 	Kind   wire.RecordKind
 	Body   json.RawMessage
+
+	Explanation *Explanation // nil: there is none; without its picture
 }
 
 // Added is what a call of Add did.
@@ -132,7 +134,7 @@ func (a *adder) record(b Batch, m *Mark, r wire.Record) error {
 	case wire.RecordGap:
 		a.gap(b.Device, r)
 	}
-	a.out.Rows = append(a.out.Rows, Row{id, b.Device, b.Epoch, r.Seq, r.Kind, r.Body})
+	a.out.Rows = append(a.out.Rows, Row{ID: id, Device: b.Device, Epoch: b.Epoch, Seq: r.Seq, Kind: r.Kind, Body: r.Body})
 	return err
 }
 

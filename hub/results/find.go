@@ -59,6 +59,9 @@ func (s *Store) Find(q Query) (Page, error) {
 				return err
 			}
 			if r != nil && q.match(r) {
+				if r.Explanation, err = getExplanation(tx, w.id); err != nil {
+					return err
+				}
 				p.Rows = append(p.Rows, *r)
 			}
 			w.next()
@@ -93,7 +96,7 @@ func getRow(tx *bbolt.Tx, id uint64) (*Row, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("row %d: %w", id, err)
 	}
-	return &Row{id, wire.Device{Tenant: r.Tenant, Name: r.Device}, r.Epoch, r.Seq, r.Kind, r.Body}, nil
+	return &Row{ID: id, Device: wire.Device{Tenant: r.Tenant, Name: r.Device}, Epoch: r.Epoch, Seq: r.Seq, Kind: r.Kind, Body: r.Body}, nil
 }
 
 // walk goes through the ids of the narrowest index that a query allows.

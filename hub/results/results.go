@@ -22,6 +22,8 @@
 //	tally   0 label                          -> results with that first label, of all
 //	        tenant 0 device 0 label          -> and of one device
 //	figure  tenant 0 device 0 digest         -> Figures of one model as JSON
+//	why     id                               -> Explanation as JSON
+//	heat    id                               -> its picture, a PNG
 //
 // An id is the time of storing in nanoseconds since 1970, made strictly
 // increasing: it orders rows, pages through them and is their time at once.
@@ -52,8 +54,10 @@ var (
 	bucketCount  = []byte("count")
 	bucketTally  = []byte("tally")
 	bucketFigure = []byte("figure")
+	bucketWhy    = []byte("why")
+	bucketHeat   = []byte("heat")
 
-	buckets = [][]byte{bucketRow, bucketRec, bucketDevice, bucketLabel, bucketInput, bucketMark, bucketCount, bucketTally, bucketFigure}
+	buckets = [][]byte{bucketRow, bucketRec, bucketDevice, bucketLabel, bucketInput, bucketMark, bucketCount, bucketTally, bucketFigure, bucketWhy, bucketHeat}
 )
 
 // ErrLocked means that another process has the file open.

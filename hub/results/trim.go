@@ -80,5 +80,5 @@ func deleteRow(tx *bbolt.Tx, id uint64) error {
 			return err
 		}
 	}
-	return nil
+	return deleteExplanation(tx, id)
 }

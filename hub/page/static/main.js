@@ -9,7 +9,7 @@ import { device, drawFleet } from "./fleet.js";
 import { drawRollouts } from "./rollouts.js";
 import { drawModels, fetchReports } from "./models.js";
 import { drawGraphs, startFacts } from "./facts.js";
-import { addResult, fetchResults, learn, result, startResults } from "./results.js";
+import { addResult, explained, fetchResults, learn, result, startResults } from "./results.js";
 import { addPoint, drawCharts, fetchPoints, perMinute, startCharts } from "./charts.js";
 
 const known = { devices: new Map(), rollouts: new Map(), models: null, graphs: [], summary: null };
@@ -104,6 +104,9 @@ function onEvent(kind, data) {
       redraw.tiles();
       return;
     }
+    case "explain":
+      explained(result(data));
+      return;
     case "device":
       known.devices.set(deviceKey(data), data);
       learn("device", deviceKey(data));

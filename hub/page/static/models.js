@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { body, h, list, put } from "./dom.js";
-import { bytes, digest, percent, t } from "./words.js";
+import { bytes, digest, number, percent, t } from "./words.js";
 
 const reportType = "application/vnd.dunlin.model.report.v1+json";
 const mostReport = 2e6; // bytes; a longer report is not looked at
@@ -25,11 +25,27 @@ function model(m) {
   const r = reports.get(m.manifest);
   return {
     name: m.name, version: m.version, digest: m.manifest, size: m.bytes, key: m.sig?.key ?? "", exact: Boolean(m.exact),
-    precision: r?.quant?.to ?? "",
+    precision: r?.quant?.to || front(r)?.chosen || "", front: front(r),
     // The set with the most pictures says most.
     accuracy: (r?.accuracy ?? []).reduce((best, a) => (a.samples > (best?.samples ?? 0) ? a : best), null),
   };
 }
+
+/** front reads what was promised of the model that was chosen from a front. */
+function front(r) {
+  const c = r?.certificate;
+  const p = c?.front?.[c.chosen];
+  if (!p) return null;
+  const float = c.front[0];
+  const bound = c.bound === "exact" ? p.exact : p.bernstein;
+  return {
+    chosen: String(p.name), certified: Boolean(c.certified), measure: c.measure === "agreement" ? "agreement" : "accuracy",
+    smaller: p.bytes > 0 ? (float.bytes / p.bytes).toFixed(1) : "–", confidence: percent(c.confidence, 0), samples: number(c.samples), data: String(c.data),
+    bound: points(bound), lost: points(p.drop), most: points(c.max_drop),
+  };
+}
+
+const points = (share) => (100 * share).toFixed(2);
 
 /** fetchReports reads the reports of models, the newest first, and draws again when there are new ones. */
 export async function fetchReports(models) {
@@ -58,7 +74,17 @@ function item(m) {
       pair("models.size", bytes(m.size)),
       m.accuracy ? pair("models.accuracy", h("span", { title: t("models.samples", m.accuracy) }, `${percent(m.accuracy.before, 2)} → ${percent(m.accuracy.after, 2)}`)) : null,
       pair("models.exam", t(m.exact ? "models.exact" : "models.close")),
-      m.key ? pair("models.key", h("code", { title: m.key }, m.key.slice(0, 16))) : pair("models.key", h("span", { class: "bad" }, t("models.unsigned")))));
+      m.key ? pair("models.key", h("code", { title: m.key }, m.key.slice(0, 16))) : pair("models.key", h("span", { class: "bad" }, t("models.unsigned")))),
+    m.front ? picture(m) : null);
+}
+
+// picture is the front as the hub draws it: accuracy against size, the chosen form marked, what was promised below.
+function picture(m) {
+  const f = m.front;
+  const said = f.certified ? t("front." + f.measure, f) : t("front.uncertified", f);
+  return h("figure", { class: "front" },
+    h("img", { src: `/v1/models/${encodeURIComponent(m.name)}/${m.version}/front.svg`, alt: t("front.alt", f), width: 440, height: 300, loading: "lazy" }),
+    h("figcaption", {}, h("span", { class: f.certified ? "good" : "warn" }, f.certified ? "✓ " : "⚠ "), said));
 }
 
 const pair = (key, value) => h("span", { class: "pair" }, h("span", { class: "key" }, t(key)), " ", value);

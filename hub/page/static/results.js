@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { $, body, h, list, put, toast } from "./dom.js";
 import { arrived, nameOf } from "./fleet.js";
 import { meet, proof, sentences } from "./facts.js";
-import { clock, digest, millis, number, percent, t, time, word } from "./words.js";
+import { clock, digest, has, millis, number, percent, t, time, word } from "./words.js";
 
 const most = 200; // rows on the page at once; "older" adds a page more
 const late = 10000; // ms between taking and storing that are worth a word
@@ -26,7 +26,7 @@ export function result(row) {
     key: `${row.device} ${row.epoch} ${row.seq}`, device: row.device, epoch: row.epoch, seq: row.seq,
     stored, taken, at: taken || stored, order: Number(row.id),
     label: labels[0]?.label ?? "", score: labels[0]?.score ?? 0, labels, facts: r.facts ?? [], factsAt: r.facts_at ?? null,
-    micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", source: r.source ?? "", model: r.model ?? null,
+    micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", why: row.explanation ?? null, id: row.id, source: r.source ?? "", model: r.model ?? null,
   };
 }
 
@@ -101,6 +101,14 @@ export function addResult(r) {
   add([r]);
 }
 
+/** explained takes over the explanation of a row that is shown. */
+export function explained(r) {
+  const at = shown.findIndex((s) => s.key === r.key);
+  if (at < 0) return;
+  shown[at] = r;
+  later();
+}
+
 function add(more) {
   const have = new Set(shown.map((r) => r.key));
   shown.push(...more.filter((r) => !have.has(r.key)));
@@ -139,7 +147,7 @@ function item(r) {
       h("span", { class: "from", title: r.device }, nameOf(r.device)),
       h("span", { class: "ms" }, millis(r.micros)),
       h("span", { class: "input" }, digest(r.input)),
-      h("span", { class: "said" }, sentences(r.facts, names(r)).slice(0, 3).map((s, i) => [i ? " · " : "", h("span", { title: s.source || null }, s.text)]))));
+      h("span", { class: "said" }, r.why ? h("span", { class: "chip plain" }, t("results.explained")) : null, sentences(r.facts, names(r)).slice(0, 3).map((s, i) => [i ? " · " : "", h("span", { title: s.source || null }, s.text)]))));
   // The rest is made when somebody looks: most rows are never opened.
   el.addEventListener("toggle", () => {
     if (el.open && el.children.length === 1) el.append(whole(r));
@@ -164,6 +172,7 @@ function names(r) {
 function whole(r) {
   return h("div", { class: "whole" },
     r.labels.length > 1 ? h("ul", { class: "labels" }, r.labels.map((l) => h("li", {}, h("span", { class: "label", title: l.entity || null }, l.label), bar(l.score)))) : null,
+    r.why ? why(r) : null,
     proof(r.facts, names(r)) ?? h("p", { class: "none" }, t("results.nofacts")),
     h("dl", { class: "more" },
       pair("results.model", r.model?.name ? `${r.model.name}@${r.model.version} ` : "", r.model ? digest(r.model.digest) : null),
@@ -173,6 +182,14 @@ function whole(r) {
       pair("results.taken", r.taken ? clock(r.taken) : t("results.noclock")),
       pair("results.stored", clock(r.stored), r.taken && r.stored - r.taken > late ? ` (${t("results.late", { s: number(Math.round((r.stored - r.taken) / 1000)) })})` : ""),
       pair("results.record", h("code", {}, `${r.device} · ${r.epoch} · ${r.seq}`))));
+}
+
+// why is the picture of what the answer rests on, which the hub keeps beside it.
+function why(r) {
+  const words = t(has("why." + r.why.method) ? "why." + r.why.method : "why.other", { method: r.why.method, label: r.why.label || r.label || t("results.nolabel") });
+  return h("figure", { class: "why" },
+    h("img", { src: `/v1/results/${encodeURIComponent(r.id)}/explanation?at=${encodeURIComponent(r.why.at)}`, alt: words }),
+    h("figcaption", {}, words));
 }
 
 const pair = (key, ...value) => h("div", {}, h("dt", {}, t(key)), h("dd", {}, ...value));
