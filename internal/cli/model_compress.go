@@ -231,7 +231,11 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	if err := qr.Measure(s.graph, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
 		return nil, err
 	}
+	qr.To = s.chosen.name
 	rep.Quant, rep.Bytes.After = qr, bytes
+	if c := s.cert; c.FloatAccuracy != nil {
+		rep.Accuracy = []accuracy{{c.Data, c.Samples, *c.FloatAccuracy, *c.Front[c.Chosen].Accuracy}}
+	}
 	p, err := packOf(r.m, r.o, w, small, s.chosen.name)
 	if err != nil {
 		return nil, err
