@@ -43,6 +43,7 @@ type Point struct {
 type Axis struct {
 	Label string // with the unit
 	Zero  bool   // begins at 0
+	Log   bool   // equal ratios are equally far apart; for values over 0, and of X
 }
 
 // Scatter is a picture of points.
@@ -68,9 +69,13 @@ const (
 type scale struct {
 	low, high, step float64
 	from, to        float64
+	log             bool
 }
 
 func (s scale) at(v float64) float64 {
+	if s.log {
+		return s.from + math.Log(v/s.low)/math.Log(s.high/s.low)*(s.to-s.from)
+	}
 	return s.from + (v-s.low)/(s.high-s.low)*(s.to-s.from)
 }
 
@@ -91,7 +96,52 @@ func newScale(values []float64, zero bool, from, to float64) scale {
 		low, high = low-pad, high+pad
 	}
 	step := roundStep((high - low) / marksWanted)
-	return scale{math.Floor(low/step) * step, math.Ceil(high/step) * step, step, from, to}
+	return scale{low: math.Floor(low/step) * step, high: math.Ceil(high/step) * step, step: step, from: from, to: to}
+}
+
+// newLogScale covers values over 0 with 1, 2 or 5 times a power of ten at both
+// ends.
+func newLogScale(values []float64, from, to float64) scale {
+	low, high := math.Inf(1), 0.0
+	for _, v := range values {
+		low, high = min(low, v), max(high, v)
+	}
+	if !(low > 0) || !(low <= high) || high/low > 1e6 || low < 1e-9 || high > 1e15 {
+		return newScale(values, true, from, to)
+	}
+	s := scale{low: roundStep(low), high: roundStep(high * 1.02), from: from, to: to, log: true}
+	if s.low > low {
+		s.low = roundStep(low / 2.5)
+	}
+	if s.high <= s.low {
+		s.high = roundStep(s.low * 1.5)
+	}
+	return s
+}
+
+// marks are the values that stand beside an axis.
+func (s scale) marks() (all []float64) {
+	if s.log {
+		for v := s.low; v <= s.high*(1+1e-9); v = roundStep(v * 1.5) {
+			all = append(all, v)
+		}
+		return all
+	}
+	for i := 0; ; i++ {
+		v := s.low + float64(i)*s.step
+		if v > s.high+s.step/2 {
+			return all
+		}
+		all = append(all, v)
+	}
+}
+
+// text prints a mark.
+func (s scale) text(v float64) string {
+	if s.log {
+		return strconv.FormatFloat(v, 'g', 6, 64)
+	}
+	return strconv.FormatFloat(v, 'f', s.digits(), 64)
 }
 
 // roundStep returns the least of 1, 2 and 5 times a power of ten that is v or
@@ -128,6 +178,9 @@ func (c Scatter) SVG() string {
 		ys = append(ys, *c.Limit)
 	}
 	x := newScale(xs, c.X.Zero, left, c.Width-right)
+	if c.X.Log {
+		x = newLogScale(xs, left, c.Width-right)
+	}
 	y := newScale(ys, c.Y.Zero, c.Height-bottom, top)
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">`,
@@ -162,21 +215,13 @@ func (c Scatter) axes(b *strings.Builder, x, y scale) {
 	text := func(px, py float64, anchor, s string) {
 		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, px, py, anchor, html.EscapeString(s))
 	}
-	for i := 0; ; i++ {
-		v := x.low + float64(i)*x.step
-		if v > x.high+x.step/2 {
-			break
-		}
+	for _, v := range x.marks() {
 		line(x.at(v), y.from, x.at(v), y.from+4, 0.6)
-		text(x.at(v), y.from+18, "middle", strconv.FormatFloat(v, 'f', x.digits(), 64))
+		text(x.at(v), y.from+18, "middle", x.text(v))
 	}
-	for i := 0; ; i++ {
-		v := y.low + float64(i)*y.step
-		if v > y.high+y.step/2 {
-			break
-		}
+	for _, v := range y.marks() {
 		line(left, y.at(v), x.to, y.at(v), 0.15)
-		text(left-6, y.at(v)+4, "end", strconv.FormatFloat(v, 'f', y.digits(), 64))
+		text(left-6, y.at(v)+4, "end", y.text(v))
 	}
 	line(left, y.from, x.to, y.from, 0.6)
 	line(left, top, left, y.from, 0.6)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -94,7 +95,8 @@ func TestOddPoints(t *testing.T) {
 		if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
 			t.Errorf("%s: %s", name, svg)
 		}
-		if n := len(elements(t, svg, "script")); n != 0 {
+		svg += Scatter{X: Axis{Log: true}, Points: points}.SVG()
+		if n := len(elements(t, "<g>"+svg+"</g>", "script")); n != 0 {
 			t.Errorf("%s: a name became an element", name)
 		}
 	}
@@ -105,5 +107,19 @@ func TestRoundStep(t *testing.T) {
 		if got := roundStep(c[0]); math.Abs(got-c[1]) > 1e-9*c[1] {
 			t.Errorf("%v: %v, want %v", c[0], got, c[1])
 		}
+	}
+}
+
+// TestLog: equal ratios are equally far apart, between round numbers.
+func TestLog(t *testing.T) {
+	c := Scatter{X: Axis{Log: true}, Points: []Point{{X: 45, Y: 1}, {X: 90, Y: 1}, {X: 180, Y: 1}}}
+	dots := elements(t, c.SVG(), "circle")
+	at := func(i int) float64 { return number(t, dots[i]["cx"]) }
+	if d := (at(2) - at(1)) - (at(1) - at(0)); math.Abs(d) > 0.2 || at(0) < left {
+		t.Errorf("at %v, %v and %v", at(0), at(1), at(2))
+	}
+	s := newLogScale([]float64{45, 180}, 0, 1)
+	if m := s.marks(); !slices.EqualFunc(m, []float64{20, 50, 100, 200}, func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }) {
+		t.Errorf("marks %v", m)
 	}
 }

@@ -67,7 +67,7 @@ func ReadFront(report []byte) (*Front, error) {
 
 // Size draws accuracy, or agreement, against the bytes of the weights.
 func (f *Front) Size() Scatter {
-	return f.scatter("accuracy against size", Axis{Label: "weights, KiB", Zero: true}, func(p FrontPoint) float64 { return float64(p.Bytes) / 1024 })
+	return f.scatter("accuracy against size", Axis{Label: "weights, KiB", Log: true}, func(p FrontPoint) float64 { return float64(p.Bytes) / 1024 })
 }
 
 // Time draws it against the time of one run.
