@@ -1,6 +1,9 @@
 package cli
 
-import "dunlin/quant"
+import (
+	"dunlin/quant"
+	"dunlin/train"
+)
 
 // front calibrates and returns the candidates, from the float model to the
 // smallest.
@@ -30,6 +33,25 @@ func (s *search) front() ([]candidate, error) {
 	return all, nil
 }
 
+// adaptive is the size in bytes of a float network up to which roundings are
+// learned together (AdaRound), which takes half a minute for 300 KiB: a larger
+// one has each weight moved by itself.
+const adaptive = 4 << 20
+
+// adam is the optimiser of quant's roundings.
+func adam(n int) func(values, gradients []float32) {
+	const rate = 0.05
+	p := &train.Parameter{Name: "roundings", Value: make([]float32, n)}
+	o, err := train.NewOptimiser(train.OptimiserOptions{Method: train.Adam}, []*train.Parameter{p})
+	return func(values, gradients []float32) {
+		if err != nil {
+			return // DUNLIN_KERNELS names no tier: the engine says so first
+		}
+		p.Value, p.Gradient = values, gradients
+		o.Step(rate)
+	}
+}
+
 // roundAgain returns, where a candidate with four-bit weights was not
 // certified, all that have such weights, in their order, with weights rounded
 // for what their layers put out rather than each to the nearest. Which these
@@ -50,7 +72,10 @@ func (s *search) roundAgain(front []candidate) ([]candidate, error) {
 	b := s.start("rounding for the outputs", 1)
 	o := again[0].options
 	o.Progress = b.set
-	r, err := quant.LearnRounding(s.w.graph, s.ranges, calib.next, len(calib.at), o)
+	if s.graph.StoredBytes() <= adaptive {
+		o.Optimise = adam
+	}
+	r, err := quant.LearnRounding(s.graph, s.ranges, calib.next, len(calib.at), o)
 	b.done()
 	if err != nil {
 		return nil, err
