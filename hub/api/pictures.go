@@ -20,10 +20,9 @@ import (
 
 // Bounds on what is read for one picture.
 const (
-	maxManifest = 1 << 20
-	maxReport   = 2 << 20
-	maxSide     = 4096 // pixels of an explanation's side
-	maxCaption  = 200  // bytes of its label
+	maxReport  = 2 << 20
+	maxSide    = 4096 // pixels of an explanation's side
+	maxCaption = 200  // bytes of its label
 )
 
 // frontWidth and frontHeight suit a column of the page: letters are drawn
@@ -63,7 +62,7 @@ func (s *Server) front(w http.ResponseWriter, r *http.Request) (any, error) {
 // report reads the report of a pack, whose blobs are those that were hashed
 // when it was registered.
 func (s *Server) report(manifest string) ([]byte, error) {
-	data, err := s.readBlob(manifest, maxManifest)
+	data, err := s.readBlob(manifest, oci.MaxManifest)
 	if err != nil {
 		return nil, err
 	}

@@ -134,6 +134,7 @@ func TestInBrowser(t *testing.T) {
 		{"login", login},
 		{"fleet", seesFleet},
 		{"live", live},
+		{"explained", explained},
 		{"filter", filter},
 		{"rollout", controls},
 		{"facts", looksUp},
@@ -178,6 +179,11 @@ func seesFleet(p tab, f *fleet) {
 		p.until(selector+" says "+want, "document.querySelector("+quote(selector)+").textContent.includes("+quote(want)+")")
 	}
 	p.until("the pack's report was read", `document.querySelector("#models").textContent.includes("92.69 % → 92.51 %")`)
+	p.until("one model of two has a front, drawn by the hub", `document.querySelectorAll("#models .front").length === 1 && document.querySelector("#models .front img").naturalWidth > 0`)
+	for _, want := range []string{"6.1 times smaller", "95 % confidence at most 0.51 points", "0.04 on 9,488 samples"} {
+		p.until("what was promised: "+want, `document.querySelector("#models .front figcaption").textContent.includes(`+quote(want)+`)`)
+	}
+	p.until("the chosen form is named", `document.querySelector("#models .chip").textContent === "6 int8, 9 int4"`)
 	p.until("both charts are drawn", `document.querySelectorAll("#charts canvas").length === 2`)
 }
 
@@ -190,12 +196,23 @@ func live(p tab, f *fleet) {
 	p.until("it is there once", `document.querySelectorAll('[data-key="home/door e1 900"]').length === 1`)
 	p.do(chromedp.Focus(chromedp.CSS(".result summary")), chromedp.KeyEvent("\r"))
 	p.until("Enter opens it, with the source of each fact", `document.querySelector(".result[open] .proof").textContent.includes("from dunlin example facts")`)
-	p.until("what came is text, not markup", `!document.querySelector("main img, main script") && window.hurt === undefined`)
+	p.until("what came is text, not markup", `!document.querySelector("main img:not(.front img), main script") && window.hurt === undefined`)
 	f.tell("hall", 901, answer(time.Now(), garments(2), "Ankle boot", 0.91, 398))
 	p.until("the next one is above it", `document.querySelector(".result .label").textContent === "Ankle boot"`)
 	p.until("the open one stays open", `document.querySelector('[data-key="home/door e1 900"]').open`)
 	p.shot("open")
 	p.do(chromedp.Click(chromedp.CSS(`[data-key="home/door e1 900"] summary`)))
+}
+
+// explained sees an explanation come to a result that is there already.
+func explained(p tab, f *fleet) {
+	p.do(chromedp.Click(chromedp.CSS(`[data-key="home/hall e1 901"] summary`)))
+	f.explain(p.T)
+	p.until("the open row shows it", `document.querySelector('[data-key="home/hall e1 901"][open] .why img').naturalWidth === 28`)
+	p.until("with a caption that is text", `document.querySelector(".why figcaption").textContent.includes("“<b>Ankle boot</b>”, by class activation map") && !document.querySelector(".why b")`)
+	p.shot("explained")
+	p.do(chromedp.Click(chromedp.CSS(`[data-key="home/hall e1 901"] summary`)))
+	p.until("the closed row says that there is one", `document.querySelector('[data-key="home/hall e1 901"] .said .chip').textContent === "explained"`)
 }
 
 func filter(p tab, _ *fleet) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -81,8 +83,8 @@ func newFleet(t *testing.T) *fleet {
 		rolled("r1", now.Add(-26*time.Hour), rollout.Done, "4 of 4 devices passed", old),
 	}
 	f.versions = []registry.Version{
-		f.pack(old, "fp16", 0.9269, 0.9269, 189_412, false),
-		f.pack(new, "int8", 0.9269, 0.9251, 121_870, true),
+		f.pack(old, "fp16", 0.9269, 0.9269, 189_412, false, ""),
+		f.pack(new, "", 0.9269, 0.9251, 121_870, true, theFront),
 	}
 	f.fill(now, new)
 	f.listen(t, "127.0.0.1:0")
@@ -98,12 +100,21 @@ func rolled(id string, at time.Time, p rollout.Phase, why string, m wire.Running
 }
 
 // pack adds the two blobs of a pack that the page reads.
-func (f *fleet) pack(m wire.Running, to string, before, after float64, size int64, exact bool) registry.Version {
+func (f *fleet) pack(m wire.Running, to string, before, after float64, size int64, exact bool, certificate string) registry.Version {
 	report := digest(m.Digest[7:11])
-	f.blobs[report] = fmt.Appendf(nil, `{"quant":{"to":%q},"bytes":{"before":338169,"after":%d},"accuracy":[{"data":"samples","samples":200,"before":1,"after":1},{"data":"t10k","samples":10000,"before":%v,"after":%v}]}`, to, size, before, after)
-	f.blobs[m.Digest] = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.dunlin.model.report.v1+json","digest":%q,"size":%d}]}`, report, len(f.blobs[report]))
+	f.blobs[report] = fmt.Appendf(nil, `{"quant":{"to":%q},%s"bytes":{"before":338169,"after":%d},"accuracy":[{"data":"samples","samples":200,"before":1,"after":1},{"data":"t10k","samples":10000,"before":%v,"after":%v}]}`, to, certificate, size, before, after)
+	f.blobs[m.Digest] = fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.model.config.v1+json","digest":%[1]q,"size":1},"layers":[{"mediaType":"application/vnd.dunlin.model.report.v1+json","digest":%[1]q,"size":%[2]d}]}`, report, len(f.blobs[report]))
 	return registry.Version{Name: m.Name, Version: m.Version, Manifest: m.Digest, Bytes: size, Exact: exact, Sig: sign.Signature{Key: "93ab1f0c22d4e870", Sig: []byte("s")}}
 }
+
+// theFront is a part of the report of a model that was chosen from a front.
+const theFront = `"certificate":{"certified":true,"measure":"accuracy","max_drop":0.01,"confidence":0.95,"bound":"bernstein","samples":9488,"data":"fashion-mnist",
+"float_accuracy":0.9269,"chosen":3,"front":[
+{"name":"float32","bytes":326400,"certified":true,"median_ms":0.051},
+{"name":"15 fp16","bytes":154500,"drop":0.0002,"bernstein":0.0024,"gain":0.0021,"certified":true,"median_ms":0.051},
+{"name":"15 int8","bytes":87200,"drop":0.0006,"bernstein":0.0039,"gain":0.0027,"certified":true,"median_ms":0.022},
+{"name":"6 int8, 9 int4","bytes":53900,"drop":0.0004,"bernstein":0.0051,"gain":0.0042,"certified":true,"median_ms":0.022},
+{"name":"15 int4","bytes":50600,"drop":0.0126,"bernstein":0.0194,"gain":0.001,"certified":false,"median_ms":0.022}]},`
 
 const thing = "https://dunlin.example/garments/"
 
@@ -191,6 +202,37 @@ func (f *fleet) OpenBlob(d string) (io.ReadSeekCloser, int64, error) {
 	}
 	return blob{bytes.NewReader(data)}, int64(len(data)), nil
 }
+
+// explain puts a picture beside the newest result and tells the page.
+func (f *fleet) explain(t *testing.T) {
+	t.Helper()
+	heat := image.NewRGBA(image.Rect(0, 0, 28, 28))
+	for i := range heat.Pix {
+		heat.Pix[i] = uint8(i / 12)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, heat); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	r := &f.rows[len(f.rows)-1]
+	r.Explanation = &results.Explanation{Method: "cam", Label: "<b>Ankle boot</b>", At: time.Now(), PNG: b.Bytes()}
+	row := *r
+	f.mu.Unlock()
+	f.events.Publish(api.EventExplain, api.NewResultRow(row))
+}
+
+func (f *fleet) Explanation(id uint64) (results.Explanation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.rows {
+		if r.ID == id && r.Explanation != nil {
+			return *r.Explanation, nil
+		}
+	}
+	return results.Explanation{}, results.ErrNoResult
+}
+
 func (f *fleet) Models() []registry.Version   { return f.versions }
 func (f *fleet) Graphs() ([]api.Graph, error) { return []api.Graph{f.graph}, nil }
 func (f *fleet) Describe(graph, iri string) ([]facts.Answer, error) {

@@ -83,7 +83,7 @@ function picture(m) {
   const f = m.front;
   const said = f.certified ? t("front." + f.measure, f) : t("front.uncertified", f);
   return h("figure", { class: "front" },
-    h("img", { src: `/v1/models/${encodeURIComponent(m.name)}/${m.version}/front.svg`, alt: t("front.alt", f), width: 440, height: 300, loading: "lazy" }),
+    h("img", { src: `/v1/models/${encodeURIComponent(m.name)}/${m.version}/front.svg`, alt: t("front.alt", f), width: 440, height: 300 }),
     h("figcaption", {}, h("span", { class: f.certified ? "good" : "warn" }, f.certified ? "✓ " : "⚠ "), said));
 }
 
