@@ -62,7 +62,7 @@ type demo struct {
 	temp     bool   // dir goes when the demo ends
 	key      sign.PrivateKey
 	model    *loaded
-	int8     demoPack
+	small    demoPack // the form that was chosen
 	fp16     demoPack
 	hub      *demoHub
 	agents   []*demoAgent
@@ -125,9 +125,9 @@ func (d *demo) run(ctx context.Context) error {
 		do    func(context.Context) error
 	}{
 		{"A model: a small network for pictures of garments, as an ONNX file", d.takeModel},
-		{"Compress it to int8 and to fp16", d.compressModel},
+		{"Compress it: to fp16, and to the smallest form that may lose 1 % at most", d.compressModel},
 		{"A hub and two agents, each its own process, on loopback", d.startFleet},
-		{"Sign the int8 model, register it, roll it out: one agent first, then both", d.rollOut},
+		{"Sign the small model, register it, roll it out: one agent first, then both", d.rollOut},
 		{"Facts about garments, signed, synced into each agent's cache", d.syncFacts},
 		{"Pictures into the agents' folders: labels, facts, and on to the hub", d.dropPictures},
 		{"Unplug: the hub is killed, the agents go on, the hub comes back", d.unplug},

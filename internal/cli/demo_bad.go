@@ -48,7 +48,7 @@ func (d *demo) offerBadModels(ctx context.Context) error {
 			return fmt.Errorf("after %s: %w", bad.what, err)
 		}
 	}
-	d.say("the old model still answers: garments version %d, %s", d.int8.version, short(d.int8.digest))
+	d.say("the old model still answers: garments version %d, %s", d.small.version, short(d.small.digest))
 	d.proved("bad models", "4 refused for 4 reasons, the old model answered all along")
 	return nil
 }
@@ -108,7 +108,7 @@ func (d *demo) stillAnswers(ctx context.Context, a *demoAgent) error {
 	if err != nil {
 		return err
 	}
-	if r.Model.Digest != d.int8.digest || len(r.Labels) == 0 {
+	if r.Model.Digest != d.small.digest || len(r.Labels) == 0 {
 		return fmt.Errorf("the answer is of %+v, with %d labels", r.Model, len(r.Labels))
 	}
 	return nil
@@ -129,10 +129,10 @@ func (d *demo) offer(ctx context.Context, p demoPack, sig sign.Signature) (wire.
 	}, nil
 }
 
-// variant packs the int8 model again with one thing changed, as a newer
+// variant packs the small model again with one thing changed, as a newer
 // version.
 func (d *demo) variant(name string, version int64, change func(*pack.Pack)) (demoPack, error) {
-	m, err := pack.ReadDir(d.int8.dir)
+	m, err := pack.ReadDir(d.small.dir)
 	if err != nil {
 		return demoPack{}, err
 	}

@@ -148,20 +148,20 @@ func (d *demo) once(key string, f func()) {
 	}
 }
 
-// rollOut pushes the int8 model and follows its rollout.
+// rollOut pushes the small model and follows its rollout.
 func (d *demo) rollOut(ctx context.Context) error {
-	l, sig, err := signedPack(d.int8)
+	l, sig, err := signedPack(d.small)
 	if err != nil {
 		return err
 	}
-	sent, err := pushPack(ctx, d.hub.api, l, d.int8.digest, sig, func(int, int) {})
+	sent, err := pushPack(ctx, d.hub.api, l, d.small.digest, sig, func(int, int) {})
 	if err != nil {
 		return err
 	}
-	d.say("registered: garments version %d, %s sent, signed by key %s", d.int8.version, bytesText(sent), d.key.Public().ID())
+	d.say("registered: garments version %d, %s sent, signed by key %s", d.small.version, bytesText(sent), d.key.Public().ID())
 	var r rolloutRow
 	plan := map[string]any{
-		"model": "garments", "version": d.int8.version, "canary": []string{"demo/shelf-1"}, "trial": wire.TrialRules{Seconds: 2, MaxMillis: 200},
+		"model": "garments", "version": d.small.version, "canary": []string{"demo/shelf-1"}, "trial": wire.TrialRules{Seconds: 2, MaxMillis: 200},
 	}
 	if err := d.hub.api.do(ctx, "POST", "/v1/rollouts", plan, &r); err != nil {
 		return err
@@ -186,7 +186,7 @@ func (d *demo) rollOut(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(begin).Round(100 * time.Millisecond)
-	d.say("both run %s: signature, digests and exam checked by each, trial passed (%v)", short(d.int8.digest), took)
+	d.say("both run %s: signature, digests and exam checked by each, trial passed (%v)", short(d.small.digest), took)
 	d.proved("rollout", "canary, then all, in %v; exam passed on both", took)
 	return nil
 }

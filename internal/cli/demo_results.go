@@ -44,6 +44,7 @@ func (d *demo) drop(a *demoAgent, n int) ([]droppedPicture, error) {
 
 // resultRow is one result at the hub.
 type resultRow struct {
+	ID     string      `json:"id"`
 	Device string      `json:"device"`
 	Seq    int64       `json:"seq"`
 	Result wire.Result `json:"result"`
@@ -108,6 +109,7 @@ func (d *demo) exactlyOnce(ctx context.Context, device string, pictures []droppe
 // dropPictures shows what an answer looks like.
 func (d *demo) dropPictures(ctx context.Context) error {
 	var shown droppedPicture
+	var answer resultRow
 	for _, a := range d.agents {
 		pictures, err := d.drop(a, 20)
 		if err != nil {
@@ -118,7 +120,7 @@ func (d *demo) dropPictures(ctx context.Context) error {
 			return err
 		}
 		if shown.name == "" {
-			shown = pictures[0]
+			shown, answer = pictures[0], rows[0]
 		}
 		withFacts := 0
 		for _, r := range rows {
@@ -135,7 +137,7 @@ func (d *demo) dropPictures(ctx context.Context) error {
 		}
 	}
 	d.proved("answers", "40 pictures, 40 results, each with facts and their source")
-	return d.explainOne(ctx, d.agents[0], shown)
+	return d.explainOne(ctx, d.agents[0], shown, answer)
 }
 
 func (d *demo) sayResult(r wire.Result) {
