@@ -197,6 +197,7 @@ func (c Scatter) SVG() string {
 	for _, p := range points { // on top of the others
 		if p.Mark == Chosen {
 			p.draw(&b, x, y)
+			p.name(&b, points, x, y)
 		}
 	}
 	b.WriteString("</svg>")
@@ -252,12 +253,23 @@ func (p Point) draw(b *strings.Builder, x, y scale) {
 		fmt.Fprintf(b, `<path d="M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8" stroke-width="1.5" fill="none"/>`, px, low, high, px-4, low, px-4, high)
 	}
 	fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%g"/></g>`, px, py, radius)
-	if p.Mark == Chosen {
-		anchor, dx := "start", -4.0 // above the interval, where other points are not
-		if px > (x.from+x.to)/2 {
-			anchor, dx = "end", 4
-		}
-		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="600" fill="%s">%s</text>`,
-			px+dx, max(top+2, min(py, y.at(p.High))-10), anchor, colour, html.EscapeString(p.Name))
+}
+
+// name writes a point's name, above the intervals of all that stand where it
+// does.
+func (p Point) name(b *strings.Builder, all []Point, x, y scale) {
+	const letter = 6.5 // about as wide as one is
+	px, length := x.at(p.X), letter*float64(len(p.Name))
+	anchor, dx, from := "start", -4.0, px
+	if px > (x.from+x.to)/2 {
+		anchor, dx, from = "end", 4, px-length
 	}
+	above := y.at(p.Y)
+	for _, q := range all {
+		if qx := x.at(q.X); qx > from-letter && qx < from+length+letter {
+			above = min(above, y.at(max(q.Y, q.High)))
+		}
+	}
+	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="600" fill="%s">%s</text>`,
+		px+dx, max(top+2, above-10), anchor, colours[Chosen], html.EscapeString(p.Name))
 }

@@ -1,10 +1,16 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +19,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"dunlin/sync/wire"
 )
 
 var screenshot = flag.String("screenshot", "", "where TestPage leaves a picture of the page, after two minutes of answers")
@@ -24,8 +32,12 @@ func TestPage(t *testing.T) {
 	ctx := browser(t)
 	e, f := theExample(t), startFleet(t)
 	pack := filepath.Join(f.dir, "pack")
-	dunlin(t, "model", "compress", filepath.Join(e.dir, "garments.onnx"), "--calibrate", filepath.Join(e.dir, "calibration"), "--samples", "32",
-		"--eval", filepath.Join(e.dir, "samples"), "--version", "3", "-o", pack)
+	data := filepath.Join(e.dir, "samples")
+	if *screenshot != "" {
+		data = "/usr/share/datasets/fashion-mnist" // which is enough to certify something
+	}
+	dunlin(t, "model", "compress", filepath.Join(e.dir, "garments.onnx"), "--data", data, "--uncertified", "--seconds", "0.02",
+		"--calibrate", filepath.Join(e.dir, "calibration"), "--samples", "32", "--eval", data, "--version", "3", "-o", pack)
 	dunlin(t, "model", "sign", pack, "--key", e.key)
 	f.push(pack)
 	agents := []*agent{f.startAgent("shelf-1", ""), f.startAgent("shelf-2", "")}
@@ -45,6 +57,8 @@ func TestPage(t *testing.T) {
 	until("both devices are there, online", `document.querySelectorAll("#fleet tr.on").length === 2`)
 	until("the model is there, with its accuracy", `document.getElementById("models").textContent.includes("garments@3") && document.getElementById("models").textContent.includes(" % → ")`)
 
+	until("with its front", `document.querySelector("#models .front img").naturalWidth > 0`)
+
 	f.must("POST", "/v1/rollouts", map[string]any{"model": "garments", "version": 3, "canary": 1, "trial": map[string]int{"seconds": 1}}, nil)
 	until("the rollout ends on both", `document.querySelector("#rollouts .chip").textContent === "done" && document.querySelectorAll('#fleet [data-is="active"]').length === 2`)
 	dunlin(t, "facts", "push", filepath.Join(e.dir, "garments.nt"), "--graph", "garments", "--hub", f.http, "--token", f.token)
@@ -56,6 +70,9 @@ func TestPage(t *testing.T) {
 	}
 	give(t, e, agents, count, pause)
 	until("an answer is there, with its facts", `document.querySelector(".result .label").textContent && document.querySelector(".result .said").textContent`)
+	explain(t, f, e, agents[0])
+	until("one is explained", `document.querySelector(".result .said .chip")`)
+	until("with a picture", `((row) => { row.open = true; return row.querySelector(".why img").naturalWidth > 0 })(document.querySelector(".said .chip, .why").closest("details"))`)
 	if *screenshot != "" {
 		picture(t, ctx, *screenshot)
 	}
@@ -70,6 +87,44 @@ func TestPage(t *testing.T) {
 	f.up()
 	until("it is live again, with what was answered meanwhile",
 		fmt.Sprintf(`document.getElementById("link").dataset.state === "live" && document.querySelector("[data-key]").dataset.key !== %q`, before))
+}
+
+// explain gives an agent one more picture, has it explain its answer, and puts
+// that beside the answer at the hub.
+func explain(t *testing.T, f *fleet, e example, a *agent) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(e.dir, "samples", "t10k-00055.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = withNote(data, 1_000_000)
+	put(t, a.inbox, "explained.png", data)
+	var page struct {
+		Rows []struct {
+			ID     string
+			Result wire.Result
+		}
+	}
+	wait(t, 30*time.Second, "the picture's result", func() error {
+		err := f.ask("GET", fmt.Sprintf("/v1/results?input=sha256:%x", sha256.Sum256(data)), nil, &page)
+		if err == nil && len(page.Rows) == 0 {
+			err = errors.New("there is none")
+		}
+		return err
+	})
+	resp, err := http.Post(a.http+"/v1/explain", "image/png", bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	heat, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("explain: %s, %v: %.300s", resp.Status, err, heat)
+	}
+	about := url.Values{"method": {resp.Header.Get("Dunlin-Method")}, "label": {page.Rows[0].Result.Labels[0].Label}}
+	if err := call("PUT", f.http+"/v1/results/"+page.Rows[0].ID+"/explanation?"+about.Encode(), f.token, bytes.NewReader(heat), nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 var given uint64 // pictures by give; each is another one

@@ -25,7 +25,7 @@ function model(m) {
   const r = reports.get(m.manifest);
   return {
     name: m.name, version: m.version, digest: m.manifest, size: m.bytes, key: m.sig?.key ?? "", exact: Boolean(m.exact),
-    precision: r?.quant?.to || front(r)?.chosen || "", front: front(r),
+    precision: front(r)?.chosen ?? r?.quant?.to ?? "", front: front(r),
     // The set with the most pictures says most.
     accuracy: (r?.accuracy ?? []).reduce((best, a) => (a.samples > (best?.samples ?? 0) ? a : best), null),
   };
