@@ -12,7 +12,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train bench-arm faithfulness build size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,9 @@ bench-peers: ## the same models beside ONNX Runtime (wants node, npm, python3-on
 
 bench-train: ## a step of training beside torch (wants python3-torch and libopenblas0-pthread)
 	$(GO) run ./cmd/figures train
+
+distil: ## what a student learns from a teacher, beside what it learns alone (wants dataset-fashion-mnist; 20 minutes)
+	$(GO) run ./cmd/figures distil
 
 bench-arm: ## what llvm-mca models for the loops of arm64 (wants llvm and binutils-aarch64-linux-gnu)
 	$(GO) run ./cmd/figures arm

@@ -32,6 +32,7 @@ var tables = []table{
 	{"peers", "each model beside ONNX Runtime: one thread, two, and the real models with their golden inputs", (*session).peers},
 	{"process", "from the start of a process to its first answer, and its memory, beside ONNX Runtime in Node", (*session).process},
 	{"train", "a step of training beside torch with OpenBLAS, one thread", (*session).train},
+	{"distil", "students with a teacher and alone, three seeds each; 20 minutes", (*session).distil},
 	{"arm", "what llvm-mca models for the inner loops of arm64", (*session).arm},
 }
 

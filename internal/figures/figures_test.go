@@ -130,3 +130,23 @@ func TestUsage(t *testing.T) {
 		t.Errorf("status %d: %s", status, &errs)
 	}
 }
+
+func TestSpread(t *testing.T) {
+	if got := spread([]float64{1, 2, 3}); got != "2.00 ± 1.00" {
+		t.Error(got)
+	}
+}
+
+// TestLessons: without its teacher a recipe is the same but for that.
+func TestLessons(t *testing.T) {
+	for _, name := range []string{"fashion.toml", "cifar10.toml"} {
+		text, err := recipes.ReadFile("recipes/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone := withoutTeacher.ReplaceAllString(string(text), "")
+		if strings.Contains(alone, "TEACHER") || !strings.Contains(string(text), "TEACHER") || !strings.Contains(alone, "[optimiser]") || !strings.Contains(alone, "[network]") {
+			t.Errorf("%s: %s", name, alone)
+		}
+	}
+}
