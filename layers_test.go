@@ -103,8 +103,9 @@ var mayNotLink = map[string]map[string]string{
 		"runtime/cgo":            "one static binary",
 	},
 	"cmd/dunlin": {
-		"testing":     "test code in a shipped binary",
-		"runtime/cgo": "one static binary",
+		"testing":       "test code in a shipped binary",
+		"html/template": "3.5 MB more in the binary, and 2 MB more resident in every run",
+		"runtime/cgo":   "one static binary",
 	},
 	"engine": {
 		"net":      "inference touches no network",

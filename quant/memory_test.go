@@ -11,14 +11,11 @@ import (
 	"dunlin/internal/shared"
 )
 
-// TestMobileNetV2Memory prints, with -long, what calibration, learned
-// rounding and the front of a large network take at most, one after the other
-// in one process, and how long: run it alone. Calibration may take the
-// weights and 64 MiB, however many samples there are.
-func TestMobileNetV2Memory(t *testing.T) {
-	if !*long {
-		t.Skip("skipped: it must run alone, and takes minutes: -long -run TestMobileNetV2Memory")
-	}
+// BenchmarkMemory prints what calibration, learned rounding and the front of a
+// large network take at most, one after the other in one process, and how
+// long: run it alone (-run '^$' -bench Memory -benchtime 1x). Calibration may
+// take the weights and 64 MiB, however many samples there are.
+func BenchmarkMemory(t *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	start := residentMost(t)
 	g := importFile(t, shared.Dir(t, "models", "onnx", "mobilenet-v2-1.0-224-dequant.onnx"))
@@ -55,7 +52,7 @@ func TestMobileNetV2Memory(t *testing.T) {
 }
 
 // residentMost returns the most memory that this process has had.
-func residentMost(t *testing.T) int64 {
+func residentMost(t testing.TB) int64 {
 	t.Helper()
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bytes"
-	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"maps"
 	"os"
 	"slices"
@@ -118,7 +115,7 @@ func someOf(f *feeder) showing {
 	}
 }
 
-// reportPage is what the template shows.
+// reportPage is what the page shows.
 type reportPage struct {
 	Name    string
 	Report  packReport
@@ -127,8 +124,8 @@ type reportPage struct {
 	Steps   []string // of the preprocessing
 	Seen    []seenInput
 	Pixels  bool // small pictures, to be shown with sharp pixels
-	Size    template.HTML
-	Time    template.HTML
+	Size    markup
+	Time    markup
 	Front   []frontRow
 	Layers  []layerRow
 }
@@ -172,7 +169,7 @@ func newReportPage(name string, r packReport, spec prep.Spec, seen showing) (*re
 		if err != nil {
 			return nil, err
 		}
-		p.Size, p.Time = template.HTML(size), template.HTML(time) // chart escapes what it is given
+		p.Size, p.Time = markup(size), markup(time) // chart escapes what it is given
 		p.Front = frontRows(c)
 	}
 	p.Layers = layerRows(r)
@@ -258,25 +255,7 @@ func noiseBar(db *float64) float64 {
 	return 100 * min(max((60-*db)/60, 0), 1)
 }
 
-//go:embed report.html
-var reportHTML string
-
-var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"points": points, "percent": percent,
-	"number": func(v float64, digits int) string { return fmt.Sprintf("%.*f", digits, v) },
-	"db": func(v *float64) string {
-		if v == nil {
-			return ""
-		}
-		return fmt.Sprintf("%.1f dB", *v)
-	},
-}).Parse(reportHTML))
-
 // write writes the page, whole or not at all.
 func (p *reportPage) write(file string) error {
-	var b bytes.Buffer
-	if err := reportTemplate.Execute(&b, p); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
+	return os.WriteFile(file, []byte(p.html()), 0o644)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"image"
 	"image/color"
 	"image/png"
@@ -20,7 +19,7 @@ import (
 // the preprocessing, turned back into something to look at.
 type seenInput struct {
 	Name    string
-	Picture template.URL // a PNG, "" for numbers
+	Picture string // a PNG, "" for numbers
 	Numbers []string
 	Least   float32 // of the values that go into the network
 	Mean    float32
@@ -58,7 +57,7 @@ func seeInput(in prep.Input, name string, t *model.Tensor) (seenInput, error) {
 	if err := png.Encode(&b, img); err != nil {
 		return s, err
 	}
-	s.Picture = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()))
+	s.Picture = ("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()))
 	return s, nil
 }
 

@@ -2,6 +2,8 @@ package pack
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"dunlin/model"
 )
@@ -49,8 +51,8 @@ func (d *graphReader) graph(j *graphJSON, depth int) (*model.Graph, error) {
 		Name: j.Name, Inputs: j.Inputs, Outputs: j.Outputs,
 		Values: make(map[string]*model.Value, len(j.Values)), Nodes: make([]*model.Node, len(j.Nodes)),
 	}
-	for name, v := range j.Values {
-		value, err := d.value(v)
+	for _, name := range slices.Sorted(maps.Keys(j.Values)) { // in order, so that of two errors it is always the same one
+		value, err := d.value(j.Values[name])
 		if err != nil {
 			return nil, fmt.Errorf("graph %q: value %q: %w", clip(j.Name), clip(name), err)
 		}
