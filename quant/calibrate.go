@@ -3,6 +3,7 @@ package quant
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 
 	"dunlin/engine"
@@ -139,6 +140,17 @@ func (r *Ranges) observe(g *model.Graph, wanted func(string) bool, next func(i i
 		}
 	}
 	return nil
+}
+
+// drawn returns so many of n samples, in order: one of each part, by a fixed
+// draw, since the classes of a set may take turns.
+func drawn(many, n int) []int {
+	at, r := make([]int, many), rand.New(rand.NewPCG(uint64(many), uint64(n)))
+	for i := range at {
+		first, end := i*n/many, (i+1)*n/many
+		at[i] = first + r.IntN(end-first)
+	}
+	return at
 }
 
 // runner runs a graph on samples and shows each value; a program is compiled

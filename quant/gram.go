@@ -29,7 +29,10 @@ type gram struct {
 // 16 MiB; gramRows times the depth is how many inputs it is made of.
 const (
 	gramDepth = 2048
-	gramRows  = 3
+
+	// gramElements bounds the matrices of all groups of a layer.
+	gramElements = 4 << 20
+	gramRows     = 3
 )
 
 // newGram returns an empty one for samples of which there will be n, nil
@@ -42,7 +45,7 @@ func newGram(l *layer, seed uint64, n int) *gram {
 			return nil
 		}
 	}
-	if depth > gramDepth {
+	if depth > gramDepth || depth*depth*groups > gramElements {
 		return nil
 	}
 	want := max(512, gramRows*depth)

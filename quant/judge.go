@@ -51,9 +51,7 @@ func newJudge(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int, 
 		want = frontSamples
 	}
 	want = min(want, n)
-	for i := range want {
-		j.at = append(j.at, i*n/want)
-	}
+	j.at = drawn(want, n)
 	run, outputs := newRunner(g, nil), 0
 	for k := range j.at {
 		in, err := j.sample(k)
@@ -180,8 +178,15 @@ func (j *judge) divergence(q *model.Graph) (float64, error) {
 	if j.done++; j.seen != nil {
 		j.seen(j.done)
 	}
+	if sum-sum != 0 { // an output is no number: worse than all that are
+		return unbounded, nil
+	}
 	return math.Max(0, sum), nil
 }
+
+// unbounded stands for a divergence that is infinite or no number, which JSON
+// does not have and which no order holds.
+const unbounded = 1e9
 
 // compare returns the distance of an output from what is wanted, summed over
 // its distributions or elements, and how many these are.

@@ -59,7 +59,7 @@ func newPlan(g *model.Graph, r *Ranges, o Options) *plan {
 		nodes: map[*model.Node]*decision{}, parent: map[string]string{}, asked: map[string]bool{},
 	}
 	for _, n := range g.Nodes {
-		if slices.Contains(moves, n.Op) && !o.keptFloat(n) && g.Const(n.In[0]) == nil {
+		if slices.Contains(moves, n.Op) && !o.keptFloat(n) && n.Input(0) != "" && g.Const(n.In[0]) == nil {
 			p.join(n.In[0], n.Out[0])
 		}
 	}

@@ -120,13 +120,13 @@ func (t *rounder) gather(small *model.Graph, batch []*gram, next func(i int) ([]
 			}
 		}
 	})
-	for i := range used {
-		in, err := next(i * n / used)
+	for i, at := range drawn(used, n) {
+		in, err := next(at)
 		if err == nil {
 			err = run.run(in)
 		}
 		if err != nil {
-			return fmt.Errorf("sample %d: %w", i*n/used, err)
+			return fmt.Errorf("sample %d: %w", at, err)
 		}
 		if t.o.Progress != nil {
 			t.o.Progress(done+i+1, total)

@@ -52,6 +52,7 @@ type builder struct {
 	turned  map[*value]*value // the same in the other order of axes
 	was     int               // the batch that the graph says, model.Unknown where it says none
 	scratch int
+	taken   int64 // bytes of values and their gradients, about
 }
 
 func newBuilder(n *Net) (*builder, error) {
@@ -78,10 +79,10 @@ func (b *builder) logits(name string) string {
 	for n := b.made[at]; n != nil; n = b.made[at] {
 		switch n.Op {
 		case "Identity", "Dropout":
-			at = n.In[0]
+			at = n.Input(0)
 			continue
 		case "Softmax", "LogSoftmax":
-			return n.In[0]
+			return n.Input(0)
 		}
 		break
 	}
@@ -132,6 +133,18 @@ func (b *builder) build() error {
 	return nil
 }
 
+// maxBytes bounds the values of a net: a network comes from a file, and one
+// that takes more is not trained on one machine.
+const maxBytes = 32 << 30
+
+// take fails where so many more values, with their gradients, are too many.
+func (b *builder) take(count int) error {
+	if b.taken += 8 * int64(count); b.taken > maxBytes {
+		return fmt.Errorf("values of more than %d GiB for a batch of %d: use a smaller batch", maxBytes>>30, b.net.options.Batch)
+	}
+	return nil
+}
+
 func (b *builder) input(name string) (*value, error) {
 	v := b.g.Value(name)
 	if v.Type != model.F32 || len(v.Shape) == 0 {
@@ -148,6 +161,9 @@ func (b *builder) input(name string) (*value, error) {
 	}
 	if count == 0 {
 		return nil, fmt.Errorf("shape %v holds nothing", shape)
+	}
+	if err := b.take(count); err != nil {
+		return nil, err
 	}
 	in := &value{name: name, shape: shape, data: floats(count), wants: b.net.options.InputGradients, fixed: true}
 	if in.wants {

@@ -70,7 +70,11 @@ func (c *call) wants() bool {
 // write returns a new value for output i. It has a gradient where something
 // that was read has one.
 func (c *call) write(i int, shape model.Shape, last bool) (*value, error) {
-	if _, err := shape.Elements(); err != nil {
+	count, err := shape.Elements()
+	if err == nil {
+		err = c.b.take(count)
+	}
+	if err != nil {
 		return nil, err
 	}
 	name := ""

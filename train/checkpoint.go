@@ -259,6 +259,14 @@ func (s *fitState) check(perEpoch int, o FitOptions) error {
 	if s.Epoch < 0 || s.Epoch > o.Epochs || s.Step < 0 || s.Step > perEpoch || s.Samples < 0 || len(s.Record) != s.Epoch || !best {
 		return fmt.Errorf("epoch %d, step %d, %d records, best epoch %d: no training comes to that", s.Epoch, s.Step, len(s.Record), s.BestEpoch)
 	}
+	if s.Stopped != (o.Patience > 0 && s.Epoch > 0 && s.Epoch-s.BestEpoch >= o.Patience) {
+		return fmt.Errorf("epoch %d, best epoch %d, stopped %v: no training comes to that", s.Epoch, s.BestEpoch, s.Stopped)
+	}
+	for i, e := range s.Record {
+		if e.Epoch != i+1 {
+			return fmt.Errorf("record %d is of epoch %d", i, e.Epoch)
+		}
+	}
 	return nil
 }
 

@@ -129,3 +129,11 @@ func TestDataRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestSample: a byte means what the column says, channel by channel.
+func TestSample(t *testing.T) {
+	d := &Data{Inputs: []Column{{Shape: model.Shape{2, 1, 2}, Bytes: []byte{9, 9, 9, 9, 0, 10, 20, 30}, Scale: .1, Mean: []float64{1, 2}, Std: []float64{.5, 2}}}}
+	if got := d.Sample(1); len(got) != 1 || !slices.Equal(got[0], []float32{-2, 0, 0, .5}) {
+		t.Errorf("%v", got)
+	}
+}

@@ -55,7 +55,8 @@ type Progress struct {
 	Testing       bool
 	Loss          float64 // mean over this epoch so far, or over the test
 	Rate          float64
-	Done          *Epoch // the epoch is over, and this is its record; nil: it is not
+	Done          *Epoch  // the epoch is over, and this is its record; nil: it is not
+	Record        []Epoch // with Done: of all epochs so far, those before an interruption too
 }
 
 // Epoch is the record of one epoch.
@@ -292,7 +293,7 @@ func (f *fit) epoch(ctx context.Context) error {
 	}
 	record.Seconds = before + time.Since(start).Seconds()
 	f.finish(record)
-	f.tell(Progress{Epoch: record.Epoch, Step: f.perEpoch, Steps: f.perEpoch, Loss: record.TrainLoss, Rate: record.Rate, Done: &record})
+	f.tell(Progress{Epoch: record.Epoch, Step: f.perEpoch, Steps: f.perEpoch, Loss: record.TrainLoss, Rate: record.Rate, Done: &record, Record: f.state.Record})
 	return f.save()
 }
 

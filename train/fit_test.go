@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -151,8 +152,11 @@ func checkTold(t *testing.T, told []Progress, perEpoch, perTest int) {
 				want.Step, want.Steps, want.Testing = perEpoch, perEpoch, false
 			}
 			got := p
-			got.Loss, got.Rate, got.Done = 0, 0, nil
-			if got != want || !(p.Loss > 0) || (p.Done != nil) != (step == perEpoch+perTest) {
+			if (p.Done != nil) != (len(p.Record) == epoch && p.Done != nil) {
+				t.Fatalf("%d records with that of epoch %d", len(p.Record), epoch)
+			}
+			got.Loss, got.Rate, got.Done, got.Record = 0, 0, nil, nil
+			if !reflect.DeepEqual(got, want) || !(p.Loss > 0) || (p.Done != nil) != (step == perEpoch+perTest) {
 				t.Fatalf("told %+v, want %+v", p, want)
 			}
 		}

@@ -265,3 +265,14 @@ func TestEqualValues(t *testing.T) {
 		t.Errorf("%v, not %v", got, want)
 	}
 }
+
+// TestTooLarge: values that no machine holds are refused before they are made.
+func TestTooLarge(t *testing.T) {
+	g := model.New("large")
+	g.Inputs, g.Outputs = []string{"x"}, []string{"y"}
+	g.Values["x"] = &model.Value{Type: model.F32, Shape: model.Shape{model.Unknown, 1 << 20}}
+	g.Nodes = []*model.Node{nodeOf("Relu", "n", names("x"), names("y"))}
+	if _, err := NewNet(g, Options{Batch: 1 << 14}); err == nil || !strings.Contains(err.Error(), "smaller batch") {
+		t.Errorf("%v", err)
+	}
+}

@@ -149,7 +149,7 @@ func reshaped(c *call, x model.Shape) (model.Shape, error) {
 		switch {
 		case d == 0 && c.node.Int("allowzero", 0) == 0 && i < len(x):
 			shape[i] = x[i]
-		case i == 0 && d == c.b.was && len(x) > 0 && x[0] == c.batch():
+		case i == 0 && d > 0 && d == c.b.was && len(x) > 0 && x[0] == c.batch():
 			shape[i] = c.batch()
 		case d == -1 && open < 0:
 			open = i

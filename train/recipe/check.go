@@ -59,6 +59,9 @@ func oneOf(field, value string, allowed ...string) *fault {
 	return badf(field, "%q: want one of %s", value, strings.Join(allowed, ", "))
 }
 
+// belowOne is the greatest share that leaves something over.
+const belowOne = 1 - 1e-9
+
 func between(field string, value, low, high float64) *fault {
 	if value >= low && value <= high { // not a NaN
 		return nil
@@ -143,16 +146,16 @@ func (r *Recipe) checkLearning() *fault {
 	f := first(
 		oneOf("optimiser.kind", o.Kind, "sgd", "momentum", "adam", "adamw"),
 		between("optimiser.rate", o.Rate, math.SmallestNonzeroFloat32, 1e6),
-		between("optimiser.momentum", o.Momentum, 0, 1),
+		between("optimiser.momentum", o.Momentum, 0, belowOne),
 		between("optimiser.weight_decay", o.Decay, 0, 1e6),
-		between("optimiser.beta1", o.Beta1, 0, 1),
-		between("optimiser.beta2", o.Beta2, 0, 1),
+		between("optimiser.beta1", o.Beta1, 0, belowOne),
+		between("optimiser.beta2", o.Beta2, 0, belowOne),
 		between("optimiser.epsilon", o.Epsilon, 0, 1),
 		oneOf("schedule.kind", s.Kind, "constant", "step", "cosine", "linear"),
 		between("schedule.warm_up", s.WarmUp, 0, float64(r.Train.Epochs)),
 		between("schedule.last", s.Last, 0, o.Rate),
 		between("schedule.every", s.Every, 0, maxEpochs),
-		between("schedule.factor", s.Factor, 0, 1))
+		between("schedule.factor", s.Factor, 0, belowOne))
 	adam := strings.HasPrefix(o.Kind, "adam")
 	switch {
 	case f != nil:

@@ -169,6 +169,9 @@ func (d *dataset) read(ctx context.Context, set *samples.Set, list []int, progre
 		if err == nil && s.Class == samples.Unlabelled {
 			err = fmt.Errorf("%s has no class: put a labels.csv with the columns file,class beside the pictures", s.Name)
 		}
+		if err == nil && s.Class >= maxWidth {
+			err = fmt.Errorf("%s has class %d: at most %d are supported", s.Name, s.Class, maxWidth-1)
+		}
 		if err == nil {
 			err = s.Fill(plain, t)
 		}

@@ -103,14 +103,14 @@ func replaceHead(g *model.Graph, classes int, seed uint64) (*model.Graph, error)
 	at := g.Outputs[0]
 	n := made[at]
 	for n != nil && (n.Op == "Softmax" || n.Op == "LogSoftmax" || n.Op == "Identity") {
-		n = made[n.In[0]]
+		n = made[n.Input(0)]
 	}
 	bias := -1 // the input of n or of the node behind it
 	var added *model.Node
 	switch {
 	case n != nil && n.Op == "Gemm":
 		bias = 2
-	case n != nil && n.Op == "Add":
+	case n != nil && n.Op == "Add" && len(n.In) == 2:
 		added = n
 		for i := range 2 {
 			if m := made[n.In[i]]; m != nil && m.Op == "MatMul" && g.Const(n.In[1-i]) != nil {
@@ -120,7 +120,7 @@ func replaceHead(g *model.Graph, classes int, seed uint64) (*model.Graph, error)
 	}
 	var w *model.Tensor
 	if n != nil && (n.Op == "Gemm" || n.Op == "MatMul") {
-		w = g.Const(n.In[1])
+		w = g.Const(n.Input(1))
 	}
 	if w == nil || len(w.Shape) != 2 || w.Type != model.F32 {
 		return nil, fmt.Errorf("it does not end in a dense layer of float32 weights, so that its classes cannot be replaced")

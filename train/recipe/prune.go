@@ -2,9 +2,9 @@ package recipe
 
 import (
 	"context"
-	"slices"
 
 	"dunlin/model"
+	"dunlin/model/samples"
 	"dunlin/quant"
 	"dunlin/train"
 )
@@ -50,8 +50,12 @@ func (r *Recipe) pruned(ctx context.Context, g *model.Graph, data *train.Data) (
 	if r.Prune == nil {
 		return g, nil
 	}
-	next := func(i int) ([]*model.Tensor, error) { return []*model.Tensor{sampleOf(&data.Inputs[0], i)}, ctx.Err() }
-	ranges, err := quant.Calibrate(g, next, min(pruneSamples, data.Len()), quant.Options{})
+	list := samples.Spread(pruneSamples, data.Len())
+	next := func(i int) ([]*model.Tensor, error) {
+		shape := append(model.Shape{1}, data.Inputs[0].Shape...)
+		return []*model.Tensor{model.Of(model.F32, data.Sample(list[i])[0], shape...)}, ctx.Err()
+	}
+	ranges, err := quant.Calibrate(g, next, len(list), quant.Options{})
 	if err == nil {
 		g, _, err = quant.PruneChannels(g, ranges, quant.PruneOptions{Share: 1 - r.Prune.Keep, Multiple: r.Prune.Multiple})
 	}
@@ -59,31 +63,4 @@ func (r *Recipe) pruned(ctx context.Context, g *model.Graph, data *train.Data) (
 		return nil, r.at(&fault{"prune", err})
 	}
 	return g, nil
-}
-
-// sampleOf returns the i-th sample of a column as the input of a graph.
-func sampleOf(c *train.Column, i int) *model.Tensor {
-	size := 1
-	for _, d := range c.Shape {
-		size *= d
-	}
-	v := make([]float32, size)
-	if c.Floats != nil {
-		copy(v, c.Floats[i*size:])
-	} else {
-		of := func(list []float64, channel int, or float64) float64 {
-			switch len(list) {
-			case 0:
-				return or
-			case 1:
-				return list[0]
-			}
-			return list[channel]
-		}
-		for j := range v {
-			channel := j / (size / c.Shape[0])
-			v[j] = float32((float64(float64(c.Bytes[i*size+j])*c.Scale) - of(c.Mean, channel, 0)) / of(c.Std, channel, 1))
-		}
-	}
-	return model.Of(model.F32, v, slices.Insert(slices.Clone([]int(c.Shape)), 0, 1)...)
 }

@@ -3,9 +3,6 @@ package recipe
 import (
 	"strings"
 	"testing"
-
-	"dunlin/model"
-	"dunlin/train"
 )
 
 // smallerRecipe cuts the demo's model and trains it again on its own pictures.
@@ -63,14 +60,5 @@ func TestPruneRefused(t *testing.T) {
 	r := parse(t, strings.Replace(smallerRecipe, "keep = 0.7", "keep = 0.05", 1))
 	if _, err := r.Run(t.Context(), RunOptions{Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "prune: prune") {
 		t.Errorf("a twentieth is kept: %v", err)
-	}
-}
-
-// TestSampleOf: a byte means what the column says, channel by channel.
-func TestSampleOf(t *testing.T) {
-	c := &train.Column{Shape: model.Shape{2, 1, 2}, Bytes: []byte{9, 9, 9, 9, 0, 10, 20, 30}, Scale: .1, Mean: []float64{1, 2}, Std: []float64{.5, 2}}
-	got := sampleOf(c, 1)
-	if want := []float32{-2, 0, 0, .5}; !got.Shape.Equal(model.Shape{1, 2, 1, 2}) || [4]float32(got.F32()) != [4]float32(want) {
-		t.Errorf("%v %v", got.Shape, got.F32())
 	}
 }

@@ -95,12 +95,10 @@ func (r *Recipe) Run(ctx context.Context, o RunOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	var record []train.Epoch
 	var drawing error // of a picture that could not be written
 	fit.Progress = func(p train.Progress) {
 		if p.Done != nil {
-			record = append(record, *p.Done)
-			drawing = errors.Join(drawing, writeCurves(o.Dir, r.Network.Name, record))
+			drawing = errors.Join(drawing, writeCurves(o.Dir, r.Network.Name, p.Record))
 		}
 		if o.Fitting != nil {
 			o.Fitting(p)
