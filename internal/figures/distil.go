@@ -41,7 +41,7 @@ func (s *session) distil() error {
 	fmt.Fprintf(s.out, "Right answers on held-out pictures, in percent: %d seeds each, mean ± standard deviation.\n\n", seeds)
 	rows := [][]string{{"data", "weights, teacher", "student", "alone", "distilled", "gain, points"}}
 	for _, l := range []lesson{
-		{"Fashion-MNIST, 10,000 to learn from", "fashion.toml", filepath.Join("examples", "garments", "garments.onnx"), "", 78666},
+		{"Fashion-MNIST, 3,000 to learn from", "fashion.toml", filepath.Join("examples", "garments", "garments.onnx"), "", 78666},
 		{
 			"CIFAR-10, 1,400 to learn from", "cifar10.toml", filepath.Join(s.shared, "models", "onnx", "mlperftiny-ic01-resnet8-cifar10.onnx"),
 			filepath.Join(s.shared, "data", "vision", "cifar10", "test-2000.bin"), 77706,
