@@ -320,8 +320,8 @@ func (s *Slots) Forget(ctx context.Context) (bool, error) {
 	ended := s.endLearned(wire.ReasonCommand)
 	s.work.Lock()
 	defer s.work.Unlock()
-	if c := s.st.Candidate; c != nil && c.Learned != nil { // of before a restart
-		if _, err := s.revert(c.Offer, wire.ReasonCommand, nil); err != nil {
+	if c := s.st.Candidate; c != nil && c.Learned != nil { // of before a restart, or its end could not be written
+		if err := s.end(c, wire.ReasonCommand); err != nil {
 			return false, err
 		}
 		ended = true

@@ -319,6 +319,54 @@ func TestLearnedPowerCut(t *testing.T) {
 	}
 }
 
+// A disk that fails at any operation while a head is learned, and then does
+// not, leaves a signed model answering whatever comes next.
+func TestLearnedFullDisk(t *testing.T) {
+	s := newShop(t)
+	one, two := s.offer(recipe{version: 1, dense: true}), s.offer(recipe{version: 2, dense: true})
+	for name, then := range map[string]func(*Slots) error{
+		"forget":   func(s *Slots) error { _, err := s.Forget(t.Context()); return err },
+		"an offer": func(s *Slots) error { _, err := s.Try(t.Context(), one); return err },
+		"rollback": func(s *Slots) error { _, err := s.Rollback(t.Context(), two.Manifest); return err },
+		"resume":   func(s *Slots) error { _, _, err := s.Resume(t.Context()); return err },
+	} {
+		for fail, done := 0, false; !done; fail++ {
+			fsys := durable.NewForgetful()
+			if err := durable.Mkdir(fsys, s.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.fsys = fsys
+			slots, err := s.tryOpen()
+			if err != nil {
+				t.Fatal(err)
+			}
+			take(t, slots, one)
+			take(t, slots, two)
+			before, full := fsys.Ops(), errors.New("no space left")
+			fsys.FailAt(fail, full)
+			_, err = slots.Learn(t.Context(), biased(two.Manifest, 1, 2, 3), 0)
+			if err != nil && !errors.Is(err, full) {
+				t.Fatalf("failed at %d: %v", fail, err)
+			}
+			done = fsys.Ops()-before <= fail
+			fsys.FailAt(1<<30, nil)
+			if _, n := said(t, slots); n != 0 && err != nil {
+				t.Fatalf("failed at %d: head %d answers, which is not kept", fail, n)
+			}
+			if err := then(slots); err != nil {
+				t.Fatalf("failed at %d, then %s: %v", fail, name, err)
+			}
+			_, n := said(t, slots)
+			if name != "resume" && n != 0 || name == "resume" && (n != 0) != (err == nil) {
+				t.Fatalf("failed at %d, then %s: head %d answers, learned: %v", fail, name, n, err)
+			}
+			if err := slots.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func FuzzParseHead(f *testing.F) {
 	text, err := json.Marshal(local{V: headVersion, N: 1, Head: biased("sha256:0", 1, 2, 3), Exam: [][]byte{{1}}})
 	if err != nil {

@@ -285,7 +285,7 @@ func (s *Slots) Last() *wire.Report {
 func (s *Slots) OnTrial() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.st.Candidate != nil && s.st.Candidate.Stage == wire.StateTrial && s.now != nil
+	return s.answersOnTrial()
 }
 
 // Rollback leaves the model of that digest, where it answers, for the one
@@ -319,8 +319,8 @@ func (s *Slots) Rollback(ctx context.Context, leave string) (wire.Running, error
 }
 
 func (s *Slots) rollback(ctx context.Context) error {
-	if c := s.st.Candidate; c != nil && c.Stage == wire.StateTrial {
-		_, err := s.revert(c.Offer, wire.ReasonCommand, nil)
+	if s.answersOnTrial() {
+		_, err := s.revert(s.st.Candidate.Offer, wire.ReasonCommand, nil)
 		return err
 	}
 	from, to := s.st.active(), s.st.previous()

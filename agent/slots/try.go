@@ -93,13 +93,33 @@ func (s *Slots) abandon(o wire.Offer) error {
 	if c == nil || c.Offer.Manifest == o.Manifest && c.Stage == wire.StateExamining {
 		return nil
 	}
-	if c.Stage == wire.StateTrial && s.now != nil && s.now.Digest == c.Offer.Manifest {
-		_, err := s.revert(c.Offer, wire.ReasonDesired, nil)
+	return s.end(c, wire.ReasonDesired)
+}
+
+// end gives up a candidate, whether it answers or not.
+func (s *Slots) end(c *candidate, why wire.Reason) error {
+	if s.answersOnTrial() {
+		_, err := s.revert(c.Offer, why, nil)
 		return err
 	}
 	next := s.st.clone()
 	next.Candidate = nil
 	return s.put(next)
+}
+
+// answersOnTrial reports whether it is the candidate that answers. Where its
+// end could not be written, the committed model does, and a learned candidate
+// has the digest of that one. It is called with work or mu held.
+func (s *Slots) answersOnTrial() bool {
+	c := s.st.Candidate
+	if c == nil || c.Stage != wire.StateTrial || s.now == nil || s.now.Digest != c.Offer.Manifest {
+		return false
+	}
+	n := int64(0)
+	if c.Learned != nil {
+		n = c.Learned.N
+	}
+	return s.now.Learned == n && (s.before != nil || s.st.Active < 0)
 }
 
 // refused ends an offer that never answered, where err is a refusal; other
@@ -226,11 +246,10 @@ func (s *Slots) Resume(ctx context.Context) (r wire.Report, ok bool, err error) 
 	defer s.trying.Unlock()
 	s.work.Lock()
 	defer s.work.Unlock()
-	c := s.st.Candidate
-	if c == nil || c.Stage != wire.StateTrial || s.now == nil || s.now.Digest != c.Offer.Manifest {
+	if !s.answersOnTrial() {
 		return wire.Report{}, false, nil
 	}
-	r, err = s.trial(ctx, c.Offer, s.now)
+	r, err = s.trial(ctx, s.st.Candidate.Offer, s.now)
 	return r, true, err
 }
 
