@@ -1,8 +1,10 @@
 package slots
 
 import (
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"dunlin/internal/durable"
@@ -176,4 +178,29 @@ func FuzzParseState(f *testing.F) {
 			t.Fatal("a commit did not take")
 		}
 	})
+}
+
+// What drop makes of a state can be read again, whatever was on trial.
+func TestDroppedStateIsOne(t *testing.T) {
+	one, two := slot{Name: "a", Version: 1, Digest: "sha256:1"}, slot{Name: "a", Version: 2, Digest: "sha256:2"}
+	head := &learned{N: 1, File: strings.Repeat("0", 64)}
+	for _, slots := range [][2]slot{{one, two}, {one, {}}} {
+		for _, c := range []*candidate{
+			{Offer: wire.Offer{Kind: kindLearned, Manifest: one.Digest}, Stage: wire.StateTrial, Attempt: 1, Learned: head},
+			{Offer: wire.Offer{Kind: wire.OfferModel, Manifest: "sha256:3"}, Stage: wire.StateTrial, Attempt: 1},
+		} {
+			s := state{Version: stateVersion, Slots: slots, Candidate: c, Local: 1}
+			s.drop()
+			text, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parseState(text); err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+			if kept := s.Candidate != nil; kept != (c.Learned == nil) {
+				t.Errorf("candidate of kind %q kept: %v", c.Offer.Kind, kept)
+			}
+		}
+	}
 }

@@ -160,8 +160,12 @@ func (s *state) leave() {
 }
 
 // drop forgets the active model, which cannot be loaded any more, and falls
-// back to the other slot, or to none.
+// back to the other slot, or to none. A head that was learned on top of it
+// goes too.
 func (s *state) drop() {
+	if s.candidateHead() != nil {
+		s.Candidate = nil
+	}
 	lost := s.Active
 	s.Slots[lost], s.Active = slot{}, s.idle()
 	if s.active().Digest == "" {
