@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -66,17 +70,12 @@ func tryDB(path string, buckets [][]byte) (db *bolt.DB, err error) {
 			err = fmt.Errorf("open %s: %w", path, torn{fmt.Errorf("%v", r)})
 		}
 	}()
-	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if err := walkDB(path); err != nil {
+		return nil, err
+	}
+	db, err = boltOpen(path, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	if err != nil {
-		for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
-			if errors.Is(err, bad) {
-				return nil, fmt.Errorf("open %s: %w", path, torn{err})
-			}
-		}
-		if strings.Contains(err.Error(), "file size too small") { // cut to one page; there is no value for that
-			return nil, fmt.Errorf("open %s: %w", path, torn{err})
-		}
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	db.AllocSize = 64 << 10
 	err = db.Update(func(tx *bolt.Tx) error {
@@ -89,6 +88,53 @@ func tryDB(path string, buckets [][]byte) (db *bolt.DB, err error) {
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// walkDB looks at every key of a bbolt file. A bbolt that opens a file to write
+// looks for the free pages, in a goroutine whose panic at a broken page nobody
+// can recover: here the caller can.
+func walkDB(path string) (err error) {
+	if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	db, err := boltOpen(path, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page can point beyond the file
+	err = db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			search := b.Cursor()
+			return b.ForEach(func(k, v []byte) error {
+				if found, _ := search.Seek(k); v == nil || !bytes.Equal(found, k) {
+					return fmt.Errorf("key %.80q of %.80q is in the wrong place", k, name)
+				}
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, torn{err})
+	}
+	return nil
+}
+
+// boltOpen tells a torn file from one that cannot be opened.
+func boltOpen(path string, o *bolt.Options) (*bolt.DB, error) {
+	db, err := bolt.Open(path, 0o600, o)
+	if err != nil {
+		for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
+			if errors.Is(err, bad) {
+				return nil, fmt.Errorf("open %s: %w", path, torn{err})
+			}
+		}
+		if strings.Contains(err.Error(), "file size too small") { // cut to one page; there is no value for that
+			return nil, fmt.Errorf("open %s: %w", path, torn{err})
+		}
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return db, nil
 }

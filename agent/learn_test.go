@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/model/onnx"
@@ -707,5 +709,63 @@ func TestTornLessons(t *testing.T) {
 	stop()
 	if _, err := os.Stat(path + ".bad"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Lessons that cannot be read are moved aside, and the device starts without
+// them: what is no JSON, and a data page that is torn.
+func TestUnreadableLessons(t *testing.T) {
+	for name, spoil := range map[string]func(l *lessons, path string) error{
+		"no JSON": func(l *lessons, _ string) error {
+			err := l.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketAbout).Put(keyAbout, []byte("{")) })
+			return errors.Join(err, l.close())
+		},
+		"a torn page": func(l *lessons, path string) error {
+			var page int64
+			err := l.db.View(func(tx *bolt.Tx) error {
+				page = int64(tx.Bucket(bucketSamples).Root())
+				return nil
+			})
+			size := int64(l.db.Info().PageSize)
+			if err := errors.Join(err, l.close()); err != nil {
+				return err
+			}
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, int(size)), page*size)
+			return errors.Join(err, f.Close())
+		},
+	} {
+		path := filepath.Join(t.TempDir(), "lessons.db")
+		log := slog.New(slog.DiscardHandler)
+		l, err := openLessons(path, 100, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.of("sha256:0", 512); err != nil {
+			t.Fatal(err)
+		}
+		var all []head.Sample
+		for i := range 50 { // more than what stands in the page of its bucket
+			all = append(all, head.Sample{Class: i % 2, Feature: bytes.Repeat([]byte{byte(i)}, 512)})
+		}
+		if err := errors.Join(l.add(all), spoil(l, path)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if l, err = openLessons(path, 100, log); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(l.class) != 0 || l.about.Seen != 0 {
+			t.Errorf("%s: %d samples, %+v", name, len(l.class), l.about)
+		}
+		if _, err := os.Stat(path + ".bad"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := errors.Join(l.of("sha256:0", 512), l.add(all), l.close()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

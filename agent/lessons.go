@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"dunlin/internal/durable"
 	"dunlin/train/head"
 )
 
@@ -70,13 +72,25 @@ var (
 const maxFeatureBytes = 16 << 20
 
 func openLessons(path string, most int, log *slog.Logger) (*lessons, error) {
+	l, err := readLessons(path, most, log)
+	if !errors.As(err, new(torn)) {
+		return l, err
+	}
+	log.Error("lessons cannot be read, moved aside", "file", path, keyError, err)
+	if err := durable.Rename(path, path+".bad"); err != nil {
+		return nil, err
+	}
+	return readLessons(path, most, log)
+}
+
+func readLessons(path string, most int, log *slog.Logger) (*lessons, error) {
 	db, err := openDB(path, log, bucketAbout, bucketSamples)
 	if err != nil {
 		return nil, err
 	}
 	l := &lessons{db: db, max: most}
 	if err := l.read(); err != nil {
-		return nil, errors.Join(fmt.Errorf("lessons: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("lessons: %w", torn{err}), db.Close())
 	}
 	return l, nil
 }
@@ -85,7 +99,13 @@ func (l *lessons) close() error { return l.db.Close() }
 
 // read fills about and class. A sample that is not as long as the others, or
 // beyond the room there is, is left out; the next add writes over it.
-func (l *lessons) read() error {
+func (l *lessons) read() (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page can point beyond the file
+	defer func() {
+		if r := recover(); r != nil { // bbolt panics on some broken pages
+			err = fmt.Errorf("%v", r)
+		}
+	}()
 	return l.db.View(func(tx *bolt.Tx) error {
 		if data := tx.Bucket(bucketAbout).Get(keyAbout); data != nil {
 			if err := json.Unmarshal(data, &l.about); err != nil {
