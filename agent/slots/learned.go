@@ -95,7 +95,11 @@ func (s *Slots) Learn(ctx context.Context, h Head, trial time.Duration) (wire.Re
 
 // derive writes a head's file and loads the model with it.
 func (s *Slots) derive(ctx context.Context, l *local) (m *Model, file string, err error) {
-	if l.Exam, err = s.answers(ctx, l.Head); err != nil {
+	l.Exam, err = s.answers(ctx, l.Head)
+	if ctx.Err() != nil { // which says nothing of the head
+		return nil, "", context.Cause(ctx)
+	}
+	if err != nil {
 		return nil, "", refuse(wire.ReasonBroken, err)
 	}
 	text, err := json.Marshal(l)

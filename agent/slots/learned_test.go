@@ -145,6 +145,11 @@ func TestLearnedRefusals(t *testing.T) {
 		}
 	}
 	wantSaid(t, slots, "refused", 0, signed...)
+	stopped, stop := context.WithCancelCause(t.Context())
+	stop(ErrSuperseded)
+	if r, err := slots.Learn(stopped, biased(one.Manifest, 1, 2, 3), 0); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("a stop is no refusal: %+v, %v", r, err)
+	}
 	learn(t, slots, biased(one.Manifest, 1, 2, 3))
 	if err := os.WriteFile(s.heads()[0], []byte(`{"v":1,"n":1}`), 0o600); err != nil {
 		t.Fatal(err)
