@@ -103,6 +103,9 @@ func (s *Slots) derive(ctx context.Context, l *local) (m *Model, file string, er
 		return nil, "", refuse(wire.ReasonBroken, err)
 	}
 	text, err := json.Marshal(l)
+	if err == nil && len(text) > maxHead {
+		err = fmt.Errorf("learned head: %d bytes, at most %d", len(text), maxHead)
+	}
 	if err != nil {
 		return nil, "", refuse(wire.ReasonBroken, err)
 	}

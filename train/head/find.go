@@ -24,6 +24,7 @@ var passedOver = []string{"Identity", "Dropout", "Flatten", "Reshape", "Squeeze"
 func (f *finder) walk(output string, layers int) error {
 	value, steps := output, []grid(nil)
 	relu, walked := false, []*model.Node(nil)
+	parameters := 0
 	for {
 		n := f.made[value]
 		if n == nil {
@@ -54,6 +55,9 @@ func (f *finder) walk(output string, layers int) error {
 			l.relu, l.grids = relu, steps
 			if len(f.head.layers) > 0 && l.out != f.head.layers[0].in {
 				return f.end(value, "its shape does not fit the next layer")
+			}
+			if parameters += len(l.w) + len(l.b); parameters > MaxParameters {
+				return f.end(value, fmt.Sprintf("its weights and biases are too many, at most %d can be trained", MaxParameters))
 			}
 			f.head.layers = append([]*dense{l}, f.head.layers...)
 			for _, n := range walked { // the way here is the head's, now that there is a layer before it

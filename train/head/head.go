@@ -24,8 +24,8 @@ import (
 	"dunlin/model"
 )
 
-// MaxParameters bounds the weights of a head: training keeps five copies of
-// them, 20 bytes each.
+// MaxParameters bounds the weights and biases of a head, all layers together:
+// training keeps five copies of them, 20 bytes each.
 const MaxParameters = 4 << 20
 
 // ErrNoHead is returned, wrapped, for a network that does not end in a dense

@@ -668,9 +668,16 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	wide := func(g *model.Graph) { // each layer is within the bound, both together are not
+		n := MaxParameters / 10
+		g.AddConst("w1", model.Of(model.F32, make([]float32, 6*n), 6, n))
+		g.AddConst("b1", model.Of(model.F32, make([]float32, n), n))
+		g.AddConst("w2", model.Of(model.F32, make([]float32, 4*n), 4, n))
+	}
 	// What stops the walk behind the last layer leaves that one.
 	for name, g := range map[string]*model.Graph{
 		"clip": change(func(g *model.Graph) { g.Nodes[2].Op = "Clip" }),
+		"wide": change(wide),
 		"read": change(func(g *model.Graph) {
 			g.Outputs = append(g.Outputs, "r2")
 			g.Nodes = append(g.Nodes, &model.Node{Op: "Relu", Name: "r2", In: []string{"h"}, Out: []string{"r2"}})
