@@ -125,7 +125,7 @@ func (e *explainer) explain(ctx context.Context, q probe.Question) (x probe.Expl
 	}
 	if q.Draw {
 		var b bytes.Buffer
-		if err := png.Encode(&b, explain.Overlay(back, e.network.Input(), found)); err != nil {
+		if err := sheltered(func() error { return png.Encode(&b, explain.Overlay(back, e.network.Input(), found)) }); err != nil {
 			return x, err
 		}
 		x.PNG = b.Bytes()

@@ -495,6 +495,15 @@ func TestOverlay(t *testing.T) {
 			t.Errorf("single pixels, at %d: %v, grey: want %v", x, c, want)
 		}
 	}
+	// What is not finite has no colour, and takes that of nothing else.
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		odd := explain.Overlay(explain.Backdrop(img), in, &explain.Map{Width: 8, Height: 1, Values: []float32{1, 1, 1, 1, 1, 1, 1, float32(v)}})
+		for x, want := range map[int]bool{100: false, 620: true} {
+			if c := odd.RGBAAt(x, 160); (c.R == c.G && c.G == c.B) != want {
+				t.Errorf("a map with %v, at %d: %v, grey: want %v", v, x, c, want)
+			}
+		}
+	}
 	small := explain.Overlay(explain.Backdrop(image.NewGray(image.Rect(3, 3, 31, 31))), in, &explain.Map{Width: 1, Height: 1, Values: []float32{-1}})
 	if s := small.Bounds().Size(); s != (image.Point{256, 256}) || !bytes.Equal(small.Pix[:3], []byte{0, 0, 0}) {
 		t.Errorf("small picture: %v %v", s, small.Pix[:4])

@@ -3,6 +3,7 @@ package explain
 import (
 	"image"
 	"image/color"
+	"math"
 	"slices"
 
 	"dunlin/model/prep"
@@ -106,8 +107,9 @@ func (m *Map) smoothed(sigma float64) *Map {
 	return &c
 }
 
-// over returns the map's value at each pixel of a picture, -1 where the network
-// does not look, and the highest.
+// over returns the map's value at each pixel of a picture and the highest; -1
+// where the network does not look, and where its arithmetic left the finite
+// numbers: a NaN has no colour, and beside an infinity nothing else has one.
 func (m *Map) over(size image.Point, in prep.Input) (values []float64, most float64) {
 	values = make([]float64, size.X*size.Y)
 	place := in.Place(size.X, size.Y)
@@ -115,7 +117,9 @@ func (m *Map) over(size image.Point, in prep.Input) (values []float64, most floa
 		x, y := place.Input(float64(i%size.X)+0.5, float64(i/size.X)+0.5)
 		values[i] = -1
 		if x > 0 && y > 0 && x < float64(in.Width) && y < float64(in.Height) {
-			values[i] = m.At(x/float64(in.Width), y/float64(in.Height))
+			if v := m.At(x/float64(in.Width), y/float64(in.Height)); !math.IsNaN(v) && !math.IsInf(v, 0) {
+				values[i] = v
+			}
 		}
 		most = max(most, values[i])
 	}
