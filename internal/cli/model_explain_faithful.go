@@ -160,8 +160,8 @@ func (f *explainFlags) takeApart(ctx context.Context, x *explainer, set *samples
 	if err != nil {
 		return err
 	}
-	if err := n.Input().Picture(sample.Picture, t); err != nil {
-		return fmt.Errorf("%s: %w", sample.Name, err)
+	if err := sample.Fill(n.Input(), t); err != nil {
+		return err
 	}
 	a, err := n.Ask(t.F32())
 	if err != nil {

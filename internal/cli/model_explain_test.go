@@ -5,6 +5,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,6 +105,13 @@ func testFaithful(t *testing.T, at func(string) string) {
 	}
 	if d := rows[2].Deletion.Shuffled; d == nil || d.Mean > -0.01 || rows[2].Insertion.Shuffled.Mean < 0.03 {
 		t.Errorf("gradients against themselves, shuffled: %s", text)
+	}
+	if err := os.WriteFile(at("numbers.csv"), []byte("a,b,label\n1,2,0\n3,4,1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args[slices.Index(args, at("samples"))] = at("numbers.csv")
+	if status, _, errs := try(t, args...); status != statusFailed || !strings.Contains(errs, "takes a picture") {
+		t.Errorf("faithful to lines of numbers: status %d, %s", status, errs)
 	}
 }
 
