@@ -79,12 +79,19 @@ The page needs no network, no script and no other file.`,
 // showing gives the samples to be shown, with their names.
 type showing func(yield func(name string, t *model.Tensor) error) error
 
-// examSamples gives the inputs of an exam's cases.
+// examSamples gives the inputs of an exam's cases. The pack may be anybody's:
+// one without an exam, or a case without inputs, shows nothing.
 func examSamples(e *pack.Exam) showing {
 	return func(yield func(string, *model.Tensor) error) error {
+		if e == nil {
+			return nil
+		}
 		for i, c := range e.Cases[:min(len(e.Cases), seenPictures)] {
+			if len(c.Inputs) == 0 {
+				continue
+			}
 			if err := yield(fmt.Sprintf("case %d of the exam", i+1), c.Inputs[0]); err != nil {
-				return err
+				return withHint(err, "--data shows other samples than those of the exam")
 			}
 		}
 		return nil
@@ -161,6 +168,9 @@ func newReportPage(name string, r packReport, spec prep.Spec, seen showing) (*re
 		return nil, err
 	}
 	if c := r.Certificate; c != nil && len(c.Front) > 0 {
+		if c.Chosen >= len(c.Front) {
+			return nil, fmt.Errorf("report of %s: candidate %d is chosen of a front of %d", name, c.Chosen, len(c.Front))
+		}
 		p.Bound = boundText(c.Bound)
 		if p.Promise = "Refused: of no smaller model can that be promised."; c.Chosen >= 0 {
 			p.Promise = promise(c)

@@ -21,6 +21,7 @@ import (
 
 	"dunlin/examples/garments"
 	"dunlin/model"
+	"dunlin/model/pack"
 	"dunlin/model/prep"
 	"dunlin/model/samples"
 )
@@ -164,6 +165,56 @@ func TestSeen(t *testing.T) {
 		}
 		if words := strings.Join(prepWords(spec.Inputs[0]), " "); !strings.Contains(words, "28 x 28") {
 			t.Errorf("in words: %s", words)
+		}
+	}
+}
+
+// TestReportOfAnybody: a pack that was not made here is shown as far as it
+// goes, or refused with the reason.
+func TestReportOfAnybody(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := garments.WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "model", "compress", at("garments.onnx"), "--calibrate", at("calibration"), "--samples", "8", "-o", at("packed"))
+	small, err := model.NewTensor(model.F32, 1, 1, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytesOf, err := model.NewTensor(model.U8, 1, 1, 28, 28)
+	if err != nil {
+		t.Fatal(err)
+	}
+	examOf := func(inputs ...*model.Tensor) func(*pack.Pack) {
+		return func(p *pack.Pack) { p.Exam = &pack.Exam{Cases: []pack.Case{{Inputs: inputs}}} }
+	}
+	chosen := func(front string) func(*pack.Pack) {
+		return func(p *pack.Pack) { p.Report = []byte(`{"certificate":{"chosen":3,"front":[` + front + `]}}`) }
+	}
+	for what, c := range map[string]struct {
+		change func(*pack.Pack)
+		say    string // "": the page is written
+	}{
+		"no exam":          {func(p *pack.Pack) { p.Exam = nil }, ""},
+		"a case of none":   {examOf(), ""},
+		"a small picture":  {examOf(small), "its input is float32[1 1 2 2], the preprocessing makes float32[1 1 28 28]"},
+		"bytes":            {examOf(bytesOf), "its input is uint8[1 1 28 28]"},
+		"an empty front":   {chosen(""), ""},
+		"chosen of nobody": {chosen(`{"name":"float32"}`), "candidate 3 is chosen of a front of 1"},
+	} {
+		p, err := pack.ReadDir(at("packed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(&p.Pack)
+		if _, err := writePack(at(what), &p.Pack); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		p.Close()
+		status, _, errs := try(t, "model", "report", at(what), "-o", at(what+".html"))
+		if want := map[bool]int{true: statusOK, false: statusFailed}[c.say == ""]; status != want || !strings.Contains(errs, c.say) {
+			t.Errorf("%s: status %d, %s", what, status, errs)
 		}
 	}
 }

@@ -29,12 +29,13 @@ type seenInput struct {
 // seenPictures is how many samples a report shows.
 const seenPictures = 10
 
-// seeInput turns a network's input back.
+// seeInput turns a network's input back. One that the preprocessing does not
+// make, as a pack's exam may hold, is an error.
 func seeInput(in prep.Input, name string, t *model.Tensor) (seenInput, error) {
-	v := t.F32()
-	if len(v) == 0 {
-		return seenInput{}, fmt.Errorf("%s: an input without values", name)
+	if t.Type != model.F32 || !t.Shape.Equal(in.Shape()) {
+		return seenInput{}, fmt.Errorf("%s: its input is %v%v, the preprocessing makes %v%v", name, t.Type, t.Shape, model.F32, in.Shape())
 	}
+	v := t.F32()
 	s := seenInput{Name: name, Least: slices.Min(v), Most: slices.Max(v)}
 	sum := 0.0
 	for _, x := range v {
