@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dunlin/internal/chart"
+	"dunlin/internal/durable"
 	"dunlin/model"
 	"dunlin/model/pack"
 	"dunlin/model/prep"
@@ -265,7 +266,12 @@ func noiseBar(db *float64) float64 {
 	return 100 * min(max((60-*db)/60, 0), 1)
 }
 
-// write writes the page, whole or not at all.
+// write writes the page, whole or not at all; but through a name that is no
+// file of its own, as /dev/stdout, which must not be replaced.
 func (p *reportPage) write(file string) error {
-	return os.WriteFile(file, []byte(p.html()), 0o644)
+	page := []byte(p.html())
+	if info, err := os.Lstat(file); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(file, page, 0o644)
+	}
+	return durable.WriteFile(file, page, 0o644)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"flag"
 	"image/png"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -216,5 +217,38 @@ func TestReportOfAnybody(t *testing.T) {
 		if want := map[bool]int{true: statusOK, false: statusFailed}[c.say == ""]; status != want || !strings.Contains(errs, c.say) {
 			t.Errorf("%s: status %d, %s", what, status, errs)
 		}
+	}
+}
+
+// TestReportReplaces: a page takes the place of the one before in one step, and
+// a link is written through.
+func TestReportReplaces(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "page.html"), filepath.Join(dir, "link.html")
+	p := &reportPage{Name: "first"}
+	if err := p.write(file); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(file) // of the page before, while another is written
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	p.Name = "second"
+	if err := p.write(file); err != nil {
+		t.Fatal(err)
+	}
+	if old, err := io.ReadAll(reader); err != nil || !bytes.Contains(old, []byte("<h1>first</h1>")) || !bytes.HasSuffix(old, []byte("</html>\n")) {
+		t.Errorf("the page before is not whole: %.60q, %v", old, err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	p.Name = "third"
+	if err := p.write(link); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(file); err != nil || !bytes.Contains(text, []byte("<h1>third</h1>")) {
+		t.Errorf("through a link: %.60q, %v", text, err)
 	}
 }
