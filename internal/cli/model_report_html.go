@@ -20,11 +20,14 @@ type markup string
 // document is a page being written.
 type document struct{ strings.Builder }
 
-// f appends format, its arguments escaped but for markup and numbers.
+// f appends format, its arguments escaped but for markup and numbers: what has
+// another type, such as a quant.Level, is text of the pack too.
 func (d *document) f(format string, args ...any) {
 	for i, a := range args {
-		if s, ok := a.(string); ok {
-			args[i] = html.EscapeString(s)
+		switch a := a.(type) {
+		case markup, int, int64, uint64, float32, float64:
+		default:
+			args[i] = html.EscapeString(fmt.Sprint(a))
 		}
 	}
 	fmt.Fprintf(d, format, args...)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"flag"
+	"html"
 	"image/png"
 	"io"
 	"os"
@@ -25,6 +27,7 @@ import (
 	"dunlin/model/pack"
 	"dunlin/model/prep"
 	"dunlin/model/samples"
+	"dunlin/quant"
 )
 
 // pictures is where TestReportInBrowser leaves its screenshots; nowhere where
@@ -250,5 +253,45 @@ func TestReportReplaces(t *testing.T) {
 	}
 	if text, err := os.ReadFile(file); err != nil || !bytes.Contains(text, []byte("<h1>third</h1>")) {
 		t.Errorf("through a link: %.60q, %v", text, err)
+	}
+}
+
+// TestReportEscapes: whatever words a pack's report has, they are words on the
+// page, and nothing that a browser does.
+func TestReportEscapes(t *testing.T) {
+	const bad = `<script src='x'>&"`
+	said, _ := json.Marshal(bad)
+	text := strings.ReplaceAll(`{"bytes":{"before":8,"after":4},
+"quant":{"layers":[{"name":BAD,"op":BAD,"precision":BAD,"why":BAD,"weight_error":20,"output_error":30,"bytes_before":4,"bytes_after":1}]},
+"certificate":{"measure":BAD,"compared":BAD,"bound":BAD,"target":BAD,"data":BAD,"machine":BAD,"chosen":0,"front":[
+{"name":BAD,"bytes":8,"certified":true},{"name":BAD,"bytes":4,"why":BAD}],
+"sensitivity":{"layers":[{"name":BAD,"op":BAD,"costs":[{"level":BAD,"kl":0.5}],"protected":true}]},
+"refused":[{"what":BAD,"why":BAD}]}}`, "BAD", string(said))
+	var r packReport
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	spec := prep.Spec{Inputs: []prep.Input{{Kind: "values", Layout: "flat", Scale: 1, Fields: []string{bad}}}}
+	x, err := model.NewTensor(model.F32, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newReportPage(bad, r, spec, func(yield func(string, *model.Tensor) error) error { return yield(bad, x) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Seen[0].Picture = bad
+	page := p.html()
+	for _, sign := range []string{"<script", "src='x'", `&"`, "%!"} {
+		if at := strings.Index(page, sign); at >= 0 {
+			t.Errorf("the page has %s: %s", sign, page[max(0, at-60):min(len(page), at+60)])
+		}
+	}
+	if n := strings.Count(page, "&lt;script"); n < 20 {
+		t.Errorf("%d words of the pack, want at least 20", n)
+	}
+	var d document
+	if d.f("%s", quant.Level(bad)); d.String() != html.EscapeString(bad) {
+		t.Errorf("a level is written as %s", d.String())
 	}
 }
