@@ -173,6 +173,10 @@ func (p *reportPage) sees(d *document) {
 	for _, s := range p.Steps {
 		d.f("<p>%s</p>", s)
 	}
+	if len(p.Seen) == 0 {
+		d.f("\n<p class=\"soft\">The pack carries no samples; dunlin model report --data shows others.</p>\n</section>\n")
+		return
+	}
 	d.f(`
 <p class="soft">Wrong preprocessing looks like bad compression: these must look as in training. Blue faces are swapped channels; flat grey is a wrong scale or mean; squeezed shapes are a wrong fit. The numbers under each are the least, the mean and the largest value that goes in.</p>
 <div class="pictures">

@@ -221,6 +221,9 @@ func TestReportOfAnybody(t *testing.T) {
 			t.Errorf("%s: status %d, %s", what, status, errs)
 		}
 	}
+	if page, err := os.ReadFile(at("no exam.html")); err != nil || !bytes.Contains(page, []byte("carries no samples")) || bytes.Contains(page, []byte("these must look")) {
+		t.Errorf("a page without samples does not say so; %v", err)
+	}
 }
 
 // TestReportReplaces: a page takes the place of the one before in one step, and
