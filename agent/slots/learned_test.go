@@ -379,6 +379,7 @@ func FuzzParseHead(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add(bytes.Replace(text, []byte("w2"), []byte("w"), 1))
+	f.Add(bytes.Replace(text, []byte("w2"), []byte("b2"), 1))
 	g := graph(recipe{version: 1, dense: true})
 	h, err := head.Find(g, "y", 1)
 	if err != nil {
@@ -395,6 +396,12 @@ func FuzzParseHead(f *testing.F) {
 		}
 		if w := changed.Const("w"); !bytes.Equal(w.Data, g.Const("w").Data) || strings.Contains(changed.Name, "\x00") {
 			t.Fatal("a head changed the backbone")
+		}
+		if err := changed.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := engine.Compile(changed, engine.Options{Threads: 1}); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

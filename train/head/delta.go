@@ -1,7 +1,6 @@
 package head
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -30,18 +29,6 @@ const MaxDelta = 24 << 20
 // maxConstants bounds what a delta replaces: two layers have at most four
 // constants each, and a few grids.
 const maxConstants = 64
-
-// ParseDelta reads what json.Marshal makes of a Delta.
-func ParseDelta(text []byte) (*Delta, error) {
-	if len(text) > MaxDelta {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrDelta, len(text), MaxDelta)
-	}
-	d := new(Delta)
-	if err := json.Unmarshal(text, d); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDelta, err)
-	}
-	return d, d.check()
-}
 
 func (d *Delta) check() error {
 	if n := len(d.Constants); n == 0 || n > maxConstants {

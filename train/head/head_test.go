@@ -16,7 +16,6 @@ import (
 	"strings"
 	"testing"
 
-	"dunlin/engine"
 	"dunlin/internal/shared"
 	"dunlin/kernels"
 	"dunlin/model"
@@ -719,41 +718,4 @@ func TestChance(t *testing.T) {
 			t.Errorf("%d or more of %d: %.4g, want %.4g", c.k, c.n, got, c.want)
 		}
 	}
-}
-
-func FuzzParseDelta(f *testing.F) {
-	g := twoLayers()
-	h, err := Find(g, "y", 2)
-	if err != nil {
-		f.Fatal(err)
-	}
-	n, err := h.freeze(h.signed(false), floatSamples(h, 5), noRest)
-	if err != nil {
-		f.Fatal(err)
-	}
-	text, err := json.Marshal(n.delta)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
-	f.Add([]byte(`{"constants":[{"name":"b2","data":"AAAAAAAAAAAAAAAAAAAAAA=="}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := ParseDelta(data)
-		if err != nil {
-			return
-		}
-		changed, err := d.Apply(g)
-		if err != nil {
-			return
-		}
-		if err := changed.Check(); err != nil {
-			t.Fatal(err)
-		}
-		if d.Of(h) != nil {
-			return
-		}
-		if _, err := engine.Compile(changed, engine.Options{}); err != nil {
-			t.Fatal(err)
-		}
-	})
 }
