@@ -194,25 +194,33 @@ func (s *student) class(label string) (int, error) {
 }
 
 // teach takes the samples of a request, all or none.
-func (l *learner) teach(ctx context.Context, name string, next func() (probe.Lesson, error)) (any, error) {
+func (l *learner) teach(ctx context.Context, name string, next func() (probe.Lesson, error)) (_ any, err error) {
 	m, err := l.signed(name)
 	if err != nil {
 		return nil, err
 	}
 	defer m.Release()
 	var samples []head.Sample
-	var size int
+	var size, taken int
+	defer func() {
+		if err != nil {
+			l.giveBack(taken)
+		}
+	}()
 	for n := 1; ; n++ {
 		lesson, err := next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil && !l.allowed() {
-			err = fmt.Errorf("%w: %d a minute", probe.ErrOften, l.c.MaxPerMinute)
-		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case n > l.c.MaxPerMinute: // it would never get through
+			return nil, fmt.Errorf("%w: %d a minute are taken", probe.ErrMany, l.c.MaxPerMinute)
+		case !l.allowed():
+			return nil, fmt.Errorf("%w: %d a minute", probe.ErrOften, l.c.MaxPerMinute)
 		}
+		taken++
 		s, err := l.sample(ctx, m, lesson)
 		if err != nil {
 			return nil, fmt.Errorf("sample %d: %w", n, err)
@@ -253,6 +261,14 @@ func (l *learner) allowed() bool {
 	}
 	l.tokens--
 	return true
+}
+
+// giveBack returns what a request took that was refused: so the same one, sent
+// again, gets through in the end.
+func (l *learner) giveBack(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tokens = min(float64(l.c.MaxPerMinute), l.tokens+float64(n))
 }
 
 // sample makes a lesson's feature. The picture is not kept.

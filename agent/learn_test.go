@@ -448,6 +448,24 @@ func TestLearnRefuses(t *testing.T) {
 		}
 	}
 	stop()
+	c.Learn.MaxPerMinute = 100
+	a, stop = run(t, c)
+	tokens := func(add float64) float64 {
+		a.learner.mu.Lock()
+		defer a.learner.mu.Unlock()
+		a.learner.tokens += add
+		return a.learner.tokens
+	}
+	body, kind := form(t, labels, all[:101])
+	if status, text := l.ask("POST", learnPath, kind, body); status != http.StatusRequestEntityTooLarge || tokens(0) != 100 {
+		t.Errorf("more than a minute's: %d %s, %v tokens", status, text, tokens(0))
+	}
+	tokens(-50)
+	body, kind = form(t, labels, all[:100])
+	if status, text := l.ask("POST", learnPath, kind, body); status != http.StatusTooManyRequests || tokens(0) < 50 {
+		t.Errorf("too often: %d %s, %v tokens are left", status, text, tokens(0))
+	}
+	stop()
 	c.Learn.Enabled = false
 	a, _ = run(t, c)
 	for _, method := range []string{"GET", "POST", "DELETE"} {
