@@ -47,10 +47,12 @@ type learner struct {
 	store   *lessons
 	tokens  float64 // samples that may come now
 	filled  time.Time
-	student *student  // nil: nothing was taught lately
-	later   time.Time // no training before it
-	cancel  context.CancelCauseFunc
-	wake    chan struct{} // of one place: there is something new
+	student *student                // nil: nothing was taught lately
+	later   time.Time               // no training before it
+	cancel  context.CancelCauseFunc // of whoever holds training, nil: nobody trains
+	begun   bool                    // there is something to train, and it is
+	forgets int                     // how many wait for training, to forget: nothing is begun meanwhile
+	wake    chan struct{}           // of one place: there is something new
 }
 
 // student is a model that is being taught: its head, and the backbone before
@@ -302,6 +304,7 @@ func (l *learner) forget(ctx context.Context, name string) (any, error) {
 	}
 	defer m.Release()
 	l.mu.Lock()
+	l.forgets++
 	if l.cancel != nil {
 		l.cancel(slots.ErrSuperseded)
 	}
@@ -310,12 +313,14 @@ func (l *learner) forget(ctx context.Context, name string) (any, error) {
 	defer l.training.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forgets--
 	// First the samples: without them no head comes of itself, whenever the
 	// power goes.
 	if err := l.store.clear(l.store.about.Digest, l.store.about.Bytes); err != nil {
 		return nil, err
 	}
-	if _, err := l.a.slots.Forget(ctx); err != nil {
+	// Then the head, also where who asked has gone: half of it is none.
+	if _, err := l.a.slots.Forget(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
 	return l.document(m), nil
@@ -361,7 +366,7 @@ func (l *learner) document(m *slots.Model) Learned {
 	switch {
 	case onTrial:
 		d.State = "trial"
-	case l.cancel != nil:
+	case l.begun:
 		d.State = "training"
 	}
 	if l.store.about.Digest != m.Digest { // what is there is of another model, and goes

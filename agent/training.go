@@ -69,6 +69,12 @@ func (l *learner) settle(ctx context.Context) {
 func (l *learner) lesson(ctx context.Context) {
 	l.training.Lock()
 	defer l.training.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if !l.cancellable(cancel) {
+		return
+	}
+	defer l.cancellable(nil)
 	m, err := l.signed("")
 	if err != nil {
 		return // there is none yet, or one is on trial: it is tried again
@@ -81,26 +87,24 @@ func (l *learner) lesson(ctx context.Context) {
 		l.a.log.Error("lessons of another model are not dropped", keyError, err)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	c, err := l.begin(ctx, m, cancel)
+	c, err := l.begin(ctx, m)
 	if err == nil && c != nil {
 		err = l.train(ctx, m, c)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cancel = nil
+	l.begun = false
 	if c == nil && err == nil {
 		return
 	}
 	switch {
 	case err == nil:
+	case errors.Is(context.Cause(ctx), slots.ErrSuperseded):
+		return // it was forgotten
 	case c == nil:
 		l.a.log.Error("learning cannot begin", "model", m.Name, keyError, err)
 		l.later = time.Now().Add(laterBy)
 		return
-	case errors.Is(context.Cause(ctx), slots.ErrSuperseded):
-		return // it was forgotten
 	case ctx.Err() != nil:
 		c.undo() // a stop is no crash
 	case errors.Is(err, slots.ErrNoHead):
@@ -114,6 +118,18 @@ func (l *learner) lesson(ctx context.Context) {
 	if err := l.store.ended(c.outcome); err != nil {
 		l.a.log.Error("outcome of a training is not kept", keyError, err)
 	}
+}
+
+// cancellable has forget end what is under way with cancel, nil: nothing is. It
+// returns false where a forget waits already.
+func (l *learner) cancellable(cancel context.CancelCauseFunc) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cancel != nil && l.forgets > 0 {
+		return false
+	}
+	l.cancel = cancel
+	return true
 }
 
 // moved drops the lessons where they are of another model than the one that
@@ -143,7 +159,7 @@ func (c *course) undo() {
 
 // begin takes the samples up and remembers that; it returns nil where nothing
 // is due.
-func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.CancelCauseFunc) (*course, error) {
+func (l *learner) begin(ctx context.Context, m *slots.Model) (*course, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.store.about.Digest != m.Digest || l.needs() != "" || time.Now().Before(l.later) {
@@ -167,7 +183,7 @@ func (l *learner) begin(ctx context.Context, m *slots.Model, cancel context.Canc
 	if err := l.store.ended(c.outcome); err != nil {
 		return nil, err
 	}
-	l.cancel = cancel
+	l.begun = true
 	return c, nil
 }
 
