@@ -47,6 +47,7 @@ type learner struct {
 	store   *lessons
 	tokens  float64 // samples that may come now
 	filled  time.Time
+	closed  bool
 	student *student                // nil: nothing was taught lately
 	later   time.Time               // no training before it
 	cancel  context.CancelCauseFunc // of whoever holds training, nil: nobody trains
@@ -105,6 +106,9 @@ func (l *learner) signed(name string) (*slots.Model, error) {
 // ready returns the student for a model, compiled where it is another than
 // before. It is called with mu held.
 func (l *learner) ready(m *slots.Model) (*student, error) {
+	if l.closed {
+		return nil, fmt.Errorf("%w: the agent stops", probe.ErrNotReady)
+	}
 	if s := l.student; s != nil && s.m.Digest == m.Digest {
 		return s, nil
 	}
@@ -415,10 +419,14 @@ func (l *learner) missing(enough int) string {
 	return fmt.Sprintf("%d samples each of at least 2 classes; %d have them", l.c.MinPerClass, enough)
 }
 
-// close lets the file go.
+// close lets the file go, and what a request that came while run ended holds.
 func (l *learner) close() error {
 	if l == nil {
 		return nil
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.dismiss()
 	return l.store.close()
 }

@@ -26,6 +26,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"dunlin/agent/probe"
 	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/model/onnx"
@@ -475,6 +476,32 @@ func TestLearnRefuses(t *testing.T) {
 	}
 	if r := a.slots.Running(); r == nil || r.Learned != 0 {
 		t.Errorf("learning is off: %+v", r)
+	}
+}
+
+// A sample that comes while the agent stops leaves no model held.
+func TestLearnLetsGo(t *testing.T) {
+	t.Parallel()
+	h := newTestHub(t)
+	c, _ := h.learnConfig(t)
+	a, stop := run(t, c)
+	h.want(h.garments(1), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	defer stop()
+	m, err := a.learner.signed("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	good := probe.Lesson{Label: a.labels(t)[0], Data: negatives(t, "calibration")[0].png}
+	if _, err := a.learner.sample(t.Context(), m, good); err != nil || a.learner.student == nil {
+		t.Fatalf("a sample: %v", err)
+	}
+	if err := a.learner.close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.learner.sample(t.Context(), m, good); !errors.Is(err, probe.ErrNotReady) || a.learner.student != nil {
+		t.Errorf("a sample while the agent stops: %v, held: %v", err, a.learner.student != nil)
 	}
 }
 
