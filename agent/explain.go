@@ -113,7 +113,7 @@ func (e *explainer) explain(ctx context.Context, q probe.Question) (x probe.Expl
 	if err != nil {
 		return x, err
 	}
-	class, found, err := e.find(ctx, m, input, q, start)
+	class, found, err := e.find(ctx, m, input, q)
 	if err != nil {
 		return x, err
 	}
@@ -188,8 +188,10 @@ func (e *explainer) decode(ctx context.Context, data []byte) (*image.Gray, []flo
 	return explain.Backdrop(img), t.F32(), nil
 }
 
-// find chooses the class and makes its map, within the budget.
-func (e *explainer) find(ctx context.Context, m *slots.Model, input []float32, q probe.Question, start time.Time) (class int, found *explain.Map, err error) {
+// find chooses the class and makes its map, within the budget. That begins here:
+// what was waited for, compiled and decoded before is not of it.
+func (e *explainer) find(ctx context.Context, m *slots.Model, input []float32, q probe.Question) (class int, found *explain.Map, err error) {
+	start := time.Now()
 	err = sheltered(func() error {
 		if q.Class != "" {
 			class, err = explain.FindClass(q.Class, labelsOf(m), e.network.Classes())

@@ -111,6 +111,12 @@ func TestExplain(t *testing.T) {
 		}
 	}
 
+	a.explainer.mu.Lock() // another explanation, which takes longer than the budget of this one
+	time.AfterFunc(2*time.Second, a.explainer.mu.Unlock)
+	if status, _, body := explained(t, a, "POST", "method=occlusion&budget_ms=1900", bright); status != http.StatusOK {
+		t.Errorf("after a wait: %d %s", status, body)
+	}
+
 	h.want(h.pooled(2), nil)
 	h.until("version 2", func() bool { return h.ended(2) == wire.StateActive })
 	dark := picture(t, 3, 2)
