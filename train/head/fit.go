@@ -29,7 +29,9 @@ const (
 	maxWeight = 5
 
 	// workOfFit bounds the multiply-adds of one fit: where samples or weights
-	// are many, epochs are fewer, and see fewer imagined samples.
+	// are many, epochs are fewer, and see fewer imagined samples. Beyond it go
+	// only what a fit cannot do without: leastEpoch epochs, or leastSteps steps
+	// where these are fewer, and one epoch.
 	workOfFit     = 8e9
 	leastImagined = 64
 )
@@ -291,7 +293,8 @@ func (h *Head) epochs(n, imagined int) (epochs, some int) {
 	most := int(workOfFit / float64(work)) // samples that a fit can see, one at a time
 	some = min(imagined, max(leastImagined, most/leastEpoch-n))
 	batches := (n + some + batchSize - 1) / batchSize
-	return min(max(mostEpochs, leastSteps/batches), max(leastEpoch, most/(n+some))), some
+	least := max(1, min(leastEpoch, leastSteps/batches))
+	return min(max(mostEpochs, leastSteps/batches), max(least, most/(n+some))), some
 }
 
 // optimisers returns an adam for the weights and one for the bias of each

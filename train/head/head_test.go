@@ -709,6 +709,24 @@ func TestDeltaOfAnother(t *testing.T) {
 	}
 }
 
+// A fit does no more work than its bound, but for what it cannot do without.
+func TestEpochs(t *testing.T) {
+	for _, c := range []struct{ in, out, samples, imagined, epochs, some int }{
+		{128, 10, 40, 400, 60, 400},      // little of all: nothing is saved
+		{128, 10, 4, 0, 300, 0},          // few samples: steps count
+		{1280, 1000, 200, 800, 8, 64},    // a large head: as few epochs as do
+		{1280, 1000, 13_000, 800, 1, 64}, // that and many samples: each once
+		{160, 1000, 100_000, 800, 1, 64}, // very many samples: each once
+		{160, 10, 100_000, 800, 16, 800}, // of a small head: what the bound allows
+	} {
+		h := &Head{layers: []*dense{{in: c.in, out: c.out}}}
+		epochs, some := h.epochs(c.samples, c.imagined)
+		if epochs != c.epochs || some != c.some {
+			t.Errorf("%+v: %d epochs with %d imagined", c, epochs, some)
+		}
+	}
+}
+
 func TestChance(t *testing.T) {
 	for _, c := range []struct {
 		k, n int
