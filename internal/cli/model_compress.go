@@ -80,7 +80,8 @@ like these is at most --max-drop below the float model's. Where none is, nothing
 packed, and the exit status is 3. Samples without labels certify agreement: at most so
 many answers differ from the float model's. docs/COMPRESSION.md explains it.
 
-With --calibrate alone the whole model becomes what --to says, and nothing is promised.
+With --calibrate alone the whole model becomes what --to says, and nothing is promised;
+a model that computes in int8 already is packed as it is.
 With --data-free there are no samples: ranges come from the statistics of batch
 normalisation, and the exam is made-up pictures.
 

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"dunlin/quant"
 	"dunlin/train"
 )
@@ -13,6 +15,9 @@ func (s *search) front() ([]candidate, error) {
 	var err error
 	s.ranges, err = quant.Calibrate(s.graph, calib.next, len(calib.at), quant.Options{Progress: b.set})
 	b.done()
+	if errors.Is(err, quant.ErrQuantised) {
+		return nil, withHint(err, "leave --data out to pack it as it is; what it lost, dunlin model eval says of both models")
+	}
 	if err != nil {
 		return nil, err
 	}

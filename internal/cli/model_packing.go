@@ -145,6 +145,9 @@ func (w *material) quantise(g *model.Graph, co compressOptions, rep **rewriteRep
 			*rep = &rewriteReport{}
 		}
 		ranges, err := w.ranges(g, co.Rewrite, *rep, progress)
+		if errors.Is(err, quant.ErrQuantised) { // trained so, or made so elsewhere: it is packed as it is
+			return g, nil, nil
+		}
 		if err != nil {
 			return nil, nil, err
 		}

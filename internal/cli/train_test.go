@@ -162,3 +162,26 @@ func TestGarmentsAreTrained(t *testing.T) {
 	}
 	must(t, "model", "compress", at("garments.onnx"), "--calibrate", at("calibration"), "--samples", "20", "-o", at("pack"))
 }
+
+// TestTrainedInInt8: a network that was trained as its int8 form computes is
+// packed as it is.
+func TestTrainedInInt8(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := garments.WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	recipe := "[data]\ntrain = \"calibration\"\ntest = \"samples\"\nmean = [0.2860]\nstd = [0.3530]\n[network]\nonnx = \"garments.onnx\"\n[quantise]\nsamples = 50\n" +
+		"[optimiser]\nkind = \"momentum\"\nrate = 0.001\n[train]\nepochs = 1\nbatch = 50\n"
+	if err := os.WriteFile(at("int8.toml"), []byte(recipe), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := must(t, "train", at("int8.toml"), "-o", at("int8")); !strings.Contains(text, "the same class as in training for 100.00 %") {
+		t.Error(text)
+	}
+	model := filepath.Join(at("int8"), "model.onnx")
+	must(t, "model", "compress", model, "--calibrate", at("calibration"), "--samples", "8", "-o", at("packed"))
+	if before, after := must(t, "model", "eval", model, "--data", at("samples")), must(t, "model", "eval", at("packed"), "--data", at("samples")); before != after {
+		t.Errorf("%q became %q", before, after)
+	}
+}
