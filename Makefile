@@ -86,7 +86,7 @@ bench-arm: ## what llvm-mca models for the loops of arm64 (wants llvm and binuti
 # Data that the project does not carry, as the tests find it.
 SHARED := $(or $(DUNLIN_SHARED),../shared)
 
-faithfulness: ## how well heat maps say what counted: each method against chance, 200 pictures of two networks (10 minutes)
+faithfulness: ## how well heat maps say what counted: each method against chance, 200 pictures of two networks (6 minutes)
 	@$(STATIC) $(GO) build -o bin/ ./cmd/dunlin; d=$$(mktemp -d); trap 'rm -rf $$d' EXIT; set -e; \
 	bin/dunlin model compress examples/garments/garments.onnx --calibrate examples/garments/calibration -o $$d/garments >/dev/null; \
 	echo "garments in int8, examples/garments/samples:"; \
