@@ -53,7 +53,7 @@ var mayImport = map[string]string{
 
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
-	"quant":           "model engine",
+	"quant":           "kernels model engine",                                                          // kernels.WeightScale: a device that tunes a head rounds by the same rule
 	"quant/certify":   "",                                                                              // counts in, a bound out
 	"train":           "kernels model internal/durable",                                                // checkpoints are files, written whole or not at all
 	"train/recipe":    "train quant engine model model/onnx model/prep model/samples internal/durable", // a training from files to files

@@ -3,6 +3,7 @@ package quant
 import (
 	"math"
 
+	"dunlin/kernels"
 	"dunlin/model"
 )
 
@@ -38,7 +39,7 @@ func (l *layer) quantise4(inScale float32) int8Weights {
 		for k, i := range at {
 			values[k] = float64(w[i])
 		}
-		g := int4Channel(values, float64(l.leastScale(c, inScale)))
+		g := int4Channel(values, float64(kernels.LeastScale(l.biasOf(c), inScale)))
 		q.scales[c] = g.scale
 		for k, i := range at {
 			f := g.factors[k/model.Int4Group]
@@ -59,17 +60,6 @@ func (l *layer) rows() [][]int {
 	rows := make([][]int, l.channels)
 	l.eachWeight(func(c, i int) { rows[c] = append(rows[c], i) })
 	return rows
-}
-
-// leastScale is the smallest scale that channel c may have: its bias must fit
-// an int32 in units of it and of the input's scale. Half of what that holds
-// leaves room for the sum itself.
-func (l *layer) leastScale(c int, inScale float32) float32 {
-	least := smallestUnit / inScale
-	if l.bias != nil {
-		least = max(least, float32(math.Abs(float64(l.bias[c]))/(float64(inScale)*(1<<30))))
-	}
-	return least
 }
 
 // upShort returns the least bfloat16 number that is not below s, a scale: it
@@ -123,7 +113,7 @@ func int4Factor(w []float64, scale float64) (factor int, err float64) {
 		most = math.Max(most, math.Abs(v))
 	}
 	factor, err = 1, math.Inf(1)
-	least := int(math.Min(int4Factors, math.Max(1, most/(int4Most*scale)*clipLeast)))
+	least := int(math.Min(int4Factors, math.Max(1, most/(int4Most*scale)*kernels.ClipLeast)))
 	for f := least; f <= int4Factors && err > 0; f++ {
 		s, sum := float64(f)*scale, 0.0
 		for _, v := range w {

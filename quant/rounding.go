@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"dunlin/kernels"
 	"dunlin/model"
 )
 
@@ -312,7 +313,7 @@ func (r *Rounding) of(l *layer, inScale float32) (q int8Weights, ok bool) {
 		return q, false
 	}
 	for c, s := range q.scales {
-		if s < l.leastScale(c, inScale) {
+		if s < kernels.LeastScale(l.biasOf(c), inScale) {
 			return q, false
 		}
 	}

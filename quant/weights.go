@@ -3,14 +3,8 @@ package quant
 import (
 	"math"
 
+	"dunlin/kernels"
 	"dunlin/model"
-)
-
-// The clips that channelScale tries: the largest magnitude times factors from
-// clipLeast to 1.
-const (
-	clipSteps = 31
-	clipLeast = 0.4
 )
 
 // int8Weights is a layer's weights in int8.
@@ -19,10 +13,6 @@ type int8Weights struct {
 	scales []float32     // one for each output channel
 	sqnr   float64       // signal to quantisation noise, dB
 }
-
-// smallestUnit keeps the units of a bias, and the quotients that kernels make
-// of scales, far from underflow.
-const smallestUnit = 1e-30
 
 // quantise returns l's weights in int8, symmetric, with one scale for each
 // output channel, clipped where that makes the squared error least. inScale
@@ -34,7 +24,7 @@ func (l *layer) quantise(inScale float32) int8Weights {
 	l.eachWeight(func(c, i int) { channels[c] = append(channels[c], w[i]) })
 	shared := float32(0)
 	if l.perTensor {
-		shared = l.sharedScale(inScale)
+		shared = kernels.WeightScale(w, l.bias, inScale)
 	}
 	q := int8Weights{values: model.Of(model.I8, make([]int8, len(w)), l.weight.Shape...), scales: make([]float32, l.channels)}
 	for c, v := range channels {
@@ -42,11 +32,7 @@ func (l *layer) quantise(inScale float32) int8Weights {
 			q.scales[c] = shared
 			continue
 		}
-		s := channelScale(v)
-		if s == 0 && (l.bias == nil || l.bias[c] == 0) {
-			s = 1
-		}
-		q.scales[c] = max(s, l.leastScale(c, inScale))
+		q.scales[c] = kernels.WeightScale(v, l.biasOf(c), inScale)
 	}
 	q.sqnr = l.round(q)
 	l.shorten(&q)
@@ -58,7 +44,7 @@ func (l *layer) round(q int8Weights) float64 {
 	var noise, signal float64
 	w := l.weight.F32()
 	l.eachWeight(func(c, i int) {
-		v := toInt8(w[i], q.scales[c])
+		v := int8(kernels.WeightStep(w[i], q.scales[c], 127))
 		q.values.I8()[i] = v
 		d := float64(w[i]) - float64(float64(v)*float64(q.scales[c]))
 		noise += float64(d * d)
@@ -84,19 +70,6 @@ func (l *layer) shorten(q *int8Weights) {
 	}
 }
 
-// sharedScale returns the one scale for all of l's weights, with the limits
-// that quantise names.
-func (l *layer) sharedScale(inScale float32) float32 {
-	s := channelScale(l.weight.F32())
-	for _, b := range l.bias {
-		s = max(s, float32(math.Abs(float64(b))/(float64(inScale)*(1<<30))))
-	}
-	if s == 0 {
-		s = 1
-	}
-	return max(s, smallestUnit/inScale)
-}
-
 // correction returns what the rounding of l's weights takes from each output
 // channel on average, given the mean of each input channel: with it in the
 // bias, the rounding has no mean error. nil where the means do not fit.
@@ -115,39 +88,12 @@ func (q int8Weights) correction(l *layer, mean []float64) []float64 {
 	return lost
 }
 
-// channelScale returns the scale with the least squared error for a channel's
-// weights, 0 where all are 0.
-func channelScale(w []float32) float32 {
-	most := 0.0
-	for _, v := range w {
-		most = math.Max(most, math.Abs(float64(v)))
+// biasOf returns the bias of channel c alone, nil where there is none.
+func (l *layer) biasOf(c int) []float32 {
+	if l.bias == nil {
+		return nil
 	}
-	best, bestErr := float32(most/127), math.Inf(1)
-	if best == 0 {
-		return 0
-	}
-	for i := range clipSteps {
-		r := 1 - float64(float64(i)*(1-clipLeast)/(clipSteps-1))
-		s := float32(most * r / 127)
-		if s == 0 {
-			break
-		}
-		sum := 0.0
-		for _, v := range w {
-			// The conversions keep products and sums apart on every CPU.
-			d := float64(v) - float64(float64(toInt8(v, s))*float64(s))
-			sum += float64(d * d)
-		}
-		if sum < bestErr {
-			best, bestErr = s, sum
-		}
-	}
-	return best
-}
-
-// toInt8 rounds v/s half to even, as the kernels do, into [-127, 127].
-func toInt8(v, s float32) int8 {
-	return int8(math.Max(-127, math.Min(127, math.RoundToEven(float64(v)/float64(s)))))
+	return l.bias[c : c+1]
 }
 
 // int32Bias returns a bias in units of inScale times the scale of the
@@ -156,8 +102,7 @@ func int32Bias(bias, scales []float32, inScale float32) (values []int32, units [
 	values, units = make([]int32, len(bias)), make([]float32, len(bias))
 	for c, b := range bias {
 		units[c] = float32(float64(inScale) * float64(scales[c]))
-		v := math.RoundToEven(float64(b) / float64(units[c]))
-		values[c] = int32(math.Max(-math.MaxInt32, math.Min(math.MaxInt32, v)))
+		values[c] = int32(kernels.WeightStep(b, units[c], math.MaxInt32))
 	}
 	return values, units
 }

@@ -9,45 +9,6 @@ import (
 	"dunlin/model"
 )
 
-func TestToInt8(t *testing.T) {
-	for _, c := range []struct {
-		v, s float32
-		want int8
-	}{{0, 1, 0}, {.5, 1, 0}, {1.5, 1, 2}, {2.5, 1, 2}, {-2.5, 1, -2}, {-3.5, 1, -4}, {200, 1, 127}, {-200, 1, -127}, {1, .01, 100}} {
-		if got := toInt8(c.v, c.s); got != c.want {
-			t.Errorf("%g/%g: %d, want %d", c.v, c.s, got, c.want)
-		}
-	}
-}
-
-func TestChannelScale(t *testing.T) {
-	if s := channelScale([]float32{0, 0}); s != 0 {
-		t.Errorf("zeros: %g", s)
-	}
-	if s := channelScale([]float32{-127, 5, 64}); s != 1 {
-		t.Errorf("whole numbers: %g, want 1", s)
-	}
-	// One outlier, and many small weights that its scale would round away:
-	// clipping it has the least squared error.
-	w := []float32{10}
-	r := rand.New(rand.NewPCG(5, 6))
-	for range 200000 {
-		w = append(w, float32(r.NormFloat64()))
-	}
-	cost := func(s float32) float64 {
-		sum := 0.0
-		for _, v := range w {
-			d := float64(v) - float64(toInt8(v, s))*float64(s)
-			sum += d * d
-		}
-		return sum
-	}
-	s := channelScale(w)
-	if s >= 10./127 || cost(s) >= cost(10./127) {
-		t.Errorf("scale %g, error %g; unclipped %g, error %g", s, cost(s), 10./127, cost(10./127))
-	}
-}
-
 // TestQuantiseWeights: each channel has its own scale, whatever the axis.
 func TestQuantiseWeights(t *testing.T) {
 	for _, c := range []struct {

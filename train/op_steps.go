@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"dunlin/kernels"
 	"dunlin/model"
 )
 
@@ -181,7 +182,7 @@ func (s *quantizeWeights) each(f func(i int, scale float32)) {
 func (s *quantizeWeights) forward(bool) {
 	w, y := s.w.data, s.y.data
 	s.each(func(i int, scale float32) {
-		y[i] = float32(min(max(math.RoundToEven(float64(w[i])/float64(scale)), -s.limit), s.limit))
+		y[i] = float32(kernels.WeightStep(w[i], scale, s.limit))
 	})
 }
 

@@ -2,7 +2,6 @@ package train
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"dunlin/kernels"
@@ -53,7 +52,7 @@ func (q *Quantised) Int8(trained *model.Graph) (*model.Graph, error) {
 			return nil, err
 		}
 		for i, v := range from.F32() {
-			r := stepOf(v, m.scales[i/inner%len(m.scales)], m.limit)
+			r := kernels.WeightStep(v, m.scales[i/inner%len(m.scales)], m.limit)
 			if t.Type == model.I8 {
 				t.I8()[i] = int8(r)
 			} else {
@@ -63,12 +62,6 @@ func (q *Quantised) Int8(trained *model.Graph) (*model.Graph, error) {
 		g.AddConst(m.integers, t)
 	}
 	return g, g.Check()
-}
-
-// stepOf returns v in units of scale, rounded half to even within ±limit, as
-// quant rounds weights.
-func stepOf(v, scale float32, limit float64) float64 {
-	return min(max(math.RoundToEven(float64(v)/float64(scale)), -limit), limit)
 }
 
 // NewQuantised returns the network that int8 is to be trained as. float is the

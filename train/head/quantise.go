@@ -5,19 +5,13 @@ import (
 	"fmt"
 	"math"
 
+	"dunlin/kernels"
 	"dunlin/model"
 )
 
-// Weights become int8 as quant makes them, which the agent does not link: the
-// clip of each channel is the one with the least squared error, the bias makes
+// Weights become int8 as quant makes them (kernels.WeightScale): the bias makes
 // up for what rounding takes on average, and its units are those of the input
 // times the weights. A test compares both, bit for bit.
-const (
-	clipSteps = 31
-	clipLeast = 0.4
-	// smallestUnit keeps the units of a bias far from underflow.
-	smallestUnit = 1e-30
-)
 
 // spread is what a layer was seen to do with the samples.
 type spread struct {
@@ -143,19 +137,11 @@ func (f *frozen) int8(l *dense, w, b []float32, in float32, asFloat []float32) {
 	q := make([]float32, len(w))
 	for c := 0; c*each < len(w); c++ {
 		v := w[c*each : (c+1)*each]
-		s := channelScale(v)
-		least := 0.0
-		for i := c * each / l.in; i < (c+1)*each/l.in && len(b) > 0; i++ {
-			// Half of what an int32 holds leaves room for the sum itself.
-			least = math.Max(least, math.Abs(float64(b[i]))/(float64(in)*(1<<30)))
-		}
-		if s = max(s, float32(least)); s == 0 {
-			s = 1
-		}
-		s = max(s, smallestUnit/in)
+		bias := b[min(len(b), c*each/l.in):min(len(b), (c+1)*each/l.in)]
+		s := kernels.WeightScale(v, bias, in)
 		f.scales = append(f.scales, s)
 		for i, x := range v {
-			q[c*each+i] = float32(toInt8(x, s))
+			q[c*each+i] = float32(kernels.WeightStep(x, s, 127))
 			asFloat[c*each+i] = float32(float64(q[c*each+i]) * float64(s))
 		}
 	}
@@ -177,7 +163,7 @@ func (f *frozen) int32(l *dense, bias []float32, in float32) {
 	data := make([]byte, 0, 4*len(bias))
 	for c, v := range bias {
 		unit := float64(units[c%len(units)])
-		q := math.Max(-math.MaxInt32, math.Min(math.MaxInt32, math.RoundToEven(float64(v)/unit)))
+		q := kernels.WeightStep(v, units[c%len(units)], math.MaxInt32)
 		data = binary.LittleEndian.AppendUint32(data, uint32(int32(q)))
 		bias[c] = float32(q * unit)
 	}
@@ -203,41 +189,6 @@ func floats(v []float32) []byte {
 		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
 	}
 	return data
-}
-
-// channelScale returns the scale with the least squared error, 0 where all
-// weights are 0.
-func channelScale(w []float32) float32 {
-	most := 0.0
-	for _, v := range w {
-		most = math.Max(most, math.Abs(float64(v)))
-	}
-	best, bestErr := float32(most/127), math.Inf(1)
-	if best == 0 {
-		return 0
-	}
-	for i := range clipSteps {
-		r := 1 - float64(float64(i)*(1-clipLeast)/(clipSteps-1))
-		s := float32(most * r / 127)
-		if s == 0 {
-			break
-		}
-		sum := 0.0
-		for _, v := range w {
-			// The conversions keep products and sums apart on every CPU.
-			d := float64(v) - float64(float64(toInt8(v, s))*float64(s))
-			sum += float64(d * d)
-		}
-		if sum < bestErr {
-			best, bestErr = s, sum
-		}
-	}
-	return best
-}
-
-// toInt8 rounds v/s half to even into [-127, 127].
-func toInt8(v, s float32) int8 {
-	return int8(math.Max(-127, math.Min(127, math.RoundToEven(float64(v)/float64(s)))))
 }
 
 // widened returns steps that reach from lo to hi, g where it does already.
