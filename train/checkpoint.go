@@ -148,7 +148,7 @@ func (f *fit) lists(best bool) ([]list, [][]float32) {
 	for _, p := range weights {
 		add(p.Name, p.Value)
 	}
-	for i, m := range f.optimiser.State().Moments {
+	for i, m := range f.optimiser.state.moments {
 		add(fmt.Sprintf("moment %d", i), m)
 	}
 	if best {
@@ -242,13 +242,13 @@ func (f *fit) take(c *checkpoint) error {
 		}
 	}
 	if err := c.State.check(f.perEpoch, f.o); err != nil {
-		return err
+		return fmt.Errorf("%w: %w: delete it to begin anew", ErrNotResumable, err)
 	}
 	for i, v := range c.values {
 		copy(values[i], v)
 	}
 	f.state = c.State
-	f.optimiser.state.Steps = f.steps()
+	f.optimiser.state.steps = f.steps()
 	f.net.SetForwards(c.State.Forwards)
 	return nil
 }

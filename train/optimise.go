@@ -85,15 +85,15 @@ func (o OptimiserOptions) check() error {
 type Optimiser struct {
 	options    OptimiserOptions
 	parameters []*Parameter
-	state      OptimiserState
+	state      optimiserState
 	adam       kernels.AdamFunc
 }
 
-// OptimiserState is what an Optimiser remembers from step to step; what it
-// holds is the optimiser's own memory, not a copy.
-type OptimiserState struct {
-	Steps   int         // made so far
-	Moments [][]float32 // Momentum: b of each parameter; Adam and AdamW: m of each, then v of each
+// optimiserState is what an Optimiser remembers from step to step: a checkpoint
+// keeps it, and writes into it.
+type optimiserState struct {
+	steps   int         // made so far
+	moments [][]float32 // Momentum: b of each parameter; Adam and AdamW: m of each, then v of each
 }
 
 // NewOptimiser returns an optimiser for the parameters of a net. It fails on
@@ -114,7 +114,7 @@ func NewOptimiser(o OptimiserOptions, parameters []*Parameter) (*Optimiser, erro
 	_, s.adam = kernels.AdamF32(target)
 	for range o.moments() {
 		for _, p := range parameters {
-			s.state.Moments = append(s.state.Moments, make([]float32, len(p.Value)))
+			s.state.moments = append(s.state.moments, make([]float32, len(p.Value)))
 		}
 	}
 	return s, nil
@@ -133,7 +133,7 @@ func (o OptimiserOptions) moments() int {
 
 // Step changes every parameter by its gradient, at the given learning rate.
 func (s *Optimiser) Step(rate float64) {
-	s.state.Steps++
+	s.state.steps++
 	for i, p := range s.parameters {
 		decay := 0.0
 		if p.Decay {
@@ -142,9 +142,9 @@ func (s *Optimiser) Step(rate float64) {
 		switch {
 		case s.options.adam():
 			n := len(s.parameters)
-			s.stepAdam(p, s.state.Moments[i], s.state.Moments[n+i], rate, decay)
+			s.stepAdam(p, s.state.moments[i], s.state.moments[n+i], rate, decay)
 		case s.options.Method == Momentum:
-			s.stepMomentum(p, s.state.Moments[i], float32(rate), float32(decay))
+			s.stepMomentum(p, s.state.moments[i], float32(rate), float32(decay))
 		default:
 			stepSGD(p, float32(rate), float32(decay))
 		}
@@ -178,7 +178,7 @@ func (s *Optimiser) stepMomentum(p *Parameter, b []float32, rate, decay float32)
 
 func (s *Optimiser) stepAdam(p *Parameter, m, v []float32, rate, decay float64) {
 	o := s.options
-	correct1, correct2 := 1-power(o.Beta1, s.state.Steps), 1-power(o.Beta2, s.state.Steps)
+	correct1, correct2 := 1-power(o.Beta1, s.state.steps), 1-power(o.Beta2, s.state.steps)
 	a := kernels.Adam{
 		Beta1: float32(o.Beta1), Beta2: float32(o.Beta2),
 		Rest1: float32(1 - o.Beta1), Rest2: float32(1 - o.Beta2),
@@ -202,27 +202,4 @@ func power(x float64, n int) float64 {
 		x *= x
 	}
 	return y
-}
-
-// State returns what a checkpoint has to keep.
-func (s *Optimiser) State() OptimiserState { return s.state }
-
-// Restore goes on from a state that State gave. It fails where the state is
-// that of another optimiser or of other parameters, and then changes nothing.
-func (s *Optimiser) Restore(state OptimiserState) error {
-	if state.Steps < 0 || len(state.Moments) != len(s.state.Moments) {
-		return fmt.Errorf("optimiser %s: a state of %d steps and %d moments, want %d moments: it is another optimiser's",
-			s.options.Method, state.Steps, len(state.Moments), len(s.state.Moments))
-	}
-	for i, m := range state.Moments {
-		if len(m) != len(s.state.Moments[i]) {
-			p := s.parameters[i%len(s.parameters)]
-			return fmt.Errorf("optimiser %s: state of %s has %d values, the parameter has %d", s.options.Method, p.Name, len(m), len(p.Value))
-		}
-	}
-	for i, m := range state.Moments {
-		copy(s.state.Moments[i], m)
-	}
-	s.state.Steps = state.Steps
-	return nil
 }

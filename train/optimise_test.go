@@ -99,42 +99,6 @@ func TestDecay(t *testing.T) {
 	}
 }
 
-// An optimiser that takes another's state goes on as that one would.
-func TestOptimiserState(t *testing.T) {
-	for _, m := range []Method{SGD, Momentum, Adam, AdamW} {
-		make1 := func(value []float32) (*Optimiser, *Parameter) {
-			p := &Parameter{Name: "w", Value: slices.Clone(value), Gradient: []float32{0.5, -1, 0.25}}
-			o, err := NewOptimiser(OptimiserOptions{Method: m}, []*Parameter{p})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return o, p
-		}
-		a, p := make1([]float32{1, 2, 3})
-		a.Step(0.1)
-		a.Step(0.2)
-		b, q := make1(p.Value)
-		if err := b.Restore(a.State()); err != nil {
-			t.Fatal(err)
-		}
-		a.Step(0.3)
-		b.Step(0.3)
-		if !slices.Equal(p.Value, q.Value) {
-			t.Errorf("%s: %v, then %v", m, p.Value, q.Value)
-		}
-		if err := b.Restore(OptimiserState{Moments: [][]float32{{1}, {2}, {3}}}); err == nil {
-			t.Errorf("%s: a state of three moments", m)
-		}
-	}
-	o, err := NewOptimiser(OptimiserOptions{Method: Momentum}, []*Parameter{{Name: "w", Value: make([]float32, 2)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := o.Restore(OptimiserState{Moments: [][]float32{{1, 2, 3}}}); err == nil || !strings.Contains(err.Error(), "w has 3 values, the parameter has 2") {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestOptimiserRefuses(t *testing.T) {
 	p := []*Parameter{{Name: "w", Value: make([]float32, 2)}}
 	for want, o := range map[string]OptimiserOptions{

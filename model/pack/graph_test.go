@@ -316,3 +316,19 @@ func FuzzGraph(f *testing.F) {
 		}
 	})
 }
+
+// encodeGraph returns graph.json and the tensors to which it refers, in the
+// order in which the nodes first read them. Equal tensors are one.
+func encodeGraph(g *model.Graph) (text []byte, tensors []named, err error) {
+	e := newGraphWriter()
+	text, err = e.encode(g)
+	return text, e.tensors, err
+}
+
+// decodeGraph reads graph.json of either version; refs are the tensors of
+// weights.safetensors. The graph it returns passed model.Graph.Check. It
+// shares the tensors.
+func decodeGraph(data []byte, refs map[string]*model.Tensor) (*model.Graph, error) {
+	d := &graphReader{refs: refs, packed: true}
+	return d.decode(data)
+}

@@ -8,14 +8,8 @@ import (
 	"dunlin/model"
 )
 
-// decodeGraph reads graph.json of either version; refs are the tensors of
-// weights.safetensors. The graph it returns passed model.Graph.Check. It
-// shares the tensors.
-func decodeGraph(data []byte, refs map[string]*model.Tensor) (*model.Graph, error) {
-	d := &graphReader{refs: refs, packed: true}
-	return d.decode(data)
-}
-
+// decode reads graph.json. The graph it returns passed model.Graph.Check; it
+// shares the tensors of d.refs.
 func (d *graphReader) decode(data []byte) (*model.Graph, error) {
 	j, err := parseGraphFile(data)
 	if err != nil {

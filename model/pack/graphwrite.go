@@ -16,14 +16,8 @@ import (
 // its line in the safetensors header would be longer.
 const smallTensor = 64
 
-// encodeGraph returns graph.json and the tensors to which it refers, in the
-// order in which the nodes first read them. Equal tensors are one.
-func encodeGraph(g *model.Graph) (text []byte, tensors []named, err error) {
-	e := newGraphWriter()
-	text, err = e.encode(g)
-	return text, e.tensors, err
-}
-
+// newGraphWriter returns a writer of graph.json and of the tensors to which it
+// refers, in the order in which nodes first read them. Equal tensors are one.
 func newGraphWriter() *graphWriter {
 	return &graphWriter{
 		names: map[*model.Tensor]string{}, byContent: map[string]string{}, taken: map[string]bool{},
