@@ -737,3 +737,24 @@ func TestChance(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkTrain learns the negatives of the example's calibration pictures,
+// as often as makes so many samples.
+func BenchmarkTrain(b *testing.B) {
+	e := theExample(b)
+	h := find(b, e.graph, "scores", 1)
+	all := e.features(b, h, set(b, filepath.Join(garments, "calibration"), 0), negative)
+	for _, n := range []int{200, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var samples []Sample
+			for len(samples) < n {
+				samples = append(samples, all[:min(len(all), n-len(samples))]...)
+			}
+			for b.Loop() {
+				if _, err := h.Train(b.Context(), samples, Options{Seed: 1}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
