@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -14,8 +15,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,14 +81,6 @@ func newTestHub(t testing.TB) *testHub {
 	if h.store, err = oci.Create(filepath.Join(h.dir, "store")); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	h.web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		digest := oci.Digest(strings.TrimPrefix(r.URL.Path, "/v1/blob/"))
 		path, err := h.store.Path(digest)
@@ -113,9 +108,8 @@ func (h *testHub) token() string {
 	return line
 }
 
-func (h *testHub) start() {
-	h.t.Helper()
-	b, err := broker.New(broker.Options{
+func (h *testHub) broker() (*broker.Broker, error) {
+	return broker.New(broker.Options{
 		Dir: filepath.Join(h.dir, "nats"), Addr: fmt.Sprintf("127.0.0.1:%d", h.port),
 		Auth: func(user, password, clientID string) (broker.Permissions, error) {
 			if password != h.secret {
@@ -125,10 +119,33 @@ func (h *testHub) start() {
 			return broker.Permissions{Publish: []string{top + "/up/+"}, Subscribe: []string{top + "/down/+"}}, nil
 		},
 	})
-	if err != nil {
-		h.t.Fatal(err)
+}
+
+// start starts the hub: at first on a port that the broker takes, and then on
+// the same again, as soon as whoever has taken it in between lets go of it.
+func (h *testHub) start() {
+	h.t.Helper()
+	var b *broker.Broker
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		var err error
+		if b, err = h.broker(); err == nil {
+			err = b.Start()
+		}
+		if err == nil {
+			break
+		}
+		if b != nil {
+			b.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			h.t.Fatal(err)
+		}
 	}
-	if err := b.Start(); err != nil {
+	_, port, err := net.SplitHostPort(b.Addr())
+	if err == nil {
+		h.port, err = strconv.Atoi(port)
+	}
+	if err != nil {
 		h.t.Fatal(err)
 	}
 	client, user, password := b.Credentials()
