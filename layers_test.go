@@ -36,20 +36,21 @@ var mayImport = map[string]string{
 	"internal/oci":      "internal/durable", // a blob becomes visible only when it is on disk
 
 	// 1
-	"engine":        "kernels model internal/pool",
-	"model/onnx":    "model",
-	"model/pack":    "model internal/oci internal/sign internal/durable",
-	"model/prep":    "model",
-	"model/tflite":  "model",
-	"model/samples": "model model/prep", // decodes with the same code as the device
-	"boards/pins":   "",                 // knows periph.io, which nothing else does
-	"facts/rdf":     "facts",
-	"facts/cache":   "facts facts/rdf internal/durable",             // applies patches, which rdf reads
-	"facts/graph":   "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens
-	"sync":          "",
-	"sync/wire":     "facts internal/sign",
-	"sync/outbox":   "sync/wire internal/durable",              // its records are wire's
-	"sync/fetch":    "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
+	"engine":         "kernels model internal/pool",
+	"model/onnx":     "model",
+	"model/pack":     "model internal/oci internal/sign internal/durable",
+	"model/prep":     "model",
+	"model/tflite":   "model",
+	"model/samples":  "model model/prep", // decodes with the same code as the device
+	"boards/pins":    "",                 // knows periph.io, which nothing else does
+	"facts/rdf":      "facts",
+	"facts/cache":    "facts facts/rdf internal/durable",             // applies patches, which rdf reads
+	"facts/graph":    "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens
+	"firmware-tools": "",
+	"sync":           "",
+	"sync/wire":      "facts internal/sign",
+	"sync/outbox":    "sync/wire internal/durable",              // its records are wire's
+	"sync/fetch":     "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
 
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
