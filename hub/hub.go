@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -337,7 +338,7 @@ func (h *Hub) serve(parent context.Context, l net.Listener, server *http.Server,
 func (h *Hub) httpServer() (*http.Server, error) {
 	handler, err := api.New(api.Options{
 		Backend: h, AdminToken: h.admin, Events: h.events, Page: h.o.Page,
-		Loopback: isLoopback(h.addr), TLS: h.tls != nil, Log: h.log,
+		Loopback: isLoopback(h.addr), PublicHost: urlHost(h.o.PublicHTTP), TLS: h.tls != nil, Log: h.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
@@ -346,6 +347,15 @@ func (h *Hub) httpServer() (*http.Server, error) {
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}, nil
+}
+
+// urlHost is host and port of a URL, "" where there are none.
+func urlHost(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 func isLoopback(addr string) bool {

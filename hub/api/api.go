@@ -179,6 +179,7 @@ type Options struct {
 	Events     *Events
 	Page       http.Handler // of "/" and what is not /v1, nil: none
 	Loopback   bool         // it listens on loopback: other Host headers are refused
+	PublicHost string       // host and port by which a proxy lets devices reach it; taken on loopback too
 	TLS        bool         // cookies are for https only
 	Log        *slog.Logger
 }

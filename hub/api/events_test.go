@@ -2,6 +2,8 @@ package api
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -57,6 +59,28 @@ func TestLoopbackHost(t *testing.T) {
 	} {
 		if got := loopbackHost(host); got != want {
 			t.Errorf("%q: %v", host, got)
+		}
+	}
+}
+
+// TestPublicHost is a hub on loopback behind a proxy that hands the name on
+// by which it was asked: devices were refused their models.
+func TestPublicHost(t *testing.T) {
+	for _, public := range []string{"", "hub.example:7070"} {
+		s, err := New(Options{AdminToken: strings.Repeat("a", MinToken), Loopback: true, PublicHost: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for host, want := range map[string]int{
+			"127.0.0.1:7070": http.StatusOK, "evil.example:7070": http.StatusMisdirectedRequest, "": http.StatusMisdirectedRequest,
+			"Hub.example:7070": map[string]int{"": http.StatusMisdirectedRequest, "hub.example:7070": http.StatusOK}[public],
+		} {
+			r, w := httptest.NewRequest("GET", "/livez", nil), httptest.NewRecorder()
+			r.Host = host
+			s.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("public host %q: asked for %q: status %d, want %d", public, host, w.Code, want)
+			}
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		// A name that an attacker's DNS points at 127.0.0.1 makes a browser
 		// send his page's requests here; their Host gives them away.
-		if s.o.Loopback && !loopbackHost(r.Host) {
+		if s.o.Loopback && !loopbackHost(r.Host) && (s.o.PublicHost == "" || !strings.EqualFold(r.Host, s.o.PublicHost)) {
 			refuse(w, http.StatusMisdirectedRequest, "unknown host", "use http://127.0.0.1 or http://localhost")
 			return
 		}
