@@ -163,6 +163,7 @@ type fleet struct {
 	t           *testing.T
 	dir         string
 	http, token string
+	addr, mqtt  string // on which the hub listens
 	hub         *program
 }
 
@@ -176,15 +177,15 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// startFleet starts a hub that trusts the example's key.
-func startFleet(t *testing.T) *fleet {
+// startFleet starts a hub that trusts the example's key; more is added to its
+// arguments.
+func startFleet(t *testing.T, more ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir()}
-	addr := freeAddr(t)
-	f.http = "http://" + addr
+	f := &fleet{t: t, dir: t.TempDir(), addr: freeAddr(t), mqtt: freeAddr(t)}
+	f.http = "http://" + f.addr
 	f.hub = &program{
 		t: t, name: "dunlin", log: filepath.Join(f.dir, "hub.log"),
-		args: []string{"hub", "--dir", filepath.Join(f.dir, "hub"), "--http", addr, "--mqtt", freeAddr(t), "--release-key", theExample(t).key + ".pub"},
+		args: append([]string{"hub", "--dir", filepath.Join(f.dir, "hub"), "--http", f.addr, "--mqtt", f.mqtt, "--release-key", theExample(t).key + ".pub"}, more...),
 	}
 	f.hub.start()
 	t.Cleanup(func() { f.hub.stop() })
@@ -282,8 +283,9 @@ func (f *fleet) startAgent(name, more string) *agent {
 
 // agentStatus is what the tests read of GET /v1/status.
 type agentStatus struct {
-	Model  *wire.Running    `json:"model"`
-	Outbox wire.OutboxState `json:"outbox"`
+	Model  *wire.Running      `json:"model"`
+	Facts  *wire.FactsVersion `json:"facts"`
+	Outbox wire.OutboxState   `json:"outbox"`
 }
 
 func (a *agent) status() (s agentStatus, err error) {
