@@ -30,6 +30,7 @@ var mayImport = map[string]string{
 	"internal/chart":    "", // numbers in, a picture out
 	"internal/guard":    "",
 	"internal/shared":   "",
+	"internal/qr":       "", // a line of text in, a picture out
 	"internal/pool":     "", // threads, and nothing of what they compute
 	"examples/garments": "",
 	"internal/sign":     "internal/durable", // keys are files, written whole or not at all
@@ -70,7 +71,7 @@ var mayImport = map[string]string{
 	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",
 	"hub/rollout":  "sync/wire",
 	"hub/results":  "sync/wire",
-	"hub/api":      "model/pack sync/wire facts internal/chart internal/oci internal/sign hub/registry hub/rollout hub/results", // internal/chart: the front of a model as a picture
+	"hub/api":      "model/pack sync/wire facts internal/chart internal/qr internal/oci internal/sign hub/registry hub/rollout hub/results", // internal/chart, internal/qr: the front of a model, and a claim, as pictures
 	"hub/page":     "",
 
 	// 4

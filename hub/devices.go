@@ -48,15 +48,19 @@ func (h *Hub) Enrol(id wire.Device) (string, error) {
 // newToken makes a token with a new secret, and returns the secret's hash.
 func (h *Hub) newToken(id wire.Device) (line string, hash []byte, err error) {
 	secret := newSecret()
-	token := wire.Token{
-		MQTT: h.MQTTURL(), HTTP: h.HTTPURL(), Tenant: id.Tenant, Device: id.Name, Secret: secret,
-		HubKey: h.key.Public(), ReleaseKeys: h.trust, CAPEM: h.caPEM,
-	}
-	if line, err = token.Encode(); err != nil {
+	if line, err = h.token(id, secret).Encode(); err != nil {
 		return "", nil, err
 	}
 	sum := sha256.Sum256([]byte(secret))
 	return line, sum[:], nil
+}
+
+// token is all that a device needs to know, with this secret.
+func (h *Hub) token(id wire.Device, secret string) wire.Token {
+	return wire.Token{
+		MQTT: h.MQTTURL(), HTTP: h.HTTPURL(), Tenant: id.Tenant, Device: id.Name, Secret: secret,
+		HubKey: h.key.Public(), ReleaseKeys: h.trust, CAPEM: h.caPEM,
+	}
 }
 
 // ReplaceToken gives a device whose token is lost, or known to others, a new

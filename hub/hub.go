@@ -19,6 +19,7 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -112,6 +113,7 @@ type Hub struct {
 	admin  string          // token
 	tls    *tls.Config
 	caPEM  string
+	pin    [sha256.Size]byte // of claims, see wire.Claim; zero: there is no certificate of ours
 	events *api.Events
 
 	db       *bbolt.DB
@@ -444,6 +446,9 @@ func (h *Hub) loadTLS() error {
 	cert, err := tls.LoadX509KeyPair(h.o.CertFile, h.o.KeyFile)
 	if err != nil {
 		return fmt.Errorf("TLS: %w", err)
+	}
+	if h.pin, err = pinOf(&cert, h.caPEM); err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
 	}
 	h.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	return nil

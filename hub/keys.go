@@ -3,12 +3,17 @@ package hub
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"dunlin/hub/api"
 	"dunlin/internal/durable"
@@ -91,4 +96,26 @@ func adminToken(path string) (string, error) {
 		return "", fmt.Errorf("admin token: %s holds fewer than %d characters; remove the file for a new one", path, api.MinToken)
 	}
 	return token, nil
+}
+
+// pinOf returns what claims pin of the hub's certificate: the key of its
+// authority where that is given, so that a new certificate spoils no claim,
+// and else its own. The authority is then sent with the certificate, because
+// a device with a claim knows no more of it than the pin.
+func pinOf(cert *tls.Certificate, caPEM string) ([sha256.Size]byte, error) {
+	if caPEM == "" {
+		return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo), nil
+	}
+	block, _ := pem.Decode([]byte(caPEM))
+	if block == nil {
+		return [sha256.Size]byte{}, errors.New("no PEM certificate")
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	if !slices.ContainsFunc(cert.Certificate, func(der []byte) bool { return bytes.Equal(der, ca.Raw) }) {
+		cert.Certificate = append(cert.Certificate, ca.Raw)
+	}
+	return sha256.Sum256(ca.RawSubjectPublicKeyInfo), nil
 }

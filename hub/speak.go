@@ -75,6 +75,7 @@ func (h *Hub) tick(ctx context.Context) {
 		h.mu.Lock()
 		h.checkHeartbeats(now)
 		h.expireCommands(now)
+		h.sweepClaims(now)
 		h.rolloutEvent(rollout.Event{Kind: rollout.Tick})
 		if now.Sub(flushed) >= flushEvery {
 			flushed = now

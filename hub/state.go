@@ -20,6 +20,7 @@ import (
 //	device   tenant/name -> record
 //	command  id          -> api.Command
 //	rollout  id          -> rollout.State
+//	claim    id          -> claim
 //	meta     "graph"     -> name of the graph that devices should have
 //
 // What a person or a rollout decided is committed before it is acted upon.
@@ -30,6 +31,7 @@ var (
 	bucketCommand = []byte("command")
 	bucketRollout = []byte("rollout")
 	bucketMeta    = []byte("meta")
+	bucketClaim   = []byte("claim")
 
 	keyGraph = []byte("graph")
 )
@@ -72,6 +74,7 @@ type state struct {
 	secrets  map[[sha256.Size]byte]*device // by hash
 	commands map[string]*command
 	rollouts map[string]rollout.State
+	claims   map[string]*claim
 	graph    string // that devices should have, "" for none
 }
 
@@ -86,10 +89,10 @@ func (h *Hub) openState(path string) error {
 	h.db = db
 	h.state = state{
 		devices: map[wire.Device]*device{}, clients: map[string]*device{}, secrets: map[[sha256.Size]byte]*device{},
-		commands: map[string]*command{}, rollouts: map[string]rollout.State{},
+		commands: map[string]*command{}, rollouts: map[string]rollout.State{}, claims: map[string]*claim{},
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketDevice, bucketCommand, bucketRollout, bucketMeta} {
+		for _, name := range [][]byte{bucketDevice, bucketCommand, bucketRollout, bucketMeta, bucketClaim} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -108,6 +111,7 @@ func (s *state) load(tx *bbolt.Tx) error {
 		each(tx, bucketDevice, func(r record) { s.add(&device{record: r}) }),
 		each(tx, bucketCommand, func(c api.Command) { s.commands[c.ID] = newCommand(c) }),
 		each(tx, bucketRollout, func(r rollout.State) { s.rollouts[r.ID] = r }),
+		each(tx, bucketClaim, func(c claim) { s.claims[c.ID] = &c }),
 	)
 }
 

@@ -2,8 +2,8 @@
 // devices, server-sent events for the page. Start with Options, New and
 // Backend.
 //
-// Its promise: nothing is answered without a token, except /livez and the
-// page's own files; a device's token opens blobs and nothing else; no request
+// Its promise: nothing is answered without a token or a claim, except /livez and
+// the page's own files; a device's token opens blobs and nothing else; no request
 // takes memory without bound or holds a connection without progress; and a
 // web page of another origin can neither read nor do anything.
 //
@@ -19,6 +19,9 @@
 //	GET|DELETE /v1/devices/{tenant}/{name}      admin
 //	POST      /v1/devices/{tenant}/{name}/token     admin      -> {device, token}; the old token ends
 //	POST      /v1/devices/{tenant}/{name}/commands  admin      {name, args, ttl_s} -> {id}
+//	GET|POST  /v1/claims                        admin          {tenant, name, renew, ttl_s, count} -> {claim, line, qr}
+//	DELETE    /v1/claims/{id}                   admin
+//	POST      /v1/claim                         whoever has a claim: wire.ClaimRequest -> wire.ClaimAnswer
 //	GET       /v1/commands/{id}[?wait=SECONDS]  admin
 //	GET|POST  /v1/rollouts                      admin
 //	GET       /v1/rollouts/{id}                 admin
@@ -54,6 +57,7 @@ var (
 	ErrNotFound = errors.New("not found")       // 404
 	ErrInvalid  = errors.New("invalid request") // 400
 	ErrConflict = errors.New("conflict")        // 409
+	ErrRefused  = errors.New("refused")         // 403
 )
 
 // HintError is an error with one sentence that helps a person.
@@ -135,8 +139,8 @@ type Summary struct {
 }
 
 // Backend is the hub as the API sees it. Its methods are safe for concurrent
-// use. Errors that wrap ErrNotFound, ErrInvalid or ErrConflict, and those of
-// the registry, have their own status; any other is a 500 whose text is
+// use. Errors that wrap ErrNotFound, ErrInvalid, ErrConflict or ErrRefused, and
+// those of the registry, have their own status; any other is a 500 whose text is
 // logged and not shown.
 type Backend interface {
 	DeviceOf(secret string) (wire.Device, bool) // whose token is it
@@ -156,6 +160,11 @@ type Backend interface {
 	Device(d wire.Device) (Device, error)
 	ReplaceToken(d wire.Device) (token string, err error) // the old one is void
 	RemoveDevice(d wire.Device) error
+
+	MakeClaim(r ClaimRequest) (line string, c Claim, err error)
+	Claims() []Claim
+	RevokeClaim(id string) error
+	TakeClaim(r wire.ClaimRequest, from string) (wire.ClaimAnswer, error) // from: an address, for the log
 
 	Command(d wire.Device, name wire.CmdName, args json.RawMessage, ttl time.Duration) (id string, err error)
 	CommandState(id string) (c Command, changed <-chan struct{}, err error)
@@ -191,6 +200,7 @@ const MinToken = 16
 type Server struct {
 	o       Options
 	handler http.Handler
+	claims  claimLimit
 }
 
 // New returns a server. It fails where the admin token is too short to be a
@@ -202,7 +212,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o}
+	s := &Server{o: o, claims: newClaimLimit()}
 	s.handler = s.protect(s.routes())
 	return s, nil
 }
@@ -231,6 +241,10 @@ func (s *Server) routes() http.Handler {
 	admin("DELETE /v1/devices/{tenant}/{name}", s.removeDevice)
 	admin("POST /v1/devices/{tenant}/{name}/token", s.replaceToken)
 	admin("POST /v1/devices/{tenant}/{name}/commands", s.postCommand)
+	admin("GET /v1/claims", s.listClaims)
+	admin("POST /v1/claims", s.makeClaim)
+	admin("DELETE /v1/claims/{id}", s.revokeClaim)
+	mux.Handle("POST /v1/claim", s.json(s.takeClaim))
 	admin("GET /v1/commands/{id}", s.getCommand)
 	admin("GET /v1/rollouts", s.listRollouts)
 	admin("POST /v1/rollouts", s.startRollout)

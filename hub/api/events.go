@@ -17,6 +17,7 @@ const (
 	EventRollout = "rollout" // rollout.State
 	EventFacts   = "facts"   // Graph
 	EventCommand = "command" // Command
+	EventClaim   = "claim"   // Claim
 	EventSummary = "summary" // Summary
 	EventLagged  = "lagged"  // {dropped}: how many events this client missed
 )

@@ -61,7 +61,7 @@ func statusOf(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, ErrConflict), errors.Is(err, registry.ErrOlder):
 		return http.StatusConflict
-	case errors.Is(err, sign.ErrUnknownKey), errors.Is(err, sign.ErrBadSignature):
+	case errors.Is(err, ErrRefused), errors.Is(err, sign.ErrUnknownKey), errors.Is(err, sign.ErrBadSignature):
 		return http.StatusForbidden
 	case errors.Is(err, ErrInvalid), errors.Is(err, registry.ErrNoExam), errors.Is(err, registry.ErrDigest),
 		errors.As(err, &badDigest), errors.As(err, &badPack):
