@@ -48,7 +48,7 @@ const (
 // Agent is one device. New opens what it keeps, Run works.
 type Agent struct {
 	c     Config
-	token *wire.Token // nil: there is no hub
+	token *wire.Token // nil: there is no hub, or no token yet
 	log   *slog.Logger
 	level *slog.LevelVar
 
@@ -70,7 +70,9 @@ type Agent struct {
 	models, graphs *lane
 	folder         *source.Folder // nil: none is watched
 	streams        []*source.Stream
-	hub            *hub     // nil: there is none
+	hub            *hub // nil: there is none
+	enrolment      enrolment
+	claiming       claiming
 	rules          *rules   // nil: UseLines was not called
 	learner        *learner // nil: learning is off
 	tcp, unix      net.Listener
@@ -90,9 +92,10 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error)
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	if a.token, err = c.token(); err != nil {
+	if a.enrolment, err = c.enrolment(); err != nil {
 		return a, err
 	}
+	a.token = a.enrolment.token
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
 		return a, err
 	}
@@ -190,15 +193,22 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.hub != nil {
 		a.hub.run(ctx, &all)
 	}
+	if a.enrolment.claim != nil || a.enrolment.spent {
+		all.Go(func() { a.enrol(ctx) })
+	}
 	shut := a.serve(ctx, &all)
 	a.log.Info("agent is running", "version", Version, "board", a.board.Name, "http", a.Addr(), "socket", a.c.HTTP.Socket)
 	notify("READY=1")
 	select {
 	case <-ctx.Done():
 	case err = <-a.fatal:
-		a.log.Error("agent stops", keyError, err)
 	}
-	notify("STOPPING=1")
+	if !errors.Is(err, errEnrolled) { // it begins anew at once: see runEnrolled
+		if err != nil {
+			a.log.Error("agent stops", keyError, err)
+		}
+		notify("STOPPING=1")
+	}
 	stop()
 	shut()
 	done := make(chan struct{})

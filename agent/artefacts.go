@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"dunlin/agent/slots"
 	"dunlin/engine"
@@ -106,16 +107,25 @@ func (a *Agent) fetcher(l *oci.Layout) (fetchFunc, error) {
 	}, nil
 }
 
-// tls returns nil where the system's authorities are to be used.
+// tls returns nil where the system's authorities are to be used, and nothing
+// is known of the time but what the clock says.
 func (a *Agent) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if since := a.enrolment.since; !since.IsZero() {
+		config.Time = func() time.Time { return notBefore(a.clock.now, since) }
+	}
 	if a.token.CAPEM == "" {
-		return nil, nil
+		if config.Time == nil {
+			return nil, nil
+		}
+		return config, nil
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(a.token.CAPEM)) {
 		return nil, errors.New("enrolment token: ca_pem holds no certificate")
 	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+	config.RootCAs = pool
+	return config, nil
 }
 
 // localPack opens the layout that the configuration names, nil for none.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -293,7 +292,12 @@ func (h HubConfig) check() error {
 		return errors.New("token and token_file: give one of them")
 	}
 	if h.Token != "" {
-		_, err := wire.ParseToken(h.Token)
+		var err error
+		if wire.IsClaim(h.Token) {
+			_, err = wire.ParseClaim(h.Token)
+		} else {
+			_, err = wire.ParseToken(h.Token)
+		}
 		return err
 	}
 	return nil
@@ -304,29 +308,6 @@ func (m ModelConfig) check() error {
 		return errors.New("a pack needs release_keys: who may sign models here")
 	}
 	return nil
-}
-
-// token returns the enrolment token, nil where the agent has no hub.
-func (c *Config) token() (*wire.Token, error) {
-	line := c.Hub.Token
-	if c.Hub.TokenFile != "" {
-		text, err := readBounded(c.Hub.TokenFile, wire.MaxToken)
-		if err != nil {
-			return nil, fmt.Errorf("enrolment token: %w", err)
-		}
-		line = string(text)
-	}
-	if line == "" {
-		return nil, nil
-	}
-	t, err := wire.ParseToken(line)
-	if err != nil {
-		return nil, err
-	}
-	if u, err := url.Parse(t.HTTP); err != nil || u.Host == "" {
-		return nil, &wire.TokenError{Part: "http", Err: errors.New("no address")}
-	}
-	return &t, nil
 }
 
 // releaseKeys reads the keys that may sign models beside the hub's.

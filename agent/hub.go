@@ -39,6 +39,10 @@ const maxCmds = 16
 
 func (a *Agent) openHub() error {
 	if a.token == nil {
+		if c := a.enrolment.claim; c != nil {
+			a.log.Info("no token yet: results stay in the outbox until the claim is taken", "hub", c.HTTP)
+			return nil
+		}
 		a.log.Warn("there is no hub: results stay in the outbox")
 		return nil
 	}

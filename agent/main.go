@@ -147,13 +147,7 @@ func runCommand(args []string, _, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log, level := c.logger(stderr)
-	lines := boardLines(c) // before New opens files: see pins.Open
-	a, err := New(c, log, level)
-	if err != nil {
-		return err
-	}
-	a.UseLines(lines)
-	return a.Run(ctx)
+	return runEnrolled(ctx, c, log, level)
 }
 
 func checkCommand(args []string, stdout, stderr io.Writer) error {
@@ -177,7 +171,7 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 // check looks at what the configuration names. What is not there yet but will
 // be made is no error; a hub that cannot be reached now is a note.
 func check(c Config, path string, lines Lines, stdout io.Writer) error {
-	token, err := c.token()
+	e, err := c.enrolment()
 	if err != nil {
 		return &ConfigError{File: path, Field: "hub.token", Err: err, Hint: tokenHint(err)}
 	}
@@ -205,9 +199,12 @@ func check(c Config, path string, lines Lines, stdout io.Writer) error {
 	if err := checkLines(c.Rules, path, lines, stdout); err != nil {
 		return err
 	}
-	if token == nil {
+	if e.claim != nil {
+		fmt.Fprintf(stdout, "hub: %s, by a claim that ends at %s\n", e.claim.HTTP, e.claim.NotAfter.Format(time.RFC3339))
+	}
+	if token := e.token; token == nil && e.claim == nil {
 		fmt.Fprintln(stdout, "hub: none, results stay in the outbox")
-	} else {
+	} else if token != nil {
 		fmt.Fprintf(stdout, "hub: %s as %s\n", token.MQTT, token.ID())
 		if err := reachable(token.MQTT); err != nil {
 			fmt.Fprintf(stdout, "hub: cannot be reached now: %v\n", err)
@@ -320,6 +317,8 @@ func printStatus(w io.Writer, s Status) {
 		line("hub", "none")
 	case s.Hub.Connected:
 		line("hub", "%s as %s, connected", s.Hub.URL, s.Device)
+	case s.Device == "":
+		line("hub", "%s: %s", s.Hub.URL, s.Hub.Error)
 	default:
 		line("hub", "%s as %s: %s", s.Hub.URL, s.Device, s.Hub.Error)
 	}

@@ -308,6 +308,9 @@ func (a *Agent) Status() Status {
 			s.Hub.Error = err.Error()
 		}
 	}
+	if c := a.enrolment.claim; c != nil && a.hub == nil {
+		s.Hub = HubStatus{URL: c.HTTP, Error: a.claiming.status()}
+	}
 	if a.folder != nil {
 		c := a.folder.Counters()
 		s.Folder = &FolderStatus{a.c.Folder.Dir, c.Done, c.Rejected, c.Dropped, c.Failed}

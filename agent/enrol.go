@@ -1,0 +1,425 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"dunlin/internal/durable"
+	"dunlin/sync/wire"
+)
+
+// How a device with a claim gets its token:
+//
+//	claim.json     the nonce, on the disk before anything is asked
+//	POST /v1/claim until the hub answers
+//	enrolled.json  the token, on the disk before anything else is done
+//	the claim      its file is overwritten and removed
+//
+// The power may go at each step. The nonce makes the hub give the same token
+// again, and a claim that is named in enrolled.json is used, whatever is left
+// of its file.
+const (
+	nonceFile    = "claim.json"
+	enrolledFile = "enrolled.json"
+	tokenFile    = "token" // in state_dir: taken where the configuration names no other
+)
+
+// keptNonce is nonceFile.
+type keptNonce struct {
+	Claim string `json:"claim"` // id
+	Nonce string `json:"nonce"`
+}
+
+// keptToken is enrolledFile.
+type keptToken struct {
+	Claim string    `json:"claim"` // id of the claim that it was given for
+	Token string    `json:"token"`
+	At    time.Time `json:"at"` // by the hub's clock: it is later now
+}
+
+// enrolment is what the device knows of its hub.
+type enrolment struct {
+	token *wire.Token // nil: none
+	claim *wire.Claim // nil: there is none to be used
+	since time.Time   // it is later than this, whatever the clock says; zero: nobody knows
+	file  string      // that holds the claim, "": the configuration does
+	spent bool        // the claim was used, and file is what is left of it
+}
+
+// enrolment reads the token, or the claim that is to be used for one. A claim
+// that is new counts more than the token that an older one gave; until the
+// hub has answered, that token is good.
+func (c *Config) enrolment() (e enrolment, err error) {
+	kept, err := readToken(c.StateDir)
+	if err != nil {
+		return e, err
+	}
+	line, err := c.tokenLine(&e, kept != nil)
+	if err != nil {
+		return e, err
+	}
+	if wire.IsClaim(line) {
+		claim, err := wire.ParseClaim(line)
+		if err != nil {
+			return e, err
+		}
+		if kept != nil && kept.Claim == claim.ID() {
+			e.spent = e.file != ""
+		} else {
+			e.claim, e.since = &claim, claim.Made
+		}
+		line = ""
+	}
+	if line == "" && kept != nil {
+		line, e.since = kept.Token, kept.At
+	}
+	if line == "" {
+		return e, nil
+	}
+	t, err := wire.ParseToken(line)
+	if err != nil {
+		return e, err
+	}
+	e.token = &t
+	return e, nil
+}
+
+// tokenLine returns the line that the configuration gives, or names. A file
+// that is gone, or was overwritten, is one whose claim was used.
+func (c *Config) tokenLine(e *enrolment, enrolled bool) (string, error) {
+	if c.Hub.Token != "" {
+		return c.Hub.Token, nil
+	}
+	path := c.Hub.TokenFile
+	if path == "" {
+		path = filepath.Join(c.StateDir, tokenFile)
+	}
+	text, err := readBounded(path, wire.MaxToken)
+	if errors.Is(err, fs.ErrNotExist) && (enrolled || c.Hub.TokenFile == "") {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("enrolment token: %w", err)
+	}
+	e.file = path
+	line := strings.TrimSpace(string(bytes.Trim(text, "\x00")))
+	e.spent = line == "" && len(text) > 0 && enrolled
+	return line, nil
+}
+
+func readToken(dir string) (*keptToken, error) {
+	path := filepath.Join(dir, enrolledFile)
+	text, err := readBounded(path, 2*wire.MaxToken)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var k keptToken
+	if err == nil {
+		err = json.Unmarshal(text, &k)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enrolment token: %s: %w; remove it, and enrol the device again", path, err)
+	}
+	return &k, nil
+}
+
+// errEnrolled ends a run: the agent begins anew, with its token.
+var errEnrolled = errors.New("the device has a token now")
+
+// runEnrolled runs the agent, and again where it got its token meanwhile: every
+// part of it is opened with what the token says.
+func runEnrolled(ctx context.Context, c Config, log *slog.Logger, level *slog.LevelVar) error {
+	for {
+		lines := boardLines(c) // before New opens files: see pins.Open
+		a, err := New(c, log, level)
+		if err != nil {
+			return err
+		}
+		a.UseLines(lines)
+		if err := a.Run(ctx); !errors.Is(err, errEnrolled) {
+			return err
+		}
+	}
+}
+
+// claiming is the state of the conversation about a claim.
+type claiming struct {
+	text atomic.Pointer[string] // why there is no token yet
+}
+
+func (c *claiming) say(err error) {
+	text := err.Error()
+	c.text.Store(&text)
+}
+
+func (c *claiming) status() string {
+	if text := c.text.Load(); text != nil {
+		return "not enrolled yet: " + *text
+	}
+	return "not enrolled yet"
+}
+
+// enrol gets the token for the claim, and has the agent begin anew with it. A
+// hub that cannot be reached is asked again; one that refuses is not.
+func (a *Agent) enrol(ctx context.Context) {
+	if a.enrolment.spent {
+		a.dispose()
+		return
+	}
+	claim := *a.enrolment.claim
+	if u, err := url.Parse(claim.HTTP); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		a.log.Warn("the claim and the token go over the network unencrypted: whoever listens has them; give the hub a certificate", "hub", claim.HTTP)
+	}
+	if err := a.claimToken(ctx, claim); err != nil {
+		if ctx.Err() == nil {
+			a.log.Error("the claim is not taken, the device stays without this hub; make a new one: dunlin fleet enrol --claim", keyError, err)
+		}
+		return
+	}
+	a.log.Info("enrolled", "claim", claim.ID(), "hub", claim.HTTP)
+	a.dispose()
+	a.fail(errEnrolled)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Bounds of how often the hub is asked.
+const (
+	minClaimDelay = time.Second
+	maxClaimDelay = time.Minute
+)
+
+// claimToken asks until there is an answer, and keeps the token.
+func (a *Agent) claimToken(ctx context.Context, claim wire.Claim) error {
+	nonce, err := a.claimNonce(claim)
+	if err != nil {
+		a.claiming.say(err)
+		return err
+	}
+	client := claimClient(claim, a.clock.now)
+	defer client.CloseIdleConnections()
+	said := ""
+	for delay := minClaimDelay; ; delay = min(2*delay, maxClaimDelay) {
+		answer, err := askForToken(ctx, client, claim, nonce)
+		if err == nil {
+			err = a.keepToken(claim, answer)
+		}
+		if err == nil {
+			return nil
+		}
+		a.claiming.say(err)
+		if errors.As(err, new(claimRefused)) || ctx.Err() != nil {
+			return err
+		}
+		if text := err.Error(); text != said { // not once a minute for months
+			said = text
+			a.log.Warn("no token yet, the hub is asked again", keyError, err)
+		}
+		select {
+		case <-time.After(delay/2 + mathrand.N(delay)): // a thousand boards get power at once
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// claimNonce returns the nonce of a claim: the same in every run of the agent.
+func (a *Agent) claimNonce(claim wire.Claim) (string, error) {
+	path := a.path(nonceFile)
+	var k keptNonce
+	if text, err := readBounded(path, 4096); err == nil && json.Unmarshal(text, &k) == nil && k.Claim == claim.ID() && len(k.Nonce) == 2*wire.NonceSize {
+		return k.Nonce, nil
+	}
+	var b [wire.NonceSize]byte
+	_, _ = rand.Read(b[:]) // it never fails (crypto/rand)
+	k = keptNonce{claim.ID(), hex.EncodeToString(b[:])}
+	text, err := json.Marshal(k)
+	if err != nil {
+		return "", err
+	}
+	return k.Nonce, durable.WriteFile(path, text, 0o600)
+}
+
+func (a *Agent) keepToken(claim wire.Claim, answer wire.ClaimAnswer) error {
+	if _, err := wire.ParseToken(answer.Token); err != nil {
+		return fmt.Errorf("answer of the hub: %w", err)
+	}
+	text, err := json.Marshal(keptToken{claim.ID(), answer.Token, answer.HubTime})
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(a.path(enrolledFile), text, 0o600)
+}
+
+// claimRefused is an answer that asking again does not change.
+type claimRefused struct{ error }
+
+func askForToken(ctx context.Context, client *http.Client, claim wire.Claim, nonce string) (out wire.ClaimAnswer, err error) {
+	host, _ := os.Hostname()
+	body, err := json.Marshal(wire.ClaimRequest{
+		Secret: hex.EncodeToString(claim.Secret[:]), Nonce: nonce, Hostname: host, Serial: boardSerial(),
+	})
+	if err != nil {
+		return out, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(claim.HTTP, "/")+"/v1/claim", bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		return out, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 2*wire.MaxToken))
+	if err != nil {
+		return out, err
+	}
+	if res.StatusCode != http.StatusOK {
+		var said struct{ Error string }
+		if json.Unmarshal(text, &said) != nil || said.Error == "" {
+			said.Error = res.Status
+		}
+		switch res.StatusCode {
+		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusRequestEntityTooLarge:
+			return out, claimRefused{fmt.Errorf("hub: %s", said.Error)}
+		}
+		return out, fmt.Errorf("hub: %s", said.Error)
+	}
+	return out, json.Unmarshal(text, &out)
+}
+
+// boardSerial returns the number that the firmware gives the board, "" where
+// there is none.
+func boardSerial() string {
+	text, err := readBounded("/proc/device-tree/serial-number", 64)
+	if err != nil {
+		return ""
+	}
+	return strings.Trim(string(text), "\x00 \n")
+}
+
+// claimClient returns a client that talks to nobody but the hub of the claim.
+func claimClient(claim wire.Claim, now func() (time.Time, bool)) *http.Client {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: func() time.Time { return notBefore(now, claim.Made) }}
+	if claim.Pinned() {
+		config.InsecureSkipVerify = true // VerifyConnection does it
+		config.VerifyConnection = func(s tls.ConnectionState) error { return checkPin(claim.Pin, s, now) }
+	}
+	return &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: 15 * time.Second, MaxIdleConnsPerHost: 1,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("redirected: a claim is for its hub alone")
+		},
+	}
+}
+
+// notBefore returns the time, or, where nobody has set the clock and it is
+// behind, a time that is known to be over. Boards without a clock of their own
+// start in the past, when the hub's certificate was not yet valid.
+func notBefore(now func() (time.Time, bool), floor time.Time) time.Time {
+	t, known := now()
+	if !known && t.Before(floor) {
+		return floor
+	}
+	return t
+}
+
+// checkPin holds that the hub's certificate is the one that the claim pins,
+// or was issued by it for the hub's name. A clock that nobody has set is not
+// asked whether it is still valid: who made the claim has said so.
+func checkPin(pin [sha256.Size]byte, s tls.ConnectionState, now func() (time.Time, bool)) error {
+	is := func(c *x509.Certificate) bool { return sha256.Sum256(c.RawSubjectPublicKeyInfo) == pin }
+	if len(s.PeerCertificates) == 0 {
+		return errors.New("the hub shows no certificate")
+	}
+	leaf := s.PeerCertificates[0]
+	if is(leaf) {
+		return nil
+	}
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	at, known := now()
+	found := false
+	for _, c := range s.PeerCertificates {
+		if is(c) {
+			roots.AddCert(c)
+			found = true
+		} else {
+			between.AddCert(c)
+		}
+		if !known && at.Before(c.NotBefore) {
+			at = c.NotBefore
+		}
+	}
+	if !found {
+		return fmt.Errorf("the certificate of %s is not the one that the claim names: this is another hub, or somebody in between", s.ServerName)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: s.ServerName, CurrentTime: at})
+	return err
+}
+
+// dispose overwrites and removes the file of a claim that was used. Flash may
+// keep a copy that nobody can address: it is the claim's short life that
+// makes it worthless.
+func (a *Agent) dispose() {
+	path := a.enrolment.file
+	if path == "" {
+		a.log.Info("the claim in the configuration was used: the line can be removed", "field", "hub.token")
+		return
+	}
+	// Somebody may have put another one there meanwhile.
+	if line, err := readBounded(path, wire.MaxToken); err == nil && a.enrolment.claim != nil {
+		if c, err := wire.ParseClaim(string(line)); err == nil && c.ID() != a.enrolment.claim.ID() {
+			return
+		}
+	}
+	if err := erase(path); err != nil {
+		a.log.Warn("the file of the used claim cannot be removed", "file", path, keyError, err)
+	}
+}
+
+func erase(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, min(info.Size(), wire.MaxToken)))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return durable.Remove(durable.OS, path)
+}

@@ -1,0 +1,463 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	server "dunlin/hub"
+	"dunlin/hub/api"
+	"dunlin/sync/wire"
+)
+
+// realHub runs the hub itself, and returns it.
+func realHub(t *testing.T, o server.Options) *server.Hub {
+	t.Helper()
+	o.Dir, o.HTTPAddr, o.MQTTAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	h, err := server.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("hub: %v", err)
+		}
+	})
+	select {
+	case <-h.Ready():
+	case err := <-done:
+		done <- err
+		t.Fatalf("hub: %v", err)
+	}
+	return h
+}
+
+func claimLine(t *testing.T, h *server.Hub, r api.ClaimRequest) string {
+	t.Helper()
+	r.Tenant = "shore"
+	line, _, err := h.MakeClaim(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// cardWith writes what a new card has: a configuration and a claim, and no
+// more. It returns the folder.
+func cardWith(t *testing.T, line string) string {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string]string{
+		"agent.toml": "state_dir = \"state\"\n[hub]\ntoken_file = \"claim\"\n[http]\nlisten = \"\"\n[log]\nlevel = \"debug\"\n",
+		"claim":      line + "\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// runCard runs the agent of a card as its command does.
+func runCard(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	c, err := ReadConfig(filepath.Join(dir, "agent.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	go func() { done <- runEnrolled(ctx, c, log, new(slog.LevelVar)) }()
+	var once atomic.Bool
+	stop = func() {
+		if once.Swap(true) {
+			return
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("agent: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func online(h *server.Hub) (names []string) {
+	for _, d := range h.Devices() {
+		if d.Online {
+			names = append(names, d.Name)
+		}
+	}
+	return names
+}
+
+func isOnline(h *server.Hub, name string) func() bool {
+	return func() bool { return strings.Join(online(h), " ") == name }
+}
+
+func gone(t *testing.T, path string) bool {
+	t.Helper()
+	_, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err != nil
+}
+
+// statusOf asks a running agent as "dunlin-agent status" does.
+func statusOf(dir string) (s Status, err error) {
+	text, err := askSocket(filepath.Join(dir, "state", "agent.sock"), "/v1/status")
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	return s, err
+}
+
+// TestEnrol: a card with a claim alone comes online; the claim is gone from it
+// then, and good for nobody else; the token it got outlives restarts.
+func TestEnrol(t *testing.T) {
+	h := realHub(t, server.Options{})
+	line := claimLine(t, h, api.ClaimRequest{Name: "door"})
+	dir := cardWith(t, line)
+	stop := runCard(t, dir)
+	wait(t, "it is online", isOnline(h, "door"))
+	if !gone(t, filepath.Join(dir, "claim")) {
+		t.Error("the claim is still on the card")
+	}
+	info, err := os.Stat(filepath.Join(dir, "state", enrolledFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	stop()
+	wait(t, "it is offline", isOnline(h, ""))
+	stop = runCard(t, dir)
+	wait(t, "it is online after a restart", isOnline(h, "door"))
+
+	other := cardWith(t, line)
+	runCard(t, other)
+	wait(t, "the second use is refused", func() bool {
+		s, err := statusOf(other)
+		return err == nil && strings.Contains(s.Hub.Error, "refused") && s.Hub.URL == h.HTTPURL()
+	})
+	if all := h.Claims(); all[0].Refused != 1 || len(all[0].Devices) != 1 {
+		t.Errorf("the hub says %+v", all)
+	}
+	if gone(t, filepath.Join(other, "claim")) {
+		t.Error("a claim that was refused was taken from the card")
+	}
+
+	// A new claim on the card counts, and what it gives replaces the token.
+	stop()
+	if err := os.WriteFile(filepath.Join(dir, "claim"), []byte(claimLine(t, h, api.ClaimRequest{Name: "gate"})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runCard(t, dir)
+	wait(t, "it is online under its new name", isOnline(h, "gate"))
+}
+
+// lossy stands before a hub and loses answers while it is told to.
+type lossy struct {
+	*httptest.Server
+	lose  atomic.Bool
+	asked atomic.Int32
+}
+
+func newLossy(t *testing.T, to func() string) *lossy {
+	l := &lossy{}
+	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, err := url.Parse(to())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if r.URL.Path == "/v1/claim" {
+			l.asked.Add(1)
+			if l.lose.Load() {
+				w = lost{w}
+			}
+		}
+		httputil.NewSingleHostReverseProxy(u).ServeHTTP(w, r)
+		if _, is := w.(lost); is {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(l.Close)
+	return l
+}
+
+// lost takes an answer and sends nothing of it.
+type lost struct{ http.ResponseWriter }
+
+func (l lost) WriteHeader(int)             {}
+func (l lost) Write(p []byte) (int, error) { return len(p), nil }
+
+// TestEnrolAnswerLost: the hub gave the token and its answer is lost, and the
+// power goes: the device asks again and is the same device.
+func TestEnrolAnswerLost(t *testing.T) {
+	var h *server.Hub
+	l := newLossy(t, func() string { return "http://" + h.HTTPAddr() })
+	h = realHub(t, server.Options{PublicHTTP: l.URL})
+	dir := cardWith(t, claimLine(t, h, api.ClaimRequest{}))
+	l.lose.Store(true)
+	stop := runCard(t, dir)
+	wait(t, "the hub gives the token", func() bool { return len(h.Devices()) == 1 })
+	stop()
+	if gone(t, filepath.Join(dir, "claim")) || !gone(t, filepath.Join(dir, "state", enrolledFile)) {
+		t.Fatal("the card changed, though no answer came")
+	}
+	name, before := h.Devices()[0].Name, l.asked.Load()
+	l.lose.Store(false)
+	runCard(t, dir)
+	wait(t, "it is online", isOnline(h, name))
+	if c := h.Claims()[0]; len(h.Devices()) != 1 || c.Refused != 0 || l.asked.Load() == before {
+		t.Errorf("%d devices, %+v", len(h.Devices()), c)
+	}
+}
+
+// TestEnrolLeftovers: the power went between what is kept and what is removed.
+func TestEnrolLeftovers(t *testing.T) {
+	h := realHub(t, server.Options{})
+	line := claimLine(t, h, api.ClaimRequest{Name: "door"})
+	dir := cardWith(t, line)
+	stop := runCard(t, dir)
+	wait(t, "it is online", isOnline(h, "door"))
+	stop()
+	for what, left := range map[string]string{"whole": line, "overwritten": strings.Repeat("\x00", len(line))} {
+		wait(t, "it is offline", isOnline(h, ""))
+		file := filepath.Join(dir, "claim")
+		if err := os.WriteFile(file, []byte(left), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stop := runCard(t, dir)
+		wait(t, what+": it is online", isOnline(h, "door"))
+		wait(t, what+": the claim is removed", func() bool { return gone(t, file) })
+		stop()
+	}
+	if c := h.Claims()[0]; c.Refused != 0 {
+		t.Errorf("it claimed again: %+v", c)
+	}
+}
+
+// TestEnrolHubLater: a device gets power before its hub does, works meanwhile,
+// and says what it waits for.
+func TestEnrolHubLater(t *testing.T) {
+	var h atomic.Pointer[server.Hub]
+	l := newLossy(t, func() string {
+		if h := h.Load(); h != nil {
+			return "http://" + h.HTTPAddr()
+		}
+		return "http://127.0.0.1:1" // nobody is there: 502
+	})
+	real := realHub(t, server.Options{PublicHTTP: l.URL})
+	dir := cardWith(t, claimLine(t, real, api.ClaimRequest{Name: "door"}))
+	runCard(t, dir)
+	wait(t, "it says so", func() bool {
+		s, err := statusOf(dir)
+		return err == nil && strings.HasPrefix(s.Hub.Error, "not enrolled yet: hub: 502")
+	})
+	h.Store(real)
+	wait(t, "it is online", isOnline(real, "door"))
+}
+
+func TestWhichTokenCounts(t *testing.T) {
+	h := newTestHub(t)
+	token := h.token()
+	claim := wire.NewClaim("http://127.0.0.1:1", [32]byte{}, time.Now(), time.Hour)
+	line, err := claim.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := wire.NewClaim("http://127.0.0.1:1", [32]byte{}, time.Now(), time.Hour)
+	for _, tc := range []struct {
+		name, config, file, state string // [hub], the file that it names, the file in state_dir
+		kept                      string // id of the claim that enrolled.json names
+		claim, token, spent       bool
+		fails                     string
+	}{
+		{name: "nothing"},
+		{name: "a token", config: fmt.Sprintf("token = %q", token), token: true},
+		{name: "a claim", config: fmt.Sprintf("token = %q", line), claim: true},
+		{name: "a claim in a file", config: `token_file = "t"`, file: line, claim: true},
+		{name: "a token in a file", config: `token_file = "t"`, file: token + "\n", token: true},
+		{name: "a claim in state_dir", state: line, claim: true},
+		{name: "a token in state_dir", state: token, token: true},
+		{name: "the file is missing", config: `token_file = "t"`, fails: "no such file"},
+		{name: "the file is gone", config: `token_file = "t"`, kept: claim.ID(), token: true},
+		{name: "nothing but what is kept", kept: claim.ID(), token: true},
+		{name: "used", config: `token_file = "t"`, file: line, kept: claim.ID(), token: true, spent: true},
+		{name: "used, in the configuration", config: fmt.Sprintf("token = %q", line), kept: claim.ID(), token: true},
+		{name: "a newer claim", config: `token_file = "t"`, file: line, kept: other.ID(), token: true, claim: true},
+		{name: "a token by hand", config: fmt.Sprintf("token = %q", token), kept: claim.ID(), token: true},
+		{name: "no claim", config: `token_file = "t"`, file: line[:30], fails: "claim: has no address"},
+		{name: "kept is torn", kept: "torn", fails: "enrol the device again"},
+	} {
+		dir := t.TempDir()
+		put := func(name, text string) {
+			if text == "" {
+				return
+			}
+			if err := os.MkdirAll(filepath.Join(dir, "state"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put("agent.toml", "state_dir = \"state\"\n[hub]\n"+tc.config+"\n")
+		put("t", tc.file)
+		put("state/token", tc.state)
+		if tc.kept == "torn" {
+			put("state/"+enrolledFile, `{"claim":`)
+		} else if tc.kept != "" {
+			put("state/"+enrolledFile, fmt.Sprintf(`{"claim":%q,"token":%q,"at":"2026-11-27T00:00:00Z"}`, tc.kept, token))
+		}
+		c, err := ReadConfig(filepath.Join(dir, "agent.toml"))
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		e, err := c.enrolment()
+		if tc.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.fails) {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			continue
+		}
+		if err != nil || (e.claim != nil) != tc.claim || (e.token != nil) != tc.token || e.spent != tc.spent {
+			t.Errorf("%s: %+v, %v", tc.name, e, err)
+		}
+		if tc.kept != "" && e.token != nil && tc.config != fmt.Sprintf("token = %q", token) && e.since.IsZero() {
+			t.Errorf("%s: nothing known of the time", tc.name)
+		}
+	}
+}
+
+// issue makes a certificate for 127.0.0.1 that is valid from a day on, signed
+// by an authority, nil: by itself.
+func issue(t *testing.T, from time.Time, by *tls.Certificate, ca bool) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: fmt.Sprint("hub ", ca)}, NotBefore: from, NotAfter: from.Add(24 * time.Hour),
+		IsCA: ca, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	parent, signer := c, any(key)
+	if by != nil {
+		parent, signer = by.Leaf, by.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	if by != nil {
+		made.Certificate = append(made.Certificate, by.Certificate...)
+	}
+	return made
+}
+
+// TestPin asks servers with good and bad certificates for a token, with clocks
+// that are right, unset, and unset in 1970.
+func TestPin(t *testing.T) {
+	today := time.Now().Add(-time.Hour)
+	ca := issue(t, today, nil, true)
+	leaf := issue(t, today, &ca, false)
+	alone := issue(t, today, nil, false)
+	pinOf := func(c tls.Certificate) [32]byte { return sha256.Sum256(c.Leaf.RawSubjectPublicKeyInfo) }
+	right := func() (time.Time, bool) { return time.Now(), true }
+	boot := func() (time.Time, bool) { return time.Unix(12, 0), false }
+	for _, tc := range []struct {
+		name  string
+		shows tls.Certificate
+		pin   [32]byte
+		now   func() (time.Time, bool)
+		want  string // in the error; "": none
+	}{
+		{"its own", alone, pinOf(alone), right, ""},
+		{"its own, in 1970", alone, pinOf(alone), boot, ""},
+		{"its authority", leaf, pinOf(ca), right, ""},
+		{"its authority, in 1970", leaf, pinOf(ca), boot, ""},
+		{"another one", alone, pinOf(ca), right, "not the one that the claim names"},
+		{"another one, in 1970", alone, pinOf(ca), boot, "not the one that the claim names"},
+		{"expired, and the clock is right", issue(t, today.Add(-48*time.Hour), &ca, false), pinOf(ca), right, "expired"},
+		{"the authority shown, and not used", tls.Certificate{Certificate: append(append([][]byte(nil), alone.Certificate...), ca.Certificate...), PrivateKey: alone.PrivateKey}, pinOf(ca), right, "unknown authority"},
+		{"no pin, an authority of nobody", alone, [32]byte{}, right, "certificate"},
+	} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"token":"x"}`) }))
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{tc.shows}}
+		s.StartTLS()
+		claim := wire.NewClaim(s.URL, tc.pin, time.Now(), time.Hour)
+		client := claimClient(claim, tc.now)
+		_, err := askForToken(t.Context(), client, claim, "00")
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		client.CloseIdleConnections()
+		s.Close()
+	}
+}
+
+// TestEnrolTLS: the claim's pin is enough to reach a hub with a certificate of
+// its own making.
+func TestEnrolTLS(t *testing.T) {
+	ca := issue(t, time.Now().Add(-time.Hour), nil, true)
+	leaf := issue(t, time.Now().Add(-time.Hour), &ca, false)
+	dir := t.TempDir()
+	key, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	h := realHub(t, server.Options{
+		CertFile: write("hub.crt", "CERTIFICATE", leaf.Certificate[0]), KeyFile: write("hub.pem", "PRIVATE KEY", key),
+		CAFile: write("ca.crt", "CERTIFICATE", ca.Certificate[0]),
+	})
+	line := claimLine(t, h, api.ClaimRequest{Name: "door"})
+	if c, err := wire.ParseClaim(line); err != nil || !c.Pinned() {
+		t.Fatalf("%v, %v", c, err)
+	}
+	runCard(t, cardWith(t, line))
+	wait(t, "it is online", isOnline(h, "door"))
+}
