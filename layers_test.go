@@ -93,6 +93,7 @@ var mayImport = map[string]string{
 	"firmware-tools/vm/guest":      "",
 	"firmware-tools/vm/guest/init": "firmware-tools/vm/guest",
 	"firmware-tools/vm/relay":      "",
+	"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire",
 }
 
 // mayNotLink says what must stay out of a binary or a library, and why.

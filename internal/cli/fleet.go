@@ -16,7 +16,7 @@ import (
 
 func fleetCommand() *cobra.Command {
 	return group("fleet", "Enrol devices, see how they are, send commands, roll out models",
-		fleetEnrolCommand(), fleetRemoveCommand(), fleetListCommand(), fleetShowCommand(), fleetCommandCommand(), fleetRolloutCommand())
+		fleetEnrolCommand(), fleetClaimsCommand(), fleetRemoveCommand(), fleetListCommand(), fleetShowCommand(), fleetCommandCommand(), fleetRolloutCommand())
 }
 
 // devicePath returns the API path of a device given as NAME or TENANT/NAME.
@@ -32,50 +32,6 @@ func devicePath(arg string) (wire.Device, string, error) {
 }
 
 func devicePathOf(d wire.Device) string { return "/v1/devices/" + d.Tenant + "/" + d.Name }
-
-func fleetEnrolCommand() *cobra.Command {
-	var hub hubFlags
-	var asJSON, renew bool
-	c := &cobra.Command{
-		Use:   "enrol [TENANT/]DEVICE",
-		Short: "Make the token with which a device connects",
-		Long: `Enrol registers a device and prints one line, its token. Put it into the agent's
-configuration (token = "…", or a file named by token_file). It holds the addresses of
-the hub, the device's secret and the public keys that the device is to trust: keep it
-like a password. A lost token is replaced with --renew: the old one is void then.`,
-		Example: `  dunlin fleet enrol shop/line-3 --token-file hub/admin.token > token.txt`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			d, _, err := devicePath(args[0])
-			if err != nil {
-				return err
-			}
-			api, err := hub.client()
-			if err != nil {
-				return err
-			}
-			var out struct {
-				Token string `json:"token"`
-			}
-			path, body := "/v1/devices", any(map[string]string{"tenant": d.Tenant, "name": d.Name})
-			if renew {
-				path, body = devicePathOf(d)+"/token", nil
-			}
-			if err := api.do(c.Context(), "POST", path, body, &out); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), out)
-			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), out.Token)
-			return err
-		},
-	}
-	hub.register(c)
-	c.Flags().BoolVar(&renew, "renew", false, "make a new token for a device that is enrolled")
-	jsonFlag(c, &asJSON)
-	return c
-}
 
 func fleetRemoveCommand() *cobra.Command {
 	var hub hubFlags
