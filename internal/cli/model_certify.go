@@ -102,7 +102,7 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 	if set.Labelled() && !classesOnly(w.spec) {
 		return nil, withHint(fmt.Errorf("%s: %w", o.Data, errNoClasses), "give the samples without labels: the answers are compared with the float model's")
 	}
-	f := &referee{ctx: ctx, set: set, spec: w.spec, labelled: set.Labelled(), tolerance: o.Tolerance}
+	f := &referee{ctx: ctx, set: set, spec: w.spec, labelled: set.Labelled(), tolerance: o.Tolerance, states: w.states}
 	if w.calib != nil {
 		_, f.at = split(set.Len(), 0, o.Seed)
 	} else {
@@ -111,7 +111,10 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 		if len(at) == 0 {
 			return nil, fmt.Errorf("%s has %d samples: too few to calibrate with a fifth of them", o.Data, set.Len())
 		}
-		w.calib = &feeder{ctx: ctx, set: set, in: w.spec.Inputs[0], at: at}
+		w.calib = &feeder{ctx: ctx}
+		if err := w.calibrator(set, at, calib); err != nil {
+			return nil, err
+		}
 	}
 	tier, err := engine.HostKernels()
 	if err != nil {

@@ -27,6 +27,7 @@ type compressOptions struct {
 	Examples  int // cases of the exam
 	Engine    engine.Options
 	Rewrite   rewriteOptions
+	Ports     portOptions
 }
 
 // packReport is the report that a pack carries.
@@ -110,6 +111,9 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 			if err := o.Rewrite.check(keep, o.Calibrate); err != nil {
 				return err
 			}
+			if err := o.Ports.check(o.Rewrite, eval); err != nil {
+				return err
+			}
 			m, err := load(args[0])
 			if err != nil {
 				return err
@@ -156,6 +160,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 	f.Int64Var(&o.Version, "version", 1, "version; a device refuses one below that it has had")
 	f.IntVar(&o.Examples, "exam", 4, "cases of the exam")
 	o.Rewrite.register(c)
+	o.Ports.register(c)
 	flags.registerLimits(c)
 	f.StringVar(&eval, "eval", "", "labelled samples: measure the accuracy before and after, and keep it in the report")
 	jsonFlag(c, &asJSON)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 
 	"dunlin/quant"
 	"dunlin/train"
@@ -57,20 +58,21 @@ func adam(n int) func(values, gradients []float32) {
 	}
 }
 
-// roundAgain returns, where a candidate with four-bit weights was not
-// certified, all that have such weights, in their order, with weights rounded
-// for what their layers put out rather than each to the nearest. Which these
-// are must not come from the tests before: a walk that began where the first
-// one stopped would begin at a place that the samples chose.
+// roundAgain returns, where the walk stopped at a candidate with four-bit
+// weights, all that have such weights, in their order, with weights rounded for
+// what their layers put out rather than each to the nearest. Which these are
+// must not come from the tests before: a walk that began where the first one
+// stopped would begin at a place that the samples chose. Where it stopped before
+// four bits, it was something else that cost too much, and is in all of them.
 func (s *search) roundAgain(front []candidate) ([]candidate, error) {
 	var again []candidate
-	missed := false
 	for i, c := range front {
-		if p := s.cert.Front[i]; p.Levels[string(quant.Int4)] > 0 {
-			again, missed = append(again, c), missed || !p.Certified
+		if s.cert.Front[i].Levels[string(quant.Int4)] > 0 {
+			again = append(again, c)
 		}
 	}
-	if !missed {
+	stopped := slices.IndexFunc(s.cert.Front, func(p frontPoint) bool { return !p.Certified })
+	if stopped < 0 || s.cert.Front[stopped].Levels[string(quant.Int4)] == 0 {
 		return nil, nil
 	}
 	calib := s.w.calib

@@ -25,7 +25,8 @@ type referee struct {
 	spec      prep.Spec
 	labelled  bool
 	tolerance float64
-	sentence  string // what is compared
+	states    []carried // of the network: a sample is then a whole sound
+	sentence  string    // what is compared
 
 	// What the float model says of each sample of at. Classes are apart: they
 	// are many and small.
@@ -100,7 +101,12 @@ func (f *referee) run(g *model.Graph, add func(int), each func(i int, s samples.
 	if err != nil {
 		return err
 	}
-	f.sentence = r.what()
+	if f.sentence = r.what(); len(f.states) > 0 {
+		if r.spec.Kind != "values" {
+			return fmt.Errorf("output %q: %s of a network with a state are not compared: describe it as values", r.spec.Name, r.spec.Kind)
+		}
+		f.sentence += " in every window of a sound"
+	}
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -133,6 +139,11 @@ func (f *referee) ask(s *engine.Session, r *reader, at int) (samples.Sample, ans
 	if err != nil {
 		return x, answer{}, err
 	}
+	if len(f.states) > 0 {
+		a, err := f.listen(s, r, x)
+		x.Sound = nil
+		return x, a, err
+	}
 	if err := x.Fill(f.spec.Inputs[0], s.Input(0)); err != nil {
 		return x, answer{}, err
 	}
@@ -148,6 +159,16 @@ func (f *referee) ask(s *engine.Session, r *reader, at int) (samples.Sample, ans
 	}
 	x.Picture, x.Sound, x.Line = nil, nil, nil
 	return x, a, nil
+}
+
+// listen runs all windows of a sound: the answer is the values of each.
+func (f *referee) listen(s *engine.Session, r *reader, x samples.Sample) (all answer, err error) {
+	err = stream{f.spec.Inputs[0], s, f.states}.over(x, func(int, int) {}, func() error {
+		a, err := r.read(s)
+		all.values = append(all.values, a.values...)
+		return err
+	})
+	return all, err
 }
 
 // errNoClasses is for labels where the network does not answer with a class.

@@ -26,6 +26,8 @@ type material struct {
 	spec  prep.Spec
 	dir   string  // where the files are that spec names, "" for a pack
 	calib *feeder // calibration samples
+
+	states []carried // of the network
 }
 
 // material reads the preprocessing and opens the calibration samples, of which
@@ -36,7 +38,7 @@ func (m *loaded) material(ctx context.Context, o compressOptions) (*material, er
 	if w.spec, w.dir, err = m.specOrPreset(o.Prep); err != nil {
 		return nil, err
 	}
-	if w.graph, err = fixInputs(m.graph, w.spec); err != nil {
+	if w.graph, w.states, err = o.Ports.fix(m.graph, w.spec); err != nil {
 		return nil, err
 	}
 	if o.Rewrite.DataFree {
@@ -53,8 +55,8 @@ func (m *loaded) material(ctx context.Context, o compressOptions) (*material, er
 	if err != nil {
 		return nil, err
 	}
-	w.calib = &feeder{ctx: ctx, set: set, in: w.spec.Inputs[0], at: samples.Spread(o.Samples, set.Len())}
-	return w, nil
+	w.calib = &feeder{ctx: ctx}
+	return w, w.calibrator(set, samples.Spread(o.Samples, set.Len()), o.Samples)
 }
 
 // specOrPreset is spec, or the preset for a well-known file that has none
@@ -100,8 +102,10 @@ func modelName(m *loaded, o compressOptions) string {
 func packOf(m *loaded, o compressOptions, w *material, small *model.Graph, to string) (*pack.Pack, error) {
 	p := &pack.Pack{Name: modelName(m, o), Version: o.Version, Graph: small}
 	var err error
-	if p.Pipeline, err = json.Marshal(w.spec); err != nil {
-		return nil, err
+	if len(w.states) == 0 { // a pipeline makes all inputs, and no state: who runs this one gives it tensors
+		if p.Pipeline, err = json.Marshal(w.spec); err != nil {
+			return nil, err
+		}
 	}
 	if err := readNames(p, w.spec, w.dir, m); err != nil {
 		return nil, err
@@ -163,15 +167,19 @@ type feeder struct {
 	in  prep.Input
 	at  []int // which samples of set
 
-	made func(i int) ([]*model.Tensor, error) // makes samples up, where there is no set
+	made    func(i int) ([]*model.Tensor, error) // makes samples up, where there is no set
+	windows [][]*model.Tensor                    // of a network with a state: the inputs, of sample at[i] of set
 }
 
 func (f *feeder) next(i int) ([]*model.Tensor, error) {
 	if err := f.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if f.made != nil {
+	switch {
+	case f.made != nil:
 		return f.made(f.at[i])
+	case f.windows != nil:
+		return f.windows[i], nil
 	}
 	s, err := f.set.At(f.at[i])
 	if err != nil {
@@ -184,23 +192,26 @@ func (f *feeder) next(i int) ([]*model.Tensor, error) {
 	return []*model.Tensor{t}, s.Fill(f.in, t)
 }
 
-// fixInputs gives the graph's input the shape that its preprocessing makes: a
-// pack runs one sample at a time, and its devices need not ask.
-func fixInputs(g *model.Graph, spec prep.Spec) (*model.Graph, error) {
-	if len(g.Inputs) != 1 || len(spec.Inputs) != 1 {
-		return nil, fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one", len(g.Inputs), len(spec.Inputs))
+// fixInputs gives g's one input that a sample fills the shape that its
+// preprocessing makes: a pack runs one sample at a time, and its devices need
+// not ask. It stands first in g, which is changed.
+func fixInputs(g *model.Graph, inputs []string, spec prep.Spec) error {
+	if len(inputs) != 1 || len(spec.Inputs) != 1 {
+		return withHint(fmt.Errorf("model has %d inputs, its preprocessing describes %d: want one", len(inputs), len(spec.Inputs)),
+			"--set and --carry say what goes into inputs that no sample fills")
 	}
-	in, v := spec.Inputs[0], g.Value(g.Inputs[0])
-	if in.Name != "" && in.Name != g.Inputs[0] {
-		return nil, fmt.Errorf("preprocessing describes an input %q, the model's is %q", in.Name, g.Inputs[0])
+	in, v := spec.Inputs[0], g.Value(inputs[0])
+	if in.Name != "" && in.Name != inputs[0] {
+		return fmt.Errorf("preprocessing describes an input %q, the model's is %q", in.Name, inputs[0])
 	}
 	if !agrees(v.Shape, in.Shape()) {
-		return nil, withHint(fmt.Errorf("preprocessing makes %v, the model's input %q is %v", in.Shape(), g.Inputs[0], v.Shape),
+		return withHint(fmt.Errorf("preprocessing makes %v, the model's input %q is %v", in.Shape(), inputs[0], v.Shape),
 			"set color, width, height and layout of a picture, frames and layout of a sound, or the fields, in prep.toml")
 	}
-	g = g.Clone()
-	g.Values[g.Inputs[0]] = &model.Value{Type: v.Type, Shape: spec.Inputs[0].Shape()}
-	return g, nil
+	at := slices.Index(g.Inputs, inputs[0])
+	g.Inputs = append([]string{inputs[0]}, slices.Delete(g.Inputs, at, at+1)...)
+	g.Values[inputs[0]] = &model.Value{Type: v.Type, Shape: in.Shape()}
+	return nil
 }
 
 // agrees reports whether a tensor of shape got can go where want is declared,
@@ -270,7 +281,9 @@ func makeExam(g *model.Graph, feed *feeder, cases int, o engine.Options) (*pack.
 		if err != nil {
 			return nil, err
 		}
-		copy(s.Input(0).Data, in[0].Data)
+		for i, t := range in {
+			copy(s.Input(i).Data, t.Data)
+		}
 		if err := s.Run(); err != nil {
 			return nil, err
 		}
@@ -286,12 +299,19 @@ func makeExam(g *model.Graph, feed *feeder, cases int, o engine.Options) (*pack.
 	return exam, nil
 }
 
-// weightBytes sums the constants of g.
+// weightBytes sums the constants of g and of the graphs in it.
 func weightBytes(g *model.Graph) int64 {
 	n := int64(0)
 	for _, v := range g.Values {
 		if v.Const != nil {
 			n += int64(len(v.Const.Data))
+		}
+	}
+	for _, node := range g.Nodes {
+		for _, a := range node.Attrs {
+			if sub, ok := a.(*model.Graph); ok {
+				n += weightBytes(sub)
+			}
 		}
 	}
 	return n
@@ -300,6 +320,9 @@ func weightBytes(g *model.Graph) int64 {
 // measureLoss evaluates m and p on each set and keeps what it finds in p's
 // report. before keeps what m did, for another pack of it.
 func measureLoss(ctx context.Context, m *loaded, p *pack.Pack, sets []string, before map[string]evalResult, start func(what string, n int) bar) error {
+	if len(sets) == 0 {
+		return nil
+	}
 	var r packReport
 	if err := json.Unmarshal(p.Report, &r); err != nil {
 		return err

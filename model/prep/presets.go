@@ -18,11 +18,13 @@ import (
 //	mobilenet-v2-1.0-224              224x224 RGB, -1 to 1               as above
 //	ppocrv4-rec-ch                    48x320 BGR, -1 to 1, a line of     6623 characters
 //	                                  text, grey beside it
+//	silero-vad                        576 samples, 36 ms at 16 kHz       whether somebody speaks
 //	ultraface-rfb-320                 320x240 RGB, -127/128 to 1         faces
 //	yunet-n-320                       320x320 BGR, 0 to 255              faces, 5 points
 //
 // Pictures are stretched as the networks' own examples do, but for text,
-// whose shape matters. The names of inputs and outputs are those of the ONNX
+// whose shape matters. The detector of speech has a state and a rate beside
+// its samples, of which this says nothing. The names of inputs and outputs are those of the ONNX
 // files.
 var presets = map[string]func() Spec{
 	"blazeface-front-128": func() Spec {
@@ -74,6 +76,12 @@ var presets = map[string]func() Spec{
 				Mean: []float64{0.5, 0.5, 0.5}, Std: []float64{0.5, 0.5, 0.5},
 			},
 			Output{Name: "softmax_11.tmp_0", Kind: "text", Labels: "ppocr_keys_v1.txt", CTC: &TextRules{Space: true}},
+		)
+	},
+	"silero-vad": func() Spec {
+		return pair(
+			Input{Name: "input", Kind: "sound", Layout: "flat", Rules: &SoundRules{Rate: 16000, Features: "samples", Frames: 576, Step: 512}},
+			Output{Name: "output", Kind: "values", Names: words("speech")},
 		)
 	},
 	"ultraface-rfb-320": func() Spec {
