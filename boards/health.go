@@ -49,6 +49,10 @@ type Freq struct {
 // read that does not wait; what fails is left out.
 func Health(root string) Vitals { return health(sensors{root: root, read: read}) }
 
+// Strain is the part of Health that changes from second to second:
+// temperatures, throttling and memory. It costs a fraction of it.
+func Strain(root string) Vitals { return sensors{root: root, read: read}.strain() }
+
 // sensors is where Health reads; tests give a read that fails as the kernels
 // of some boards do.
 type sensors struct {
@@ -57,7 +61,13 @@ type sensors struct {
 }
 
 func health(s sensors) Vitals {
-	v := Vitals{Temps: s.temps(), Clocks: s.clocks(), Cards: s.cards(), Root: space(s.root), Memory: s.memory()}
+	v := s.strain()
+	v.Clocks, v.Cards, v.Root = s.clocks(), s.cards(), space(s.root)
+	return v
+}
+
+func (s sensors) strain() Vitals {
+	v := Vitals{Temps: s.temps(), Memory: s.memory()}
 	for _, t := range v.Temps {
 		if v.TempC == nil || t.C > *v.TempC {
 			v.TempC = &t.C
@@ -113,33 +123,49 @@ func quoteGlob(path string) string { return quoter.Replace(path) }
 // temps reads the thermal zones and, where there is none that works, the
 // sensors of a PC's CPU.
 func (s sensors) temps() (out []Temp) {
-	for _, zone := range s.find("sys/class/thermal/thermal_zone*") {
-		kind, _ := s.text(filepath.Join(zone, "type"))
-		name := zoneName(kind)
-		if name == "" {
-			name = strings.TrimPrefix(filepath.Base(zone), "thermal_")
-		}
-		if noSensor[name] {
-			continue
-		}
-		if mode, ok := s.text(filepath.Join(zone, "mode")); ok && mode == "disabled" {
-			continue
-		}
-		if c, ok := s.celsius(filepath.Join(zone, "temp")); ok {
-			out = append(out, Temp{name, c})
+	for _, z := range s.zones() {
+		if c, ok := s.celsius(filepath.Join(z.dir, "temp")); ok {
+			out = append(out, Temp{z.name, c})
 		}
 	}
 	if len(out) > 0 {
 		return out
 	}
 	for _, dir := range s.find("sys/class/hwmon/hwmon*") {
-		name, _ := s.text(filepath.Join(dir, "name"))
-		if name != "coretemp" && name != "k10temp" && name != "cpu_thermal" {
+		if !s.ofCPU(dir) {
 			continue
 		}
 		if c, ok := s.celsius(filepath.Join(dir, "temp1_input")); ok {
 			out = append(out, Temp{"cpu", c})
 		}
+	}
+	return out
+}
+
+// ofCPU reports whether a folder of hwmon is a CPU's.
+func (s sensors) ofCPU(dir string) bool {
+	name, _ := s.text(filepath.Join(dir, "name"))
+	return name == "coretemp" || name == "k10temp" || name == "cpu_thermal"
+}
+
+// zone is a thermal zone that is switched on, and whose number is a
+// temperature.
+type zone struct{ name, dir string }
+
+func (s sensors) zones() (out []zone) {
+	for _, dir := range s.find("sys/class/thermal/thermal_zone*") {
+		kind, _ := s.text(filepath.Join(dir, "type"))
+		name := zoneName(kind)
+		if name == "" {
+			name = strings.TrimPrefix(filepath.Base(dir), "thermal_")
+		}
+		if noSensor[name] {
+			continue
+		}
+		if mode, ok := s.text(filepath.Join(dir, "mode")); ok && mode == "disabled" {
+			continue
+		}
+		out = append(out, zone{name, dir})
 	}
 	return out
 }

@@ -16,38 +16,41 @@ func ptr[T any](v T) *T { return &v }
 
 func TestHealth(t *testing.T) {
 	root := write(t, map[string]string{
-		"sys/class/thermal/thermal_zone0/type":                           "cpu-thermal\n",
-		"sys/class/thermal/thermal_zone0/temp":                           "48850\n",
-		"sys/class/thermal/thermal_zone1/type":                           "GPU-therm\n",
-		"sys/class/thermal/thermal_zone1/temp":                           "51200\n",
-		"sys/class/thermal/thermal_zone2/temp":                           "-256000\n", // off, on a Jetson
-		"sys/class/thermal/thermal_zone3/temp":                           "not a number\n",
-		"sys/class/thermal/thermal_zone4/mode":                           "disabled\n",
-		"sys/class/thermal/thermal_zone4/temp":                           "90000\n",
-		"sys/class/thermal/thermal_zone5/temp":                           "",
-		"sys/class/thermal/thermal_zone6/temp":                           "2147483647000\n",
-		"sys/class/thermal/thermal_zone7/temp":                           "-44000\n",   // off, acpitz
-		"sys/class/thermal/thermal_zone8/type":                           "PMIC-Die\n", // always 100 degrees
-		"sys/class/thermal/thermal_zone8/temp":                           "100000\n",
-		"proc/meminfo":                                                   "MemTotal:        3884360 kB\nMemFree: 1 kB\nMemAvailable:    3000000 kB\n",
-		"proc/pressure/memory":                                           "some avg10=1.53 avg60=0.87 avg300=0.20 total=1\nfull avg10=0.40 avg60=0.00 avg300=0.00 total=1\n",
-		"proc/self/cgroup":                                               "0::/system.slice/dunlin-agent.service\n",
-		"sys/fs/cgroup/system.slice/memory.max":                          "500000000\n",
-		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.max":     "max\n",
-		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.high":    "400000000\n",
-		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.current": "30000000\n",
-		"sys/devices/platform/soc/soc:firmware/get_throttled":            "50005\n",
-		"sys/devices/platform/soc@1/other:firmware/get_throttled":        "0\n",
-		"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq":        "600000\n",
-		"sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq":        "1500000\n",
-		"sys/devices/system/cpu/cpufreq/policy0/scaling_governor":        "ondemand\n",
-		"sys/devices/system/cpu/cpufreq/policy1/scaling_governor":        "ondemand\n", // without a clock
-		"sys/block/mmcblk0/device/type":                                  "MMC\n",
-		"sys/block/mmcblk0/device/life_time":                             "0x02 0x03\n",
-		"sys/block/mmcblk0/device/pre_eol_info":                          "0x01\n",
-		"sys/block/mmcblk0/stat":                                         "  1 2 3 4 5 6 2048 8 9 10 11\n",
-		"sys/block/mmcblk1/device/type":                                  "SD\n",
-		"sys/block/loop0/stat":                                           "  1 2 3 4 5 6 2048 8 9 10 11\n",
+		"sys/class/thermal/thermal_zone0/type":                            "cpu-thermal\n",
+		"sys/class/thermal/thermal_zone0/temp":                            "48850\n",
+		"sys/class/thermal/thermal_zone1/type":                            "GPU-therm\n",
+		"sys/class/thermal/thermal_zone1/temp":                            "51200\n",
+		"sys/class/thermal/thermal_zone2/temp":                            "-256000\n", // off, on a Jetson
+		"sys/class/thermal/thermal_zone3/temp":                            "not a number\n",
+		"sys/class/thermal/thermal_zone4/mode":                            "disabled\n",
+		"sys/class/thermal/thermal_zone4/temp":                            "90000\n",
+		"sys/class/thermal/thermal_zone5/temp":                            "",
+		"sys/class/thermal/thermal_zone6/temp":                            "2147483647000\n",
+		"sys/class/thermal/thermal_zone7/temp":                            "-44000\n",   // off, acpitz
+		"sys/class/thermal/thermal_zone8/type":                            "PMIC-Die\n", // always 100 degrees
+		"sys/class/thermal/thermal_zone8/temp":                            "100000\n",
+		"proc/meminfo":                                                    "MemTotal:        3884360 kB\nMemFree: 1 kB\nMemAvailable:    3000000 kB\n",
+		"proc/pressure/memory":                                            "some avg10=1.53 avg60=0.87 avg300=0.20 total=1\nfull avg10=0.40 avg60=0.00 avg300=0.00 total=1\n",
+		"proc/self/cgroup":                                                "0::/system.slice/dunlin-agent.service\n",
+		"sys/fs/cgroup/system.slice/memory.max":                           "500000000\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.max":      "max\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.high":     "400000000\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.current":  "30000000\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.stat":     "anon 1\ninactive_file 5000000\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.pressure": "some avg10=2.50 avg60=0.87 avg300=0.20 total=1\n",
+		"sys/fs/cgroup/system.slice/dunlin-agent.service/memory.events":   "low 0\nhigh 7\nmax 2\noom 0\noom_kill 0\n",
+		"sys/devices/platform/soc/soc:firmware/get_throttled":             "50005\n",
+		"sys/devices/platform/soc@1/other:firmware/get_throttled":         "0\n",
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq":         "600000\n",
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq":         "1500000\n",
+		"sys/devices/system/cpu/cpufreq/policy0/scaling_governor":         "ondemand\n",
+		"sys/devices/system/cpu/cpufreq/policy1/scaling_governor":         "ondemand\n", // without a clock
+		"sys/block/mmcblk0/device/type":                                   "MMC\n",
+		"sys/block/mmcblk0/device/life_time":                              "0x02 0x03\n",
+		"sys/block/mmcblk0/device/pre_eol_info":                           "0x01\n",
+		"sys/block/mmcblk0/stat":                                          "  1 2 3 4 5 6 2048 8 9 10 11\n",
+		"sys/block/mmcblk1/device/type":                                   "SD\n",
+		"sys/block/loop0/stat":                                            "  1 2 3 4 5 6 2048 8 9 10 11\n",
 	})
 	v := Health(root)
 	if v.Root == nil || v.Root.Total <= 0 || v.Root.Free < 0 || v.Root.Free > v.Root.Total {
@@ -57,7 +60,10 @@ func TestHealth(t *testing.T) {
 	want := Vitals{
 		TempC: ptr(51.2), Temps: []Temp{{"cpu", 48.85}, {"gpu", 51.2}},
 		MemTotal: ptr(int64(3884360 << 10)), MemFree: ptr(int64(3000000 << 10)),
-		Memory:    &Memory{Limit: ptr(int64(400000000)), Used: ptr(int64(30000000)), Some10: ptr(1.53), Full10: ptr(0.4)},
+		Memory: &Memory{
+			Limit: ptr(int64(400000000)), LimitFrom: "memory.high of system.slice/dunlin-agent.service", Used: ptr(int64(30000000)), Idle: ptr(int64(5000000)),
+			Some10: ptr(1.53), Full10: ptr(0.4), Own10: ptr(2.5), Events: &MemoryEvents{High: 7, Max: 2},
+		},
 		Throttled: ptr(true), Capped: ptr(false), SoftLimit: ptr(false), LowVolt: ptr(true),
 		LowBefore: ptr(true), Slowed: ptr(true), HotBefore: ptr(false),
 		Clocks: []Freq{{"policy0", 600_000_000, 1_500_000_000, "ondemand"}},
@@ -257,6 +263,7 @@ func FuzzHealth(f *testing.F) {
 		files := map[string]string{
 			"thermal_zone0/temp": temp, "get_throttled": throttled, "proc/meminfo": meminfo, "pressure/memory": psi,
 			"self/cgroup": group, "life_time": life, "stat": temp, "memory.max": temp, "memory.current": life,
+			"memory.events": meminfo, "memory.limit_in_bytes": life,
 		}
 		v := health(sensors{root, func(path string) ([]byte, error) {
 			for end, text := range files {
