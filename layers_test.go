@@ -65,6 +65,7 @@ var mayImport = map[string]string{
 
 	// 3
 	"agent/source": "",
+	"agent/policy": "",                                                                                                               // readings in, a level out
 	"agent/slots":  "model engine model/pack model/prep train/head internal/durable internal/oci internal/sign sync/wire sync/fetch", // train/head: a model with a head learned here
 	"agent/probe":  "model facts sync/wire",
 	"hub/broker":   "sync/wire",
