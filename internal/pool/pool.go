@@ -67,6 +67,9 @@ type Pool struct {
 	blocked atomic.Bool  // the caller waits on done
 	_       [cacheLine]byte
 
+	limit atomic.Int32 // threads of a Run, its caller among them; 0: as many as there are
+	_     [cacheLine]byte
+
 	// The rest belongs to the holder of mu.
 	credit    int   // grows with each run, shrinks by price with each stall
 	restUntil int64 // runs before this time are the caller's alone
@@ -96,12 +99,25 @@ func (p *Pool) grow(threads int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.workers) < min(threads, runtime.GOMAXPROCS(0))-1 {
-		w := &worker{pool: p}
+		w := &worker{pool: p, index: len(p.workers)}
 		w.init()
 		p.workers = append(p.workers, w)
 		p.exited.Add(1)
 		go w.loop()
 	}
+}
+
+// Limit bounds the threads of every Run from the next one on, the caller's
+// among them: a board that gets too hot computes with fewer. 0 lifts it. It
+// may be called at any time.
+func (p *Pool) Limit(threads int) { p.limit.Store(int32(max(0, threads))) }
+
+// helpers returns how many workers may run parts.
+func (p *Pool) helpers() int {
+	if n := int(p.limit.Load()); n > 0 {
+		return n - 1
+	}
+	return len(p.workers)
 }
 
 // close ends the workers. No Run may be under way or follow.
@@ -121,15 +137,15 @@ func (p *Pool) Run(n int, job Job) {
 		return
 	}
 	defer p.mu.Unlock()
-	start := now()
-	if len(p.workers) == 0 || start < p.restUntil {
+	start, helpers := now(), min(n-1, len(p.workers), p.helpers())
+	if helpers == 0 || start < p.restUntil {
 		alone(n, job)
 		return
 	}
 	p.job = job
 	p.pending.Store(int32(n))
 	p.left.Store(int32(n - 1)) // from here on workers may claim; the last part is the caller's own
-	for _, w := range p.workers[:min(n-1, len(p.workers))] {
+	for _, w := range p.workers[:helpers] {
 		w.wake()
 	}
 	defer p.join(start) // also where a part panics on the caller
@@ -225,7 +241,8 @@ func (p *Pool) stalled() {
 
 // worker is one thread beside the callers'.
 type worker struct {
-	pool *Pool
+	pool  *Pool
+	index int
 	parker
 	_ [cacheLine]byte
 }
@@ -239,10 +256,16 @@ func (w *worker) loop() {
 	}
 }
 
+// allowed reports whether the worker is within the pool's limit.
+func (w *worker) allowed() bool {
+	n := int(w.pool.limit.Load())
+	return n == 0 || w.index < n-1
+}
+
 // poll runs parts until none has come for a while.
 func (w *worker) poll() {
 	p := w.pool
-	for last := now(); now()-last < int64(p.tune.poll); {
+	for last := now(); now()-last < int64(p.tune.poll) && w.allowed(); {
 		if part := p.claim(); part >= 0 {
 			p.part(part)
 			last = now()
@@ -255,7 +278,7 @@ func (w *worker) poll() {
 // park sleeps until wake, unless there are parts already.
 func (w *worker) park() {
 	w.prepare()
-	if (w.pool.left.Load() > 0 || w.pool.closed.Load()) && w.cancel() {
+	if (w.pool.left.Load() > 0 && w.allowed() || w.pool.closed.Load()) && w.cancel() {
 		return
 	}
 	w.sleep()
