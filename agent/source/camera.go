@@ -171,6 +171,7 @@ func ended(err error) error {
 type Snapshot struct {
 	Camera
 	Every time.Duration // from one picture to the next; 1 s
+	Pace  *Pace         // makes that longer
 }
 
 // Play implements Player.
@@ -180,16 +181,30 @@ func (s Snapshot) Play(ctx context.Context, got func([]byte)) error {
 	if s.Every == 0 {
 		s.Every = time.Second
 	}
-	tick := time.NewTicker(s.Every)
-	defer tick.Stop()
 	for {
+		asked := time.Now()
 		data, err := s.one(ctx, client)
 		if err != nil {
 			return err
 		}
 		got(data)
+		if err := s.pause(ctx, asked); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits until the next picture is due.
+func (s Snapshot) pause(ctx context.Context, asked time.Time) error {
+	for {
+		factor, changed := s.Pace.Factor()
+		wait := s.Every*time.Duration(factor) - time.Since(asked)
+		if wait <= 0 {
+			return ctx.Err()
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -25,6 +25,7 @@ type Player interface {
 // StreamOptions of a stream. Zero values mean the defaults given.
 type StreamOptions struct {
 	Every time.Duration // frames are handed out this far apart at least; 0: as they are asked for
+	Pace  *Pace         // makes that longer; where Every is 0, one frame in Pace's factor is handed out
 	First time.Duration // wait before it is opened again; 1 s. It doubles while no frame comes
 	Last  time.Duration // the longest of these waits; 1 min
 	Log   *slog.Logger
@@ -108,13 +109,14 @@ func (s *Stream) Run(ctx context.Context, out chan<- Frame) error {
 	all.Go(func() { s.play(ctx, fresh) })
 	defer all.Wait()
 	var newest Frame
-	var next time.Time // when a frame may be handed out again
-	have := false
+	var last time.Time // when a frame was handed out
+	have, came := false, 0
 	for {
 		var to chan<- Frame
 		var due <-chan time.Time
+		factor, changed := s.o.Pace.Factor()
 		if have {
-			if wait := time.Until(next); wait > 0 {
+			if wait := s.o.Every*time.Duration(factor) - time.Since(last); wait > 0 {
 				due = time.After(wait)
 			} else {
 				to = out
@@ -124,15 +126,20 @@ func (s *Stream) Run(ctx context.Context, out chan<- Frame) error {
 		case <-ctx.Done():
 			return nil
 		case f := <-fresh:
+			came++
+			if s.o.Every == 0 && came < factor { // no clock tells when the next is due: count them
+				s.dropped.Add(1)
+				continue
+			}
 			if have {
 				s.dropped.Add(1)
 			}
 			newest, have = f, true
+		case <-changed:
 		case <-due:
 		case to <- newest:
 			s.taken.Add(1)
-			newest, have = Frame{}, false
-			next = time.Now().Add(s.o.Every)
+			newest, have, came, last = Frame{}, false, 0, time.Now()
 		}
 	}
 }

@@ -126,6 +126,7 @@ type V4L2 struct {
 	Width, Height int           // that are asked for; the driver takes the nearest it can do
 	MaxBytes      int           // of a picture
 	Every         time.Duration // YUYV pictures are made into files no more often: that is most of the work
+	Pace          *Pace         // makes that longer
 	Silence       time.Duration // it is opened anew when no picture came for so long; 0: never
 }
 
@@ -168,7 +169,7 @@ func (c V4L2) Play(ctx context.Context, got func([]byte)) (err error) {
 			if time.Now().Before(next) {
 				return nil
 			}
-			next = time.Now().Add(c.Every)
+			next = time.Now().Add(c.Pace.Of(c.Every))
 			file, err := raw.encode(data)
 			if err == nil {
 				got(file)

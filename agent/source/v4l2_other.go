@@ -14,6 +14,7 @@ type V4L2 struct {
 	Width, Height  int
 	MaxBytes       int
 	Every, Silence time.Duration
+	Pace           *Pace
 }
 
 // Play implements Player.
