@@ -53,6 +53,8 @@ var mayImport = map[string]string{
 	"sync/outbox":    "sync/wire internal/durable",              // its records are wire's
 	"sync/fetch":     "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
 
+	"boards/sensors": "", // chips on buses that are handed in, as periph.io's interfaces
+
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
 	"quant":           "kernels model engine",                                                          // kernels.WeightScale: a device that tunes a head rounds by the same rule
