@@ -20,16 +20,28 @@ const (
 	PullDown
 )
 
+// Edge is a change of a line's level.
+type Edge int
+
+// The changes that count.
+const (
+	BothEdges Edge = iota
+	Rising
+	Falling
+)
+
 // Input is a line whose edges are read.
 type Input struct {
-	name string
-	pin  gpio.PinIO
-	give func()
-	once sync.Once
+	name   string
+	pin    gpio.PinIO
+	give   func()
+	once   sync.Once
+	failed int // waits in a row that ended at once
 }
 
-// Input takes a line and makes it an input whose edges can be read.
-func (h *Host) Input(name string, pull Pull) (*Input, error) {
+// Input takes a line and makes it an input whose edges of one kind can be
+// read.
+func (h *Host) Input(name string, pull Pull, edge Edge) (*Input, error) {
 	l, give, err := h.take(name)
 	if err != nil {
 		return nil, err
@@ -39,7 +51,11 @@ func (h *Host) Input(name string, pull Pull) (*Input, error) {
 	if !ok {
 		p = gpio.PullNoChange
 	}
-	if err := l.pin.In(p, gpio.BothEdges); err != nil {
+	e, ok := map[Edge]gpio.Edge{Rising: gpio.RisingEdge, Falling: gpio.FallingEdge}[edge]
+	if !ok {
+		e = gpio.BothEdges
+	}
+	if err := l.pin.In(p, e); err != nil {
 		give()
 		return nil, l.refused(name, err)
 	}
@@ -57,25 +73,65 @@ var ErrWait = errors.New("edges cannot be waited for")
 // level: the line is read after the change. It looks at ctx every quarter of
 // a second.
 func (i *Input) Edges(ctx context.Context, edge func(high bool, at time.Time)) error {
-	const step = 250 * time.Millisecond // the drivers do not agree on what 0 and -1 mean
-	failed := 0
 	for ctx.Err() == nil {
-		start := time.Now()
-		if i.pin.WaitForEdge(step) {
-			failed = 0
+		came, err := i.wait(lookAtEnd)
+		if err != nil {
+			return err
+		}
+		if came {
 			edge(i.Read(), time.Now())
-			continue
-		}
-		// An error is "no edge" too, but comes at once.
-		if time.Since(start) >= step/2 {
-			failed = 0
-			continue
-		}
-		if failed++; failed >= 10 {
-			return fmt.Errorf("line %s: %w", i.name, ErrWait)
 		}
 	}
 	return ctx.Err()
+}
+
+// Settled is Edges for a contact that bounces: a level counts once it has
+// held for the time of hold, and edge is called where it is another than the
+// last one that counted. A pulse shorter than hold is none. The input must
+// have both edges.
+func (i *Input) Settled(ctx context.Context, hold time.Duration, edge func(high bool, at time.Time)) error {
+	level := i.Read()
+	for ctx.Err() == nil {
+		came, err := i.wait(lookAtEnd)
+		if err != nil {
+			return err
+		}
+		if !came && i.Read() == level { // else an edge came since, or got lost
+			continue
+		}
+		for came = true; came && ctx.Err() == nil; {
+			if came, err = i.wait(hold); err != nil {
+				return err
+			}
+		}
+		if now := i.Read(); now != level && ctx.Err() == nil {
+			level = now
+			edge(now, time.Now())
+		}
+	}
+	return ctx.Err()
+}
+
+// lookAtEnd is how often a wait looks whether it should end. (The drivers do
+// not agree on what a time of 0 and of -1 mean.)
+const lookAtEnd = 250 * time.Millisecond
+
+// wait waits for an edge, for at most the time of limit.
+func (i *Input) wait(limit time.Duration) (came bool, err error) {
+	start := time.Now()
+	if i.pin.WaitForEdge(limit) {
+		i.failed = 0
+		return true, nil
+	}
+	// An error is "no edge" too, but comes at once.
+	if time.Since(start) >= limit/2 {
+		i.failed = 0
+		return false, nil
+	}
+	if i.failed++; i.failed >= 10 {
+		return false, fmt.Errorf("line %s: %w", i.name, ErrWait)
+	}
+	return false, nil
 }
 
 // Close lets the line go. Edges must have returned.

@@ -1,13 +1,13 @@
-// Package pins drives and reads a board's GPIO lines. Start with Open,
-// Host.Output and Host.Input.
+// Package pins drives and reads a board's GPIO lines, and opens its I2C and SPI
+// buses. Start with Open, Host.Output and Host.Watch; OpenI2C and OpenSPI.
 //
 // Its promise: a line is found by its name ("GPIO17") or by the label of its
 // chip and its place on it ("pinctrl-rp1:17"), never by the number of a chip
 // or of a pin, which change from kernel to kernel; and an Output that is
 // closed was made inactive before.
 //
-// It is the only package that knows periph.io. It decides nothing: rules are
-// the agent's. I2C and SPI are not here yet.
+// It is the only package that knows periph.io's host, and it decides nothing:
+// rules are the agent's, and what chips on a bus say is boards/sensors'.
 package pins
 
 import (

@@ -204,11 +204,11 @@ func TestTaken(t *testing.T) {
 			t.Errorf("a line that another program has: %v", err)
 		}
 	}
-	if _, err := h.Input(other, PullUp); !errors.Is(err, ErrBusy) {
+	if _, err := h.Input(other, PullUp, BothEdges); !errors.Is(err, ErrBusy) {
 		t.Errorf("input: %v", err)
 	}
 	second.fail = nil
-	if i, err := h.Input(other, PullUp); err != nil || i.Close() != nil || !strings.HasSuffix(second.said(), "In PullUp BothEdges") {
+	if i, err := h.Input(other, PullUp, BothEdges); err != nil || i.Close() != nil || !strings.HasSuffix(second.said(), "In PullUp BothEdges") {
 		t.Errorf("after it was let go: %v, %s", err, second.said())
 	}
 }
@@ -235,7 +235,7 @@ func TestOutputFails(t *testing.T) {
 func TestEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, pin, _ := board()
-		in, err := h.Input("GPIO17", PullDown)
+		in, err := h.Input("GPIO17", PullDown, BothEdges)
 		if err != nil {
 			t.Fatal(err)
 		}
