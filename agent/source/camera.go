@@ -170,45 +170,16 @@ func ended(err error) error {
 // and again.
 type Snapshot struct {
 	Camera
-	Every time.Duration // from one picture to the next; 1 s
-	Pace  *Pace         // makes that longer
+	Every time.Duration   // from one picture to the next; 0: 1 s, or only where Asked says
+	Pace  *Pace           // makes that longer
+	Asked <-chan struct{} // a picture is wanted now; nil: every so often alone
 }
 
 // Play implements Player.
 func (s Snapshot) Play(ctx context.Context, got func([]byte)) error {
 	client, free := s.client()
 	defer free()
-	if s.Every == 0 {
-		s.Every = time.Second
-	}
-	for {
-		asked := time.Now()
-		data, err := s.one(ctx, client)
-		if err != nil {
-			return err
-		}
-		got(data)
-		if err := s.pause(ctx, asked); err != nil {
-			return err
-		}
-	}
-}
-
-// pause waits until the next picture is due.
-func (s Snapshot) pause(ctx context.Context, asked time.Time) error {
-	for {
-		factor, changed := s.Pace.Factor()
-		wait := s.Every*time.Duration(factor) - time.Since(asked)
-		if wait <= 0 {
-			return ctx.Err()
-		}
-		select {
-		case <-time.After(wait):
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return paced(ctx, beat{s.Every, s.Pace, s.Asked}, got, func(ctx context.Context) ([]byte, error) { return s.one(ctx, client) })
 }
 
 // one gets one picture.

@@ -183,7 +183,7 @@ func TestSnapshotErrors(t *testing.T) {
 		{bytes.Repeat([]byte{0xff, 0xd8, 0xff}, 2000), "more than 4096 bytes"},
 	} {
 		srv := serve(t, "image/jpeg", x.body)
-		if _, err := playOne(t, Snapshot{Camera: Camera{URL: srv.URL, MaxBytes: 4096}, Every: time.Millisecond}); err == nil || !strings.Contains(err.Error(), x.want) {
+		if _, err := playOne(t, Snapshot{Camera: Camera{URL: srv.URL, MaxBytes: 4096}}); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%v, want %q", err, x.want)
 		}
 	}
@@ -192,7 +192,7 @@ func TestSnapshotErrors(t *testing.T) {
 	t.Cleanup(srv.Close)
 	pool := x509.NewCertPool()
 	pool.AddCert(srv.Certificate())
-	_, err := playOne(t, Snapshot{Camera: Camera{URL: srv.URL, MaxBytes: 4096, TLS: &tls.Config{RootCAs: pool}}, Every: time.Millisecond})
+	_, err := playOne(t, Snapshot{Camera: Camera{URL: srv.URL, MaxBytes: 4096, TLS: &tls.Config{RootCAs: pool}}})
 	if err == nil || !strings.Contains(err.Error(), "redirected from https to http") {
 		t.Errorf("a redirect to plain text: %v", err)
 	}

@@ -104,7 +104,7 @@ func TestPause(t *testing.T) {
 				return took
 			}
 			if got := timed(func() {
-				if err := (Snapshot{Every: time.Second, Pace: pace}).pause(t.Context(), time.Now()); err != nil {
+				if err := (beat{every: time.Second, pace: pace}).pause(t.Context(), time.Now()); err != nil {
 					t.Error(err)
 				}
 			}); got != c.pause {
@@ -125,7 +125,7 @@ func TestPause(t *testing.T) {
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
-		if err := (Snapshot{Every: time.Hour, Pace: pace}).pause(ctx, time.Now()); err == nil {
+		if err := (beat{every: time.Hour, pace: pace}).pause(ctx, time.Now()); err == nil {
 			t.Error("a pause goes on when its context ended")
 		}
 	})

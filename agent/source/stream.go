@@ -26,9 +26,13 @@ type Player interface {
 type StreamOptions struct {
 	Every time.Duration // frames are handed out this far apart at least; 0: as they are asked for
 	Pace  *Pace         // makes that longer; where Every is 0, one frame in Pace's factor is handed out
-	First time.Duration // wait before it is opened again; 1 s. It doubles while no frame comes
-	Last  time.Duration // the longest of these waits; 1 min
-	Log   *slog.Logger
+	// Triggered has a frame handed out for each call of Trigger; others are
+	// only where Every says how often.
+	Triggered bool
+	Ask       func()        // asks the player for a frame; nil: its frames come by themselves
+	First     time.Duration // wait before it is opened again; 1 s. It doubles while no frame comes
+	Last      time.Duration // the longest of these waits; 1 min
+	Log       *slog.Logger
 }
 
 // Stream hands out the newest frame of a Player, and opens it again when it
@@ -41,6 +45,10 @@ type Stream struct {
 	o      StreamOptions
 
 	frames, taken, dropped, unusable, opened atomic.Int64
+	triggers, missed                         atomic.Int64
+	wanted                                   atomic.Bool // a trigger waits for a frame
+
+	hits chan time.Time // of one place: when the newest trigger was that Run has not seen
 
 	mu  sync.Mutex // guards err
 	err error
@@ -53,6 +61,8 @@ type StreamCounters struct {
 	Dropped  int64 // were replaced by a newer one
 	Unusable int64 // were handed out and could not be used
 	Opened   int64 // times that the player was opened
+	Triggers int64 // calls of Trigger
+	Missed   int64 // triggers for which no frame came in time
 }
 
 // NewStream returns the stream of a player; name becomes Frame.Source. It
@@ -67,7 +77,11 @@ func NewStream(name string, p Player, o StreamOptions) *Stream {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Stream{name: name, player: p, o: o, err: errNoFrame}
+	s := &Stream{name: name, player: p, o: o, err: errNoFrame, hits: make(chan time.Time, 1)}
+	if o.Ask != nil && o.Every == 0 {
+		s.err = nil // that nobody asked yet is no fault
+	}
+	return s
 }
 
 var (
@@ -82,6 +96,7 @@ func (s *Stream) Name() string { return s.name }
 func (s *Stream) Counters() StreamCounters {
 	return StreamCounters{
 		Frames: s.frames.Load(), Taken: s.taken.Load(), Dropped: s.dropped.Load(), Unusable: s.unusable.Load(), Opened: s.opened.Load(),
+		Triggers: s.triggers.Load(), Missed: s.missed.Load(),
 	}
 }
 
@@ -102,61 +117,20 @@ func (s *Stream) setErr(err error) (was error) {
 // Unusable counts a frame that was handed out and could not be used.
 func (s *Stream) Unusable() { s.unusable.Add(1) }
 
-// Run sends frames to out until ctx ends. They have no Input: see Hashed.
-func (s *Stream) Run(ctx context.Context, out chan<- Frame) error {
-	fresh := make(chan Frame)
-	var all sync.WaitGroup
-	all.Go(func() { s.play(ctx, fresh) })
-	defer all.Wait()
-	var newest Frame
-	var last time.Time // when a frame was handed out
-	have, came := false, 0
-	for {
-		var to chan<- Frame
-		var due <-chan time.Time
-		factor, changed := s.o.Pace.Factor()
-		if have {
-			if wait := s.o.Every*time.Duration(factor) - time.Since(last); wait > 0 {
-				due = time.After(wait)
-			} else {
-				to = out
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case f := <-fresh:
-			came++
-			if s.o.Every == 0 && came < factor { // no clock tells when the next is due: count them
-				s.dropped.Add(1)
-				continue
-			}
-			if have {
-				s.dropped.Add(1)
-			}
-			newest, have = f, true
-		case <-changed:
-		case <-due:
-		case to <- newest:
-			s.taken.Add(1)
-			newest, have, came, last = Frame{}, false, 0, time.Now()
-		}
-	}
-}
-
 // play opens the player again and again until ctx ends.
-func (s *Stream) play(ctx context.Context, fresh chan<- Frame) {
+func (s *Stream) play(ctx context.Context, came chan<- Frame) {
 	delay := s.o.First
 	for ctx.Err() == nil {
 		s.opened.Add(1)
 		before := s.frames.Load()
+		s.ask() // what it was asked for before it ended
 		err := s.player.Play(ctx, func(data []byte) {
 			s.frames.Add(1)
 			if was := s.setErr(nil); was != nil {
 				s.o.Log.Info("source gives frames", "source", s.name)
 			}
 			select {
-			case fresh <- Frame{ID: ulid.Make().String(), Source: s.name, Data: withTables(data), Taken: time.Now()}:
+			case came <- Frame{ID: ulid.Make().String(), Source: s.name, Data: withTables(data), Taken: time.Now()}:
 			case <-ctx.Done():
 			}
 		})
