@@ -35,6 +35,7 @@ var mayImport = map[string]string{
 	"examples/garments": "",
 	"internal/sign":     "internal/durable", // keys are files, written whole or not at all
 	"internal/oci":      "internal/durable", // a blob becomes visible only when it is on disk
+	"internal/release":  "internal/oci",     // the agent as an artefact: read by agent, registry and command alike
 
 	// 1
 	"engine":         "kernels model internal/pool",
@@ -70,6 +71,7 @@ var mayImport = map[string]string{
 	"agent/policy": "",                                                                                                               // readings in, a level out
 	"agent/slots":  "model engine model/pack model/prep train/head internal/durable internal/oci internal/sign sync/wire sync/fetch", // train/head: a model with a head learned here
 	"agent/probe":  "model facts sync/wire",
+	"agent/update": "internal/durable internal/release sync/wire",
 	"hub/broker":   "sync/wire",
 	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",
 	"hub/rollout":  "sync/wire",

@@ -43,6 +43,9 @@ type Config struct {
 	// Learn is set where a head that was learned here may answer. Without it
 	// Open forgets one that does.
 	Learn bool
+	// Strict has Open fail where a model cannot be loaded, and give up nothing: an
+	// agent that is itself on trial may be what is wrong.
+	Strict bool
 	// Fetch brings an offer's manifest and blobs into Layout.
 	Fetch func(ctx context.Context, o wire.Offer, progress func(done, total int64)) error
 	// Report is told of each change, in order, from one goroutine at a time.
@@ -134,12 +137,15 @@ func (s *Slots) loadCommitted() error {
 			m.acquire()
 			return nil
 		}
-		if a.Learned != nil {
+		if a.Learned != nil && !s.c.Strict {
 			s.c.Log.Error("learned head cannot be loaded, the signed one answers", keyModel, a.Name, keyVersion, a.Version, "error", err)
 			if err := s.putUnlearned(); err != nil {
 				return err
 			}
 			continue
+		}
+		if s.c.Strict {
+			return fmt.Errorf("model %s version %d: %w", a.Name, a.Version, err)
 		}
 		s.c.Log.Error("model cannot be loaded", keyModel, a.Name, keyVersion, a.Version, "error", err)
 		next := s.st.clone()

@@ -667,3 +667,21 @@ func TestFlippedBitIsFetchedAgain(t *testing.T) {
 		}
 	}
 }
+
+// Layers that nobody wants are neither fetched nor counted.
+func TestWantedLayers(t *testing.T) {
+	s := newSource(t)
+	f, l := s.fetcher(t, Options{Want: func(d oci.Descriptor) bool { return d.MediaType == "text/plain" }})
+	total := int64(0)
+	if err := f.Artefact(t.Context(), string(s.manifest), wire.FetchRules{}, func(_, n int64) { total = n }); err != nil {
+		t.Fatal(err)
+	}
+	s.absent(t, l)
+	m, err := l.Manifest(s.manifest)
+	if err != nil || !l.Has(m.Layers[1].Digest) || !l.Has(m.Config.Digest) {
+		t.Errorf("what was wanted is not there: %v", err)
+	}
+	if total != s.total-s.weights.Size || s.count("weights") != 0 {
+		t.Errorf("%d bytes in all, want %d; asked for %v", total, s.total-s.weights.Size, s.asked)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,8 +47,7 @@ func (t *transfer) artefact(ctx context.Context, d oci.Digest) error {
 	if err != nil {
 		return err
 	}
-	blobs := oci.Blobs(manifest)
-	missing, err := t.plan(d, size, blobs)
+	missing, err := t.plan(d, size, oci.Blobs(t.wanted(manifest)))
 	if err != nil {
 		return err
 	}
@@ -59,6 +59,16 @@ func (t *transfer) artefact(ctx context.Context, d oci.Digest) error {
 		}
 	}
 	return nil
+}
+
+// wanted is the manifest without the layers that nobody asked for.
+func (t *transfer) wanted(m *oci.Manifest) *oci.Manifest {
+	if t.o.Want == nil {
+		return m
+	}
+	w := *m
+	w.Layers = slices.DeleteFunc(slices.Clone(m.Layers), func(d oci.Descriptor) bool { return !t.o.Want(d) })
+	return &w
 }
 
 // manifest returns the manifest and its size, from the layout where it is

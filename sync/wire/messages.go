@@ -89,6 +89,7 @@ type OfferKind string
 const (
 	OfferModel OfferKind = "model"
 	OfferFacts OfferKind = "facts"
+	OfferAgent OfferKind = "agent" // the agent itself: a binary for each platform
 )
 
 // Purpose is what a signature over an artefact of this kind is made for; the
@@ -119,7 +120,7 @@ type FetchRules struct {
 }
 
 // TrialRules say when a model that was just activated goes back by itself,
-// with the hub or without it.
+// with the hub or without it. Of an agent, Seconds alone counts.
 type TrialRules struct {
 	Seconds   int     `json:"seconds,omitempty"`    // how long it is on trial, 0: the agent's default
 	MaxMillis float64 `json:"max_millis,omitempty"` // p95 of one inference above which it goes back, 0: the agent's rule
@@ -135,6 +136,7 @@ type Desired struct {
 	At    time.Time `json:"at"`
 	Model *Offer    `json:"model,omitempty"`
 	Facts *Offer    `json:"facts,omitempty"`
+	Agent *Offer    `json:"agent,omitempty"` // nil: the one that the device's package brought
 }
 
 // State is where a device is with an artefact.
@@ -169,9 +171,13 @@ const (
 	ReasonCrashed     Reason = "crashed" // the agent died with it, three times
 	ReasonNoSpace     Reason = "no_space"
 	ReasonFetch       Reason = "fetch_failed"
-	ReasonWrongBase   Reason = "wrong_base" // facts: the patch is for another version
-	ReasonCommand     Reason = "command"    // a person said so
-	ReasonDesired     Reason = "desired"    // the hub's Desired named another
+	ReasonWrongBase   Reason = "wrong_base"    // facts: the patch is for another version
+	ReasonCommand     Reason = "command"       // a person said so
+	ReasonDesired     Reason = "desired"       // the hub's Desired named another
+	ReasonNoHub       Reason = "no_hub"        // agent: this version did not reach the hub in time
+	ReasonPlatform    Reason = "no_build"      // agent: the release has no binary that this board runs
+	ReasonTooOld      Reason = "agent_too_old" // agent: the release follows newer versions than this one
+	ReasonDisabled    Reason = "disabled"      // agent: the device's configuration wants no updates
 )
 
 // Report is how one artefact does on one device.
@@ -195,6 +201,7 @@ type Reported struct {
 	Gen     int64         `json:"gen"`
 	Model   *Running      `json:"model,omitempty"` // what answers now
 	Facts   *FactsVersion `json:"facts,omitempty"`
+	Agent   *Running      `json:"agent,omitempty"`   // the release that runs, nil: the one of the device's package
 	Reports []Report      `json:"reports,omitempty"` // at most one for each kind: the newest
 }
 
