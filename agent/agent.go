@@ -68,6 +68,7 @@ type Agent struct {
 	count     *counters
 
 	models, graphs *lane
+	updates        *updates
 	folder         *source.Folder // nil: none is watched
 	streams        []*source.Stream
 	hub            *hub // nil: there is none
@@ -99,7 +100,7 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error)
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
 		return a, err
 	}
-	for _, open := range []func() error{a.openKept, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openStreams, a.listen} {
+	for _, open := range []func() error{a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openStreams, a.listen} {
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -179,6 +180,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.resume()
 	all.Go(func() { a.runModels(ctx) })
 	all.Go(func() { a.graphs.run(ctx) })
+	all.Go(func() { a.updates.run(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.live) })
 	if a.learner != nil {
 		all.Go(func() { a.learner.run(ctx) })
@@ -201,12 +203,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	notify("READY=1")
 	select {
 	case <-ctx.Done():
+		a.updates.stopped()
 	case err = <-a.fatal:
+		a.log.Log(ctx, stopLevel(err), "agent stops", keyError, err)
 	}
-	if !errors.Is(err, errEnrolled) { // it begins anew at once: see runEnrolled
-		if err != nil {
-			a.log.Error("agent stops", keyError, err)
-		}
+	if !beginsAnew(err) {
 		notify("STOPPING=1")
 	}
 	stop()
@@ -219,6 +220,17 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	case <-time.After(stopping):
 		return errors.Join(err, fmt.Errorf("stop: something is still under way after %v and was given up", stopping))
 	}
+}
+
+// beginsAnew reports whether this process goes on: with the token that it got,
+// or as another version. See work.
+func beginsAnew(err error) bool { return errors.Is(err, errEnrolled) || errors.Is(err, errRestart) }
+
+func stopLevel(err error) slog.Level {
+	if beginsAnew(err) {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
 }
 
 // fail stops Run: systemd starts the agent again, which opens its files anew.
@@ -235,7 +247,7 @@ func (a *Agent) resume() {
 	if err := a.journal.get("desired", &d); err != nil {
 		a.log.Error("what the hub wanted is not known", keyError, err)
 	}
-	a.pursue(d, false)
+	a.pursue(d, false, false)
 	if d.Model != nil || !a.withdraw() {
 		a.offerLocal()
 	}
@@ -243,8 +255,9 @@ func (a *Agent) resume() {
 
 // pursue hands the offers of a document to their lanes. again asks for what
 // was decided before to be tried once more, as a start without a model or
-// facts does. A document without a model takes back the one that the hub gave.
-func (a *Agent) pursue(d wire.Desired, again bool) {
+// facts does, and agentAgain for the agent. A document without a model, or
+// without an agent, takes back the one that the hub gave.
+func (a *Agent) pursue(d wire.Desired, again, agentAgain bool) {
 	if d.Model != nil {
 		a.models.desire(*d.Model, again || a.slots.Running() == nil)
 	} else if d.Gen > 0 {
@@ -253,14 +266,21 @@ func (a *Agent) pursue(d wire.Desired, again bool) {
 	if d.Facts != nil {
 		a.graphs.desire(*d.Facts, again || a.facts.Version().Graph == "")
 	}
+	if d.Agent != nil {
+		a.updates.desire(*d.Agent, agentAgain)
+	} else if d.Gen > 0 {
+		a.updates.withdraw()
+	}
 }
 
-// runModels first ends the trial that a restart interrupted.
+// runModels first ends the trial that a restart interrupted, and then that of
+// the agent itself: a crash must have one culprit.
 func (a *Agent) runModels(ctx context.Context) {
 	r, ok, err := a.slots.Resume(ctx)
 	if ok && err == nil {
 		a.models.decided(r)
 	}
+	a.updates.trial(ctx)
 	a.models.run(ctx)
 }
 

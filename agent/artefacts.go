@@ -36,11 +36,11 @@ func (a *Agent) openModels() error {
 	if err != nil {
 		return err
 	}
-	getModel, err := a.fetcher(models)
+	getModel, err := a.fetcher(models, nil)
 	if err != nil {
 		return err
 	}
-	getFacts, err := a.fetcher(graphs)
+	getFacts, err := a.fetcher(graphs, nil)
 	if err != nil {
 		return err
 	}
@@ -49,6 +49,7 @@ func (a *Agent) openModels() error {
 		Dir: a.c.StateDir, Layout: models, Trust: trust, Fetch: getModel, Report: a.report, Clock: a.clock.read, Log: a.log,
 		Engine: compile,
 		Learn:  a.c.Learn.Enabled,
+		Strict: a.updates.onTrial(),
 	})
 	if err != nil {
 		return err
@@ -83,14 +84,15 @@ type fetchFunc func(context.Context, wire.Offer, func(done, total int64)) error
 
 // fetcher returns what brings an offer into a layout: from the folder that
 // the configuration names where the offer came from there, else from the hub.
-func (a *Agent) fetcher(l *oci.Layout) (fetchFunc, error) {
+// want chooses among the layers, nil: all of them.
+func (a *Agent) fetcher(l *oci.Layout, want func(oci.Descriptor) bool) (fetchFunc, error) {
 	var remote *fetch.Fetcher
 	if a.token != nil {
 		config, err := a.tls()
 		if err != nil {
 			return nil, err
 		}
-		if remote, err = fetch.New(a.token.HTTP, a.token.Secret, l, fetch.Options{TLS: config}); err != nil {
+		if remote, err = fetch.New(a.token.HTTP, a.token.Secret, l, fetch.Options{TLS: config, Want: want}); err != nil {
 			return nil, err
 		}
 	}

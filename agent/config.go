@@ -30,6 +30,7 @@ type Config struct {
 	Model    ModelConfig    `toml:"model"`
 	Facts    FactsConfig    `toml:"facts"`
 	Learn    LearnConfig    `toml:"learn"`
+	Update   UpdateConfig   `toml:"update"`
 	Rules    []RuleConfig   `toml:"rule"`
 	Log      LogConfig      `toml:"log"`
 	Metrics  int            `toml:"metrics_every_s"`
@@ -120,6 +121,7 @@ func defaults() Config {
 		Outbox:   OutboxConfig{MaxMB: 64, FlushMS: 250},
 		Facts:    FactsConfig{PerResult: 20},
 		Learn:    LearnConfig{MaxSamples: 1000, MinPerClass: 10, MaxPerMinute: 600, Layers: 1, TrialS: 10},
+		Update:   defaultUpdate,
 		Log:      LogConfig{Level: "info", Format: "text"},
 		Metrics:  60,
 
@@ -258,6 +260,9 @@ func (c *Config) check() (field string, err error) {
 		{"learn.max_per_minute", between(c.Learn.MaxPerMinute, 1, 100_000)},
 		{"learn.layers", between(c.Learn.Layers, 1, 2)},
 		{"learn.trial_s", between(c.Learn.TrialS, 1, 3600)},
+		{"update.healthy_s", between(c.Update.HealthyS, 1, 24*3600)},
+		{"update.grace_s", between(c.Update.GraceS, 1, 7*24*3600)},
+		{"update.tries", between(c.Update.Tries, 1, 20)},
 		sourceCheck(c.Sources),
 		ruleCheck(c.Rules),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},

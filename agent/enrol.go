@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -145,22 +144,6 @@ func readToken(dir string) (*keptToken, error) {
 
 // errEnrolled ends a run: the agent begins anew, with its token.
 var errEnrolled = errors.New("the device has a token now")
-
-// runEnrolled runs the agent, and again where it got its token meanwhile: every
-// part of it is opened with what the token says.
-func runEnrolled(ctx context.Context, c Config, log *slog.Logger, level *slog.LevelVar) error {
-	for {
-		lines := boardLines(c) // before New opens files: see pins.Open
-		a, err := New(c, log, level)
-		if err != nil {
-			return err
-		}
-		a.UseLines(lines)
-		if err := a.Run(ctx); !errors.Is(err, errEnrolled) {
-			return err
-		}
-	}
-}
 
 // claiming is the state of the conversation about a claim.
 type claiming struct {

@@ -96,7 +96,7 @@ func runCard(t *testing.T, dir string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	go func() { done <- runEnrolled(ctx, c, log, new(slog.LevelVar)) }()
+	go func() { done <- work(ctx, "", c, log, new(slog.LevelVar)) }()
 	var once atomic.Bool
 	stop = func() {
 		if once.Swap(true) {

@@ -27,14 +27,14 @@ type factsTaker struct {
 	sweep  func(error)
 }
 
-// factsError is an error that ends an offer of facts.
-type factsError struct {
+// refusal is an error that ends an offer of facts, or of the agent.
+type refusal struct {
 	why wire.Reason
 	err error
 }
 
-func (e *factsError) Error() string { return e.err.Error() }
-func (e *factsError) Unwrap() error { return e.err }
+func (e *refusal) Error() string { return e.err.Error() }
+func (e *refusal) Unwrap() error { return e.err }
 
 // take applies an offer and says how that ended; an error means: again later.
 func (t *factsTaker) take(ctx context.Context, o wire.Offer) (wire.Report, error) {
@@ -42,7 +42,7 @@ func (t *factsTaker) take(ctx context.Context, o wire.Offer) (wire.Report, error
 	if err == nil {
 		return t.tell(o, wire.StateActive, wire.ReasonNone, nil), nil
 	}
-	if refused, ok := errors.AsType[*factsError](err); ok {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		return t.tell(o, wire.StateRefused, refused.why, refused.err), nil
 	}
 	return wire.Report{}, err
@@ -62,10 +62,10 @@ func (t *factsTaker) tell(o wire.Offer, s wire.State, why wire.Reason, err error
 func (t *factsTaker) apply(ctx context.Context, o wire.Offer) error {
 	digest, err := oci.ParseDigest(o.Manifest)
 	if err != nil || o.Kind != wire.OfferFacts {
-		return &factsError{wire.ReasonBroken, fmt.Errorf("offer of kind %q, manifest %.80q", o.Kind, o.Manifest)}
+		return &refusal{wire.ReasonBroken, fmt.Errorf("offer of kind %q, manifest %.80q", o.Kind, o.Manifest)}
 	}
 	if err := t.trust.Verify(wire.OfferFacts.Purpose(), []byte(o.Manifest), o.Sig); err != nil {
-		return &factsError{slots.SignatureReason(err), err}
+		return &refusal{slots.SignatureReason(err), err}
 	}
 	if err := t.possible(o); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (t *factsTaker) apply(ctx context.Context, o wire.Offer) error {
 		}
 		why, again := slots.FetchReason(err)
 		if !again {
-			return &factsError{why, err}
+			return &refusal{why, err}
 		}
 		t.tell(o, wire.StateFetching, why, err)
 		return fmt.Errorf("fetch facts %s: %w: %w", o.Name, slots.ErrAgain, err)
@@ -101,9 +101,9 @@ func (t *factsTaker) possible(o wire.Offer) error {
 	now := t.cache.Version()
 	switch {
 	case now.Graph != o.Name && now.Graph != "" && o.From != 0:
-		return &factsError{wire.ReasonWrongBase, fmt.Errorf("the patch is for %s, the cache holds %s", o.Name, now.Graph)}
+		return &refusal{wire.ReasonWrongBase, fmt.Errorf("the patch is for %s, the cache holds %s", o.Name, now.Graph)}
 	case o.From != 0 && now.Version != o.From && now.Version != o.Version:
-		return &factsError{wire.ReasonWrongBase, fmt.Errorf("the patch starts from version %d, the cache has %d", o.From, now.Version)}
+		return &refusal{wire.ReasonWrongBase, fmt.Errorf("the patch starts from version %d, the cache has %d", o.From, now.Version)}
 	}
 	return nil
 }
@@ -113,17 +113,17 @@ func (t *factsTaker) possible(o wire.Offer) error {
 func (t *factsTaker) use(o wire.Offer, digest oci.Digest) error {
 	if err := t.layout.Verify(digest); err != nil {
 		if errors.As(err, new(*oci.DigestError)) {
-			return &factsError{wire.ReasonDigest, err}
+			return &refusal{wire.ReasonDigest, err}
 		}
-		return &factsError{wire.ReasonBroken, err}
+		return &refusal{wire.ReasonBroken, err}
 	}
 	m, err := t.layout.Manifest(digest)
 	if err != nil {
-		return &factsError{wire.ReasonBroken, err}
+		return &refusal{wire.ReasonBroken, err}
 	}
 	name, version := m.Annotations[oci.AnnotationTitle], m.Annotations[oci.AnnotationVersion]
 	if name != o.Name || version != strconv.FormatInt(o.Version, 10) {
-		return &factsError{wire.ReasonBroken, fmt.Errorf("offered as %s version %d, its manifest says %.80q version %.20q", o.Name, o.Version, name, version)}
+		return &refusal{wire.ReasonBroken, fmt.Errorf("offered as %s version %d, its manifest says %.80q version %.20q", o.Name, o.Version, name, version)}
 	}
 	for _, d := range m.Layers {
 		switch strings.TrimSuffix(d.MediaType, cache.GzipSuffix) {
@@ -133,7 +133,7 @@ func (t *factsTaker) use(o wire.Offer, digest oci.Digest) error {
 			return t.applied(t.applyPatch(o, d))
 		}
 	}
-	return &factsError{wire.ReasonBroken, fmt.Errorf("none of its %d layers are facts", len(m.Layers))}
+	return &refusal{wire.ReasonBroken, fmt.Errorf("none of its %d layers are facts", len(m.Layers))}
 }
 
 func (t *factsTaker) applyBase(o wire.Offer, d oci.Descriptor) error {
@@ -158,11 +158,11 @@ func (t *factsTaker) applied(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, cache.ErrWrongBase):
-		return &factsError{wire.ReasonWrongBase, err}
+		return &refusal{wire.ReasonWrongBase, err}
 	case durable.IsNoSpace(err):
 		return fmt.Errorf("%w: %w", errNoSpace, err)
 	}
-	return &factsError{wire.ReasonBroken, err}
+	return &refusal{wire.ReasonBroken, err}
 }
 
 // errNoSpace is a full disk: somebody, or the next sweep, may make room.

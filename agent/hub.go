@@ -24,6 +24,7 @@ type hub struct {
 	online link.Message
 
 	gen     atomic.Int64  // newest Desired seen
+	heard   atomic.Bool   // the hub itself answered since the start
 	changed chan struct{} // of one place: Reported is out of date
 	cmds    chan wire.Cmd
 
@@ -50,7 +51,7 @@ func (a *Agent) openHub() error {
 		a: a, id: a.token.ID(), trust: sign.Trust{a.token.HubKey}, changed: make(chan struct{}, 1),
 		cmds: make(chan wire.Cmd, maxCmds), reports: map[wire.OfferKind]wire.Report{}, busy: map[string]bool{},
 	}
-	for _, l := range []*lane{a.models, a.graphs} {
+	for _, l := range []*lane{a.models, a.graphs, a.updates.lane} {
 		if r := l.last(); r != nil {
 			h.reports[r.Kind] = *r
 		}
@@ -149,6 +150,7 @@ func (h *hub) connected(ctx context.Context) {
 	h.drain.Connected()
 	h.a.models.kick() // what could not be fetched may be there now
 	h.a.graphs.kick()
+	h.a.updates.lane.kick()
 }
 
 // tier returns the kernels that this CPU gets.
@@ -185,9 +187,9 @@ func (h *hub) send(ctx context.Context, m link.Message) {
 }
 
 func (h *hub) publishReported(ctx context.Context) {
-	r := wire.Reported{Gen: h.gen.Load(), Model: h.a.slots.Running(), Facts: h.a.factsVersion()}
+	r := wire.Reported{Gen: h.gen.Load(), Model: h.a.slots.Running(), Facts: h.a.factsVersion(), Agent: h.a.updates.running()}
 	h.mu.Lock()
-	for _, k := range []wire.OfferKind{wire.OfferModel, wire.OfferFacts} {
+	for _, k := range []wire.OfferKind{wire.OfferModel, wire.OfferFacts, wire.OfferAgent} {
 		if rep, ok := h.reports[k]; ok {
 			r.Reports = append(r.Reports, rep)
 		}
@@ -286,6 +288,7 @@ func (h *hub) acked(payload []byte) error {
 		return err
 	}
 	h.a.clock.heard(ack.HubTime)
+	h.heard.Store(true)
 	h.a.p.acks.Lock() // see pipeline.acks
 	defer h.a.p.acks.Unlock()
 	h.drain.Ack(ack)
@@ -318,7 +321,9 @@ func (h *hub) desired(payload []byte) error {
 	h.gen.Store(d.Gen)
 	// A model that is wanted after none was may be one that was taken back.
 	fresh := before.Gen > 0 && before.Model == nil && d.Model != nil
-	h.a.pursue(d, fresh || sameOffer(before.Model, d.Model) && sameOffer(before.Facts, d.Facts))
+	freshAgent := before.Gen > 0 && before.Agent == nil && d.Agent != nil
+	same := sameOffer(before.Model, d.Model) && sameOffer(before.Facts, d.Facts) && sameOffer(before.Agent, d.Agent)
+	h.a.pursue(d, fresh || same, freshAgent || same)
 	select {
 	case h.changed <- struct{}{}:
 	default:

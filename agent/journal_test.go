@@ -111,7 +111,7 @@ func TestJournalOnAFullDisk(t *testing.T) {
 
 // Facts that a full disk does not take are neither good nor bad.
 func TestFactsOnAFullDisk(t *testing.T) {
-	var refused *factsError
+	var refused *refusal
 	err := new(factsTaker).applied(fmt.Errorf("patch: %w", syscall.EDQUOT))
 	if errors.As(err, &refused) || !errors.Is(err, errNoSpace) {
 		t.Errorf("a full disk: %v", err)

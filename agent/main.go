@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -137,9 +138,10 @@ func runCommand(args []string, _, stderr io.Writer) error {
 	if err := flags(fs, args, stderr); err != nil {
 		return err
 	}
+	fault := launch(*path) // before anything else can fail
 	c, err := ReadConfig(*path)
 	if err != nil {
-		return err
+		return goBack(*path, err)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -147,7 +149,32 @@ func runCommand(args []string, _, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log, level := c.logger(stderr)
-	return runEnrolled(ctx, c, log, level)
+	if fault != nil {
+		log.Error("the agent of the package runs in place of another", keyError, fault)
+	}
+	return work(ctx, *path, c, log, level)
+}
+
+// work runs the agent, and again where it got its token meanwhile: every part
+// of it is opened with what the token says.
+func work(ctx context.Context, config string, c Config, log *slog.Logger, level *slog.LevelVar) error {
+	for {
+		lines := boardLines(c) // before New opens files: see pins.Open
+		a, err := New(c, log, level)
+		if err != nil {
+			return goBack(config, err)
+		}
+		a.updates.config = config
+		a.UseLines(lines)
+		err = a.Run(ctx)
+		switch {
+		case errors.Is(err, errEnrolled): // again
+		case errors.Is(err, errRestart) && ctx.Err() == nil:
+			return relaunch(err)
+		default:
+			return err
+		}
+	}
 }
 
 func checkCommand(args []string, stdout, stderr io.Writer) error {
@@ -288,7 +315,7 @@ func askSocket(socket, path string) ([]byte, error) {
 
 func printStatus(w io.Writer, s Status) {
 	line := func(name, format string, a ...any) { fmt.Fprintf(w, "%-9s"+format+"\n", append([]any{name}, a...)...) }
-	line("agent", "%s, up %s, %d MB resident", s.Agent, time.Duration(s.UptimeS)*time.Second, s.RSSBytes>>20)
+	line("agent", "%s%s, up %s, %d MB resident", s.Agent, s.Slot.text(), time.Duration(s.UptimeS)*time.Second, s.RSSBytes>>20)
 	line("board", "%s", s.Board.Name)
 	if t := s.Vitals.TempC; t != nil {
 		line("", "%.1f °C", *t)

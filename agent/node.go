@@ -245,6 +245,7 @@ func residentBytes() int64 {
 type Status struct {
 	Device   string             `json:"device,omitempty"` // "tenant/name"
 	Agent    string             `json:"agent"`
+	Slot     *SlotStatus        `json:"slot,omitempty"` // nil: the agent of the package
 	Boot     string             `json:"boot"`
 	UptimeS  int64              `json:"uptime_s"`
 	Board    boards.Board       `json:"board"`
@@ -292,7 +293,7 @@ type FolderStatus struct {
 // Status returns how the agent is.
 func (a *Agent) Status() Status {
 	s := Status{
-		Agent: Version, Boot: a.boot, UptimeS: int64(time.Since(a.started).Seconds()), Board: a.board, Vitals: boards.Health("/"),
+		Agent: Version, Slot: a.updates.status(), Boot: a.boot, UptimeS: int64(time.Since(a.started).Seconds()), Board: a.board, Vitals: boards.Health("/"),
 		Kernels: a.tier(), Model: a.slots.Running(), OnTrial: a.slots.OnTrial(), Facts: a.factsVersion(), Outbox: a.box.State(),
 		Epoch: a.box.Epoch(), Clock: a.clock.read(), RSSBytes: residentBytes(),
 	}
@@ -319,8 +320,10 @@ func (a *Agent) Status() Status {
 	if r := a.slots.Last(); r != nil {
 		s.Reports = append(s.Reports, *r)
 	}
-	if r := a.graphs.last(); r != nil {
-		s.Reports = append(s.Reports, *r)
+	for _, l := range []*lane{a.graphs, a.updates.lane} {
+		if r := l.last(); r != nil {
+			s.Reports = append(s.Reports, *r)
+		}
 	}
 	return s
 }

@@ -19,6 +19,8 @@ type Seen struct {
 	Age     time.Duration // since the start
 	Healthy time.Duration // since the start, or since it was last not healthy
 	Heard   bool          // the hub itself answered
+	// Examined: the model that it found passed its exam, or there is none.
+	Examined bool
 }
 
 // Judge confirms a version (ReasonNone and done), or sends it back. The grace
@@ -29,8 +31,10 @@ func (r Rules) Judge(s Seen) (done bool, why wire.Reason, cause error) {
 	switch {
 	case r.Hub && !s.Heard && s.Age >= r.Grace:
 		return true, wire.ReasonNoHub, fmt.Errorf("the hub did not answer within %v of the start", r.Grace)
-	case s.Healthy >= r.Healthy && (s.Heard || !r.Hub):
+	case s.Healthy >= r.Healthy && s.Examined && (s.Heard || !r.Hub):
 		return true, wire.ReasonNone, nil
+	case s.Age >= r.Grace+2*r.Healthy && !s.Examined:
+		return true, wire.ReasonExam, fmt.Errorf("the exam of the model did not end in %v", s.Age.Round(time.Second))
 	case s.Age >= r.Grace+2*r.Healthy:
 		return true, wire.ReasonErrors, fmt.Errorf("it was not healthy for %v at a stretch in %v", r.Healthy, s.Age.Round(time.Second))
 	}

@@ -482,15 +482,17 @@ func TestJudge(t *testing.T) {
 		done bool
 		why  wire.Reason
 	}{
-		"young":                   {r, Seen{Age: 59 * time.Second, Healthy: 59 * time.Second, Heard: true}, false, ""},
-		"a healthy minute":        {r, Seen{Age: time.Minute, Healthy: time.Minute, Heard: true}, true, ""},
+		"young":                   {r, Seen{Age: 59 * time.Second, Healthy: 59 * time.Second, Heard: true, Examined: true}, false, ""},
+		"a healthy minute":        {r, Seen{Age: time.Minute, Healthy: time.Minute, Heard: true, Examined: true}, true, ""},
+		"exam under way":          {r, Seen{Age: time.Minute, Healthy: time.Minute, Heard: true}, false, ""},
+		"exam that does not end":  {r, Seen{Age: time.Hour, Healthy: time.Hour, Heard: true}, true, wire.ReasonExam},
 		"not heard yet":           {r, Seen{Age: 9 * time.Minute, Healthy: 9 * time.Minute}, false, ""},
-		"heard late":              {r, Seen{Age: 9 * time.Minute, Healthy: 9 * time.Minute, Heard: true}, true, ""},
+		"heard late":              {r, Seen{Age: 9 * time.Minute, Healthy: 9 * time.Minute, Heard: true, Examined: true}, true, ""},
 		"never heard":             {r, Seen{Age: 10 * time.Minute, Healthy: 10 * time.Minute}, true, wire.ReasonNoHub},
-		"a fault on the way":      {r, Seen{Age: 5 * time.Minute, Healthy: 10 * time.Second, Heard: true}, false, ""},
-		"one fault after another": {r, Seen{Age: 12 * time.Minute, Healthy: 10 * time.Second, Heard: true}, true, wire.ReasonErrors},
-		"no hub to be heard":      {Rules{Healthy: time.Minute, Grace: time.Minute}, Seen{Age: time.Minute, Healthy: time.Minute}, true, ""},
-		"grace below the minute":  {Rules{Healthy: time.Hour, Grace: time.Minute, Hub: true}, Seen{Age: 2 * time.Minute, Healthy: 2 * time.Minute, Heard: true}, false, ""},
+		"a fault on the way":      {r, Seen{Age: 5 * time.Minute, Healthy: 10 * time.Second, Heard: true, Examined: true}, false, ""},
+		"one fault after another": {r, Seen{Age: 12 * time.Minute, Healthy: 10 * time.Second, Heard: true, Examined: true}, true, wire.ReasonErrors},
+		"no hub to be heard":      {Rules{Healthy: time.Minute, Grace: time.Minute}, Seen{Age: time.Minute, Healthy: time.Minute, Examined: true}, true, ""},
+		"grace below the minute":  {Rules{Healthy: time.Hour, Grace: time.Minute, Hub: true}, Seen{Age: 2 * time.Minute, Healthy: 2 * time.Minute, Heard: true, Examined: true}, false, ""},
 	} {
 		if done, why, _ := c.r.Judge(c.s); done != c.done || why != c.why {
 			t.Errorf("%s: %v, %q", name, done, why)
