@@ -29,6 +29,7 @@ import (
 	"dunlin/agent/slots"
 	"dunlin/agent/source"
 	"dunlin/boards"
+	"dunlin/boards/sensors"
 	"dunlin/facts/cache"
 	"dunlin/internal/durable"
 	"dunlin/sync/outbox"
@@ -76,6 +77,11 @@ type Agent struct {
 	claiming       claiming
 	rules          *rules   // nil: UseLines was not called
 	learner        *learner // nil: learning is off
+	readings       *readings
+	sensors        []*sensor
+	buses          sensors.Buses // nil: UseBuses was not called
+	triggers       []*trigger
+	edges          Edges // nil: UseEdges was not called
 	tcp, unix      net.Listener
 	stopOnce       sync.Once
 	fatal          chan error // of one place: what Run cannot go on with
@@ -100,7 +106,9 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error)
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
 		return a, err
 	}
-	for _, open := range []func() error{a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openStreams, a.listen} {
+	for _, open := range []func() error{
+		a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openSensors, a.openStreams, a.openTriggers, a.listen,
+	} {
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -186,6 +194,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		all.Go(func() { a.learner.run(ctx) })
 	}
 	a.runRules(ctx, &all)
+	a.runSensors(ctx, &all)
+	a.runTriggers(ctx, &all)
 	if a.folder != nil {
 		a.watch(ctx, &all)
 	}

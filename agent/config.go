@@ -21,19 +21,21 @@ import (
 // Config is the one file that an agent reads. dunlin-agent.toml beside this
 // file is an example with every field in it and its default.
 type Config struct {
-	StateDir string         `toml:"state_dir"`
-	Hub      HubConfig      `toml:"hub"`
-	Folder   FolderConfig   `toml:"folder"`
-	Sources  []SourceConfig `toml:"source"`
-	HTTP     HTTPConfig     `toml:"http"`
-	Outbox   OutboxConfig   `toml:"outbox"`
-	Model    ModelConfig    `toml:"model"`
-	Facts    FactsConfig    `toml:"facts"`
-	Learn    LearnConfig    `toml:"learn"`
-	Update   UpdateConfig   `toml:"update"`
-	Rules    []RuleConfig   `toml:"rule"`
-	Log      LogConfig      `toml:"log"`
-	Metrics  int            `toml:"metrics_every_s"`
+	StateDir string          `toml:"state_dir"`
+	Hub      HubConfig       `toml:"hub"`
+	Folder   FolderConfig    `toml:"folder"`
+	Sources  []SourceConfig  `toml:"source"`
+	HTTP     HTTPConfig      `toml:"http"`
+	Outbox   OutboxConfig    `toml:"outbox"`
+	Model    ModelConfig     `toml:"model"`
+	Facts    FactsConfig     `toml:"facts"`
+	Learn    LearnConfig     `toml:"learn"`
+	Update   UpdateConfig    `toml:"update"`
+	Rules    []RuleConfig    `toml:"rule"`
+	Sensors  []SensorConfig  `toml:"sensor"`
+	Triggers []TriggerConfig `toml:"trigger"`
+	Log      LogConfig       `toml:"log"`
+	Metrics  int             `toml:"metrics_every_s"`
 	// MaxMegapixels bounds width times height of a picture, in millions.
 	MaxMegapixels int `toml:"max_megapixels"`
 }
@@ -265,6 +267,9 @@ func (c *Config) check() (field string, err error) {
 		{"update.tries", between(c.Update.Tries, 1, 20)},
 		sourceCheck(c.Sources),
 		ruleCheck(c.Rules),
+		sensorCheck(c.Sensors),
+		c.readingsCheck(),
+		c.triggerCheck(),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", oneOf(c.Log.Format, "text", "json")},
 		{"metrics_every_s", between(c.Metrics, 0, 24*3600)},

@@ -166,6 +166,8 @@ func work(ctx context.Context, config string, c Config, log *slog.Logger, level 
 		}
 		a.updates.config = config
 		a.UseLines(lines)
+		a.UseEdges(lines)
+		a.UseBuses(boardBuses{})
 		err = a.Run(ctx)
 		switch {
 		case errors.Is(err, errEnrolled): // again
@@ -224,6 +226,12 @@ func check(c Config, path string, lines Lines, stdout io.Writer) error {
 		return err
 	}
 	if err := checkLines(c.Rules, path, lines, stdout); err != nil {
+		return err
+	}
+	if err := checkTriggers(c.Triggers, path, lines, stdout); err != nil {
+		return err
+	}
+	if err := checkSensors(context.Background(), c.Sensors, path, boardBuses{}, stdout); err != nil {
 		return err
 	}
 	if e.claim != nil {
@@ -358,6 +366,22 @@ func printStatus(w io.Writer, s Status) {
 			state = f.Error
 		}
 		line("source", "%s: %d frames, %d looked at, %d dropped, %d unusable; %s", f.Name, f.Frames, f.Taken, f.Dropped, f.Unusable, state)
+	}
+	for _, f := range s.Sensors {
+		text := "no reading"
+		if len(f.Readings) > 0 {
+			text = readingsText(f.Readings)
+		}
+		if f.Error != "" {
+			text += "; " + f.Error
+		}
+		line("sensor", "%s: %s", f.Name, text)
+	}
+	for _, f := range s.Triggers {
+		line("trigger", "%s: %d hits for %s", f.On, f.Hits, strings.Join(f.Sources, ", "))
+		if f.Error != "" {
+			line("", "%s", f.Error)
+		}
 	}
 	for _, l := range s.Lines {
 		if l.Error != "" {

@@ -220,6 +220,7 @@ func (a *Agent) figures() map[string]float64 {
 		v["folder_done"], v["folder_rejected"], v["folder_dropped"] = float64(c.Done), float64(c.Rejected), float64(c.Dropped)
 	}
 	a.streamFigures(v)
+	a.sensorFigures(v)
 	return v
 }
 
@@ -261,6 +262,8 @@ type Status struct {
 	Folder   *FolderStatus      `json:"folder,omitempty"`
 	Sources  []SourceStatus     `json:"sources,omitempty"`
 	Lines    []LineStatus       `json:"lines,omitempty"`
+	Sensors  []SensorStatus     `json:"sensors,omitempty"`
+	Triggers []TriggerStatus    `json:"triggers,omitempty"`
 	Reports  []wire.Report      `json:"reports,omitempty"`
 	Clock    wire.Clock         `json:"clock"`
 	RSSBytes int64              `json:"rss_bytes"`
@@ -317,6 +320,7 @@ func (a *Agent) Status() Status {
 		s.Folder = &FolderStatus{a.c.Folder.Dir, c.Done, c.Rejected, c.Dropped, c.Failed}
 	}
 	s.Sources, s.Lines = a.streamStatus(), a.rules.status()
+	s.Sensors, s.Triggers = a.sensorStatus(), a.triggerStatus()
 	if r := a.slots.Last(); r != nil {
 		s.Reports = append(s.Reports, *r)
 	}

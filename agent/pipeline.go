@@ -33,6 +33,7 @@ type pipeline struct {
 	log       *slog.Logger
 	count     *counters
 	rules     *rules // nil: none
+	readings  *readings
 
 	// acks is held for reading from before a result is put until its input is
 	// settled (the file moved, the command's outcome stored), and for writing
@@ -68,6 +69,7 @@ func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire
 	defer m.Release()
 	r := wire.Result{
 		ID: f.ID, Clock: p.clock.at(f.Taken), Boot: p.boot, Source: f.Source, Input: f.Input, Model: m.Running(),
+		Readings: p.readings.newest(time.Now()),
 	}
 	if err := p.answer(ctx, m, f, &r); err != nil {
 		_, failed := errors.AsType[*slots.RunError](err)

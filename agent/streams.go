@@ -37,6 +37,7 @@ type SourceConfig struct {
 	Baud     int      `toml:"baud"`
 	Width    int      `toml:"width"`
 	Height   int      `toml:"height"`
+	Readings []string `toml:"readings"`
 }
 
 // The kinds of sources, and the formats of a program's output.
@@ -46,14 +47,18 @@ const (
 	kindExec     = "exec"
 	kindLines    = "lines"
 	kindV4L2     = "v4l2"
+	kindSensors  = "sensors"
 
 	formatPictures = "pictures"
 	formatWAV      = "wav"
 	formatPCM      = "pcm"
 )
 
-// maxSources bounds what runs at once.
-const maxSources = 32
+// maxSources bounds what runs at once, maxReadings a frame of kind sensors.
+const (
+	maxSources  = 32
+	maxReadings = 64
+)
 
 // sourceName is what can stand in a metric and in a result as it is.
 var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$`)
@@ -80,7 +85,7 @@ func sourceCheck(all []SourceConfig) fieldError {
 // check returns the first field that breaks a rule.
 func (c SourceConfig) check() (field string, err error) {
 	http, program := c.Kind == kindMJPEG || c.Kind == kindSnapshot, c.Kind == kindExec
-	lines, camera := c.Kind == kindLines, c.Kind == kindV4L2
+	lines, camera, sensors := c.Kind == kindLines, c.Kind == kindV4L2, c.Kind == kindSensors
 	sound := program && (c.Format == formatWAV || c.Format == formatPCM)
 	for _, r := range []struct {
 		field string
@@ -88,7 +93,7 @@ func (c SourceConfig) check() (field string, err error) {
 		want  string
 	}{
 		{"name", !sourceName.MatchString(c.Name), "1 to 40 letters, digits, dots, dashes and underscores"},
-		{"kind", !http && !program && !lines && !camera, "mjpeg, snapshot, exec, lines or v4l2"},
+		{"kind", !http && !program && !lines && !camera && !sensors, "mjpeg, snapshot, exec, lines, v4l2 or sensors"},
 		{"every_ms", c.EveryMS < 0 || c.EveryMS > 24*3600_000, "0 to 86400000"},
 		{"silence_s", c.Silence < 0 || c.Silence > 24*3600, "0 to 86400"},
 		{"max_mb", c.MaxMB < 0 || c.MaxMB > 64, "0 to 64"},
@@ -114,6 +119,8 @@ func (c SourceConfig) check() (field string, err error) {
 		{"width", c.Width < 0 || c.Width > 8192, "0 to 8192"},
 		{"height", !camera && c.Height != 0, "none for this kind"},
 		{"height", c.Height < 0 || c.Height > 8192, "0 to 8192"},
+		{"readings", !sensors && len(c.Readings) > 0, "none for this kind"},
+		{"readings", sensors && (len(c.Readings) == 0 || len(c.Readings) > maxReadings), "1 to 64, as the fields of the model"},
 		{"hop_ms", sound && c.HopMS != 0 && (c.HopMS < 10 || c.HopMS > 60_000), "10 to 60000, or 0"},
 	} {
 		if r.wrong {
@@ -123,17 +130,36 @@ func (c SourceConfig) check() (field string, err error) {
 	return "", nil
 }
 
+// prompt is what a source needs besides its own configuration.
+type prompt struct {
+	triggered bool
+	asked     <-chan struct{}                           // a trigger wants a frame of what can be asked for one; nil: none will
+	get       func(ctx context.Context) ([]byte, error) // of kind sensors: a frame
+}
+
+// canAsk reports whether the source gives a frame when it is asked for one.
+func (c SourceConfig) canAsk() bool { return c.Kind == kindSnapshot || c.Kind == kindSensors }
+
 // player returns what plays the source.
-func (c SourceConfig) player() (source.Player, error) {
+func (c SourceConfig) player(by prompt) (source.Player, error) {
 	maxBytes, silence := orElse(c.MaxMB, 8)<<20, time.Duration(orElse(c.Silence, 30))*time.Second
+	every := ms(orElse(c.EveryMS, 1000))
+	switch {
+	case c.canAsk() && by.triggered:
+		every = ms(c.EveryMS) // 0: never but when asked
+	case by.triggered:
+		every = min(every, triggerEvery)
+	}
 	switch c.Kind {
 	case kindLines: // a sensor may well have nothing to say for days
 		return source.Lines{Path: c.Device, Baud: c.Baud, Silence: time.Duration(c.Silence) * time.Second}, nil
 	case kindV4L2:
 		return source.V4L2{
 			Device: c.Device, Width: orElse(c.Width, 640), Height: orElse(c.Height, 480),
-			MaxBytes: maxBytes, Every: c.every(), Silence: silence,
+			MaxBytes: maxBytes, Every: every, Silence: silence,
 		}, nil
+	case kindSensors:
+		return source.Polled{Every: every, Asked: by.asked, Get: by.get}, nil
 	case kindExec:
 		p := source.Command{Args: c.Command, MaxBytes: maxBytes, Silence: silence}
 		if c.Format == formatWAV || c.Format == formatPCM {
@@ -151,10 +177,15 @@ func (c SourceConfig) player() (source.Player, error) {
 		if c.Kind == kindMJPEG {
 			return source.MJPEG{Camera: camera}, nil
 		}
-		return source.Snapshot{Camera: camera, Every: ms(orElse(c.EveryMS, 1000))}, nil
+		return source.Snapshot{Camera: camera, Every: every, Asked: by.asked}, nil
 	}
 	return nil, fmt.Errorf("there is no kind %q", c.Kind)
 }
+
+// triggerEvery is how old the picture of a YUYV camera may be when a trigger
+// comes: to make files of all of them for the few that are looked at is most
+// of its work.
+const triggerEvery = 250 * time.Millisecond
 
 func orElse(n, otherwise int) int {
 	if n == 0 {
@@ -181,7 +212,7 @@ func (c SourceConfig) tls() (*tls.Config, error) {
 
 // every is how far apart frames are looked at.
 func (c SourceConfig) every() time.Duration {
-	if c.WindowMS > 0 || c.Kind == kindSnapshot || c.Kind == kindLines {
+	if c.WindowMS > 0 || c.Kind == kindLines || c.canAsk() {
 		return ms(c.EveryMS) // they come, or are asked for, no more often than is wanted
 	}
 	return ms(orElse(c.EveryMS, 1000))
@@ -219,11 +250,28 @@ func checkSources(all []SourceConfig, path string, stdout io.Writer) error {
 
 func (a *Agent) openStreams() error {
 	for i, c := range a.c.Sources {
-		p, err := c.player()
+		o := source.StreamOptions{Every: c.every(), Log: a.log}
+		by := prompt{
+			triggered: a.c.triggered(c.Name),
+			get:       func(ctx context.Context) ([]byte, error) { return a.line(ctx, c.Readings) },
+		}
+		if by.triggered {
+			o.Triggered, o.Every = true, ms(c.EveryMS)
+		}
+		if by.triggered && c.canAsk() {
+			asked := make(chan struct{}, 1)
+			by.asked, o.Ask = asked, func() {
+				select {
+				case asked <- struct{}{}:
+				default: // it is asked already
+				}
+			}
+		}
+		p, err := c.player(by)
 		if err != nil {
 			return fmt.Errorf("source %d (%s): %w", i+1, c.Name, err)
 		}
-		a.streams = append(a.streams, source.NewStream(c.Kind+":"+c.Name, p, source.StreamOptions{Every: c.every(), Log: a.log}))
+		a.streams = append(a.streams, source.NewStream(c.Kind+":"+c.Name, p, o))
 	}
 	return nil
 }
@@ -278,7 +326,9 @@ type SourceStatus struct {
 	Dropped  int64  `json:"dropped"`
 	Unusable int64  `json:"unusable"`
 	Opened   int64  `json:"opened"`
-	Error    string `json:"error,omitempty"` // why no frames come
+	Triggers int64  `json:"triggers,omitempty"`
+	Missed   int64  `json:"triggers_missed,omitempty"` // no frame came in time
+	Error    string `json:"error,omitempty"`           // why no frames come
 }
 
 func (a *Agent) streamStatus() (all []SourceStatus) {
@@ -286,6 +336,7 @@ func (a *Agent) streamStatus() (all []SourceStatus) {
 		c := s.Counters()
 		st := SourceStatus{
 			Name: s.Name(), Frames: c.Frames, Taken: c.Taken, Dropped: c.Dropped, Unusable: c.Unusable, Opened: c.Opened,
+			Triggers: c.Triggers, Missed: c.Missed,
 		}
 		if err := s.Err(); err != nil {
 			st.Error = err.Error()
@@ -304,6 +355,7 @@ func (a *Agent) streamGauges() {
 		gauge("frames", func(c source.StreamCounters) int64 { return c.Frames })
 		gauge("dropped", func(c source.StreamCounters) int64 { return c.Dropped })
 		gauge("unusable", func(c source.StreamCounters) int64 { return c.Unusable })
+		gauge("triggers_missed", func(c source.StreamCounters) int64 { return c.Missed })
 		gauge("opened", func(c source.StreamCounters) int64 { return c.Opened })
 	}
 }

@@ -249,7 +249,7 @@ func TestCheckSources(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 		if c.CAFile != "" {
-			if _, err := c.player(); err == nil {
+			if _, err := c.player(prompt{}); err == nil {
 				t.Error("a player without its authority")
 			}
 		}

@@ -470,13 +470,17 @@ func (h *testHub) config(t testing.TB) (Config, string) {
 	return c, path
 }
 
-// run starts an agent in this process; stop ends it and is safe to repeat.
-func run(t testing.TB, c Config) (a *Agent, stop func()) {
+// run starts an agent in this process, to which use gives what New does not
+// open; stop ends it and is safe to repeat.
+func run(t testing.TB, c Config, use ...func(*Agent)) (a *Agent, stop func()) {
 	t.Helper()
 	level := new(slog.LevelVar)
 	a, err := New(c, slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug})), level)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range use {
+		f(a)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

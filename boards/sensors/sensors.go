@@ -38,6 +38,9 @@ type Chip interface {
 	Close() error
 }
 
+// Bus is an I2C bus, as it was opened.
+type Bus = i2c.BusCloser
+
 // Wire is an SPI chip select, as it was opened: mode 0, words of 8 bits.
 type Wire interface {
 	conn.Conn
@@ -46,7 +49,7 @@ type Wire interface {
 
 // Buses is where chips are found. The board's are boards/pins'.
 type Buses interface {
-	I2C(path string) (i2c.BusCloser, error)
+	I2C(path string) (Bus, error)
 	SPI(path string, hertz int) (Wire, error)
 }
 

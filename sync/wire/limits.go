@@ -14,6 +14,7 @@ const (
 	MaxBatchRecords = 1000      // records in it
 	MaxCmd          = 768 << 10 // a Cmd's document: a picture in base64
 	MaxToken        = 16 << 10  // an enrolment token
+	MaxReadings     = 32        // of sensors, that a result carries
 
 	maxBatchPacked = 1 << 20 // packed, as we accept it
 	maxSigned      = 512     // what Signed adds to its document

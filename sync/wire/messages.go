@@ -262,8 +262,19 @@ type Result struct {
 	Labels  []Label        `json:"labels,omitempty"`
 	Facts   []facts.Answer `json:"facts,omitempty"`
 	FactsAt *FactsVersion  `json:"facts_at,omitempty"`
-	Micros  int64          `json:"micros"` // inference alone, in microseconds
-	Error   string         `json:"error,omitempty"`
+	// Readings are what the device's sensors said last, at most MaxReadings. One
+	// that failed, or is too old to mean anything, is absent.
+	Readings []Reading `json:"readings,omitempty"`
+	Micros   int64     `json:"micros"` // inference alone, in microseconds
+	Error    string    `json:"error,omitempty"`
+}
+
+// Reading is a number that a sensor of the device measured.
+type Reading struct {
+	Name  string  `json:"name"` // sensor and quantity: "hall.temperature"
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit,omitempty"` // "°C"
+	AgeMS int64   `json:"age_ms"`         // when the frame was looked at
 }
 
 // Label is one class of an answer.
