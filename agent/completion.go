@@ -19,7 +19,7 @@ var completions = map[string]string{
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W "run check status sources version completion help" -- "$cur"))
   else
-    COMPREPLY=($(compgen -W "-config -example -socket -json" -- "$cur"))
+    COMPREPLY=($(compgen -W "-config -example -socket -json -ask" -- "$cur"))
   fi
 }
 complete -F _dunlin_agent dunlin-agent
@@ -28,6 +28,7 @@ complete -F _dunlin_agent dunlin-agent
 _arguments '1:command:(run check status sources version completion help)' \
   '-config[configuration]:file:_files' '-example[print an example]' \
   '-socket[socket of the agent]:file:_files' '-json[the whole document]' \
+  '-ask[ask the chips on an I2C bus]:bus:_files -W /dev -g i2c-*' \
   '2:shell:(bash zsh fish)'
 `,
 	"fish": `complete -c dunlin-agent -f
@@ -37,6 +38,7 @@ complete -c dunlin-agent -o config -r -F -d configuration
 complete -c dunlin-agent -n "__fish_seen_subcommand_from check" -o example -d "print an example"
 complete -c dunlin-agent -n "__fish_seen_subcommand_from status" -o socket -r -F
 complete -c dunlin-agent -n "__fish_seen_subcommand_from status sources" -o json -d "the whole document"
+complete -c dunlin-agent -n "__fish_seen_subcommand_from sources" -o ask -x -a "(ls /dev/i2c-* 2>/dev/null)" -d "ask the chips on an I2C bus"
 `,
 }
 

@@ -34,7 +34,7 @@ usage: dunlin-agent [COMMAND] [FLAGS]
   run         work until SIGTERM or SIGINT (the default)
   check       check a configuration, and what it names; -example prints one with every field
   status      ask the agent on this machine how it is
-  sources     list what this board offers for a [[source]]: cameras, serial ports, microphones
+  sources     list what this board offers for a [[source]] or a [[sensor]]: cameras, serial ports, microphones, buses
   version     print the version
   completion  print a completion script for bash, zsh or fish
   help        print this
@@ -45,6 +45,8 @@ flag of status:
   -socket PATH   the agent's socket, instead of the one in the configuration
 flag of status and sources:
   -json          the whole document
+flag of sources:
+  -ask BUS       also ask the chips on this I2C bus what they are; of a Raspberry Pi, the header's is asked anyway
 
 examples:
   dunlin-agent check -example > agent.toml
@@ -100,6 +102,9 @@ func hintOf(err error) string {
 	}
 	if e, ok := errors.AsType[*ConfigError](err); ok && e.Hint != "" {
 		return e.Hint
+	}
+	if h := lineHint(err); h != "" {
+		return h
 	}
 	if h := tokenHint(err); h != "" {
 		return h

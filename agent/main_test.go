@@ -38,6 +38,8 @@ func TestCommandLine(t *testing.T) {
 		{"sources", 0, "program  ", ""},
 		{"sources -json", 0, `"programs"`, ""},
 		{"sources here", 2, "", "one too many"},
+		{"sources -ask i2c-99", 1, "", "hint: on a Raspberry Pi, sudo raspi-config"},
+		{"sources -ask spidev0.0", 1, "", "only I2C has addresses"},
 		{"status -socket " + filepath.Join(dir, "no.sock"), 1, "", "ask the agent"},
 	} {
 		var out, errOut bytes.Buffer

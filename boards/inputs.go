@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Input is something on the board that frames can come from.
+// Input is something on the board that frames or readings can come from.
 type Input struct {
-	Kind string `json:"kind"`           // "camera", "serial" or "sound"
-	Path string `json:"path"`           // as programs want it: "/dev/video0", "/dev/ttyUSB0", "plughw:1,0"
+	Kind string `json:"kind"`           // "camera", "serial", "sound", "i2c" or "spi"
+	Path string `json:"path"`           // as programs want it: "/dev/video0", "/dev/ttyUSB0", "plughw:1,0", "/dev/i2c-1"
 	Name string `json:"name,omitempty"` // for people
 	Note string `json:"note,omitempty"` // what else one should know
 }
@@ -22,13 +22,15 @@ const (
 	InputCamera = "camera"
 	InputSerial = "serial"
 	InputSound  = "sound"
+	InputI2C    = "i2c"
+	InputSPI    = "spi"
 )
 
-// Inputs lists cameras, serial ports and sound cards that record, by what the
-// kernel says of them below root; no device is opened.
+// Inputs lists cameras, serial ports, sound cards that record, and I2C and SPI
+// buses, by what the kernel says of them below root; no device is opened.
 func Inputs(root string) []Input {
 	root = filepath.Clean(root)
-	return slices.Concat(cameras(root), serials(root), sounds(root))
+	return slices.Concat(cameras(root), serials(root), sounds(root), buses(root))
 }
 
 // noCameras begin the names of video devices that move pictures within the
@@ -100,6 +102,19 @@ func sounds(root string) (found []Input) {
 			in.Name = strings.TrimSpace(fields[1])
 		}
 		found = append(found, in)
+	}
+	return found
+}
+
+// buses lists I2C buses, and the chip selects of SPI buses to which a program
+// has access.
+func buses(root string) (found []Input) {
+	for _, dev := range numbered(root, "i2c-") {
+		found = append(found, Input{Kind: InputI2C, Path: dev, Name: text(filepath.Join(root, "sys/class/i2c-dev", filepath.Base(dev)), "name")})
+	}
+	selects, _ := filepath.Glob(filepath.Join(root, "dev/spidev[0-9]*.[0-9]*"))
+	for _, path := range selects { // sorted; nobody has ten of them
+		found = append(found, Input{Kind: InputSPI, Path: "/dev/" + filepath.Base(path)})
 	}
 	return found
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // A board with a USB camera (two nodes), a camera connector, the codecs of a
-// Pi, serial ports that are there and not, and two sound cards.
+// Pi, serial ports that are there and not, two sound cards, and buses.
 func TestInputs(t *testing.T) {
 	root := t.TempDir()
 	put := func(path, text string) {
@@ -42,6 +42,11 @@ func TestInputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("proc/asound/pcm", "00-00: bcm2835 Headphones : bcm2835 Headphones : playback 8\n01-00: USB Audio : USB Audio : playback 1 : capture 1\nrubbish\n")
+	put("dev/i2c-20", "")
+	put("dev/i2c-1", "")
+	put("sys/class/i2c-dev/i2c-1/name", "bcm2835 (i2c@7e804000)\n")
+	put("dev/spidev0.1", "")
+	put("dev/spidev0.0", "")
 	want := []Input{
 		{InputCamera, "/dev/video0", "unicam", "at the camera connector: pictures come by rpicam-vid"},
 		{InputCamera, "/dev/video2", "HD Webcam C525", ""},
@@ -49,6 +54,10 @@ func TestInputs(t *testing.T) {
 		{InputSerial, "/dev/ttyAMA0", "", ""},
 		{InputSerial, "/dev/ttyS0", "", ""},
 		{InputSound, "plughw:1,0", "USB Audio", ""},
+		{InputI2C, "/dev/i2c-1", "bcm2835 (i2c@7e804000)", ""},
+		{InputI2C, "/dev/i2c-20", "", ""},
+		{InputSPI, "/dev/spidev0.0", "", ""},
+		{InputSPI, "/dev/spidev0.1", "", ""},
 	}
 	if got := Inputs(root); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
