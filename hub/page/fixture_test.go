@@ -139,6 +139,7 @@ func answer(at time.Time, m wire.Running, label string, score float32, micros in
 	return wire.Result{
 		ID: "01", Clock: wire.Clock{Wall: at, Sync: wire.ClockNTP}, Source: "folder:inbox/t10k-00124.jpg", Input: digest("5e884898"),
 		Model: m, Labels: labels, Facts: said(), FactsAt: &wire.FactsVersion{Graph: "garments", Version: 3}, Micros: micros,
+		Readings: []wire.Reading{{Name: "hall.temperature", Value: 21.43, Unit: "°C", AgeMS: 300}, {Name: "hall.<b>dust", Value: 0.0125, AgeMS: 4100}},
 	}
 }
 
