@@ -80,9 +80,8 @@ var mayImport = map[string]string{
 	"hub/page":     "",
 
 	// 4
-	"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link",
-	"agent": "agent/source agent/slots agent/probe boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
-		"internal/durable internal/oci internal/sign sync/wire sync/outbox sync/fetch sync/link",
+	"agent": "agent/source agent/slots agent/probe agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
+		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
 		"internal/durable internal/oci internal/sign sync/wire sync/link",
 
