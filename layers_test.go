@@ -73,7 +73,7 @@ var mayImport = map[string]string{
 	"agent/probe":  "model facts sync/wire",
 	"agent/update": "internal/durable internal/release sync/wire",
 	"hub/broker":   "sync/wire",
-	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/sign",
+	"hub/registry": "sync/wire model/pack internal/durable internal/oci internal/release internal/sign",
 	"hub/rollout":  "sync/wire",
 	"hub/results":  "sync/wire",
 	"hub/api":      "model/pack sync/wire facts internal/chart internal/qr internal/oci internal/sign hub/registry hub/rollout hub/results", // internal/chart, internal/qr: the front of a model, and a claim, as pictures
@@ -83,7 +83,7 @@ var mayImport = map[string]string{
 	"agent": "agent/source agent/slots agent/probe agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
 		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
-		"internal/durable internal/oci internal/sign sync/wire sync/link",
+		"internal/durable internal/oci internal/release internal/sign sync/wire sync/link",
 
 	// 5
 	"cmd/dunlin-agent": "agent",

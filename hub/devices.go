@@ -12,6 +12,7 @@ import (
 	"dunlin/hub/api"
 	"dunlin/hub/broker"
 	"dunlin/hub/rollout"
+	"dunlin/internal/release"
 	"dunlin/sync/wire"
 )
 
@@ -212,19 +213,67 @@ func (h *Hub) seen(d *device) {
 func (h *Hub) setOnline(d *device, online bool) {
 	d.Online, d.dirty = online, true
 	h.events.Publish(api.EventDevice, h.view(d))
-	h.rolloutEvent(runningEvent(d))
+	h.rolloutRunning(d)
 }
 
-// runningEvent says whether a device is there, and what answers on it, where
-// that was said after it saw its newest document.
-func runningEvent(d *device) rollout.Event {
-	e := rollout.Event{Kind: rollout.Running, Device: d.id().String(), Online: d.Online}
+// rolloutRunning tells the rollouts what runs on a device; h.mu is held.
+func (h *Hub) rolloutRunning(d *device) {
+	for _, kind := range rolledOut {
+		h.rolloutEvent(runningEvent(d, kind))
+	}
+}
+
+// runningEvent says whether a device is there, and what answers on it, or which
+// agent it is, where that was said after it saw its newest document.
+func runningEvent(d *device, kind wire.OfferKind) rollout.Event {
+	e := rollout.Event{Kind: rollout.Running, Device: d.id().String(), Of: kind, Online: d.Online}
+	if kind == wire.OfferAgent {
+		if d.Reported != nil && d.Reported.Gen >= d.Gen {
+			if a := d.Reported.Agent; a != nil {
+				e.Digest = a.Digest
+			}
+			e.Nothing = d.Reported.Agent == nil
+		}
+		return e
+	}
 	upToDate := d.Reported != nil && d.Reported.Gen >= d.Gen || d.Reported == nil && d.Hello != nil && d.Hello.Gen >= d.Gen
 	if m := d.running(); m != nil && upToDate {
 		e.Digest = m.Digest
 	}
 	e.Nothing = d.Reported != nil && d.Reported.Gen >= d.Gen && d.Reported.Model == nil
 	return e
+}
+
+// runs returns the model, or the release of the agent, that a device named
+// last; nil for none, or for the agent of its package.
+func (d *device) runs(kind wire.OfferKind) *wire.Running {
+	if kind != wire.OfferAgent {
+		return d.running()
+	}
+	if d.Reported == nil {
+		return nil
+	}
+	return d.Reported.Agent
+}
+
+// wanted returns the offer that a device was told to take last, nil for none.
+func (d *device) wanted(kind wire.OfferKind) *wire.Offer {
+	switch {
+	case d.Desired == nil:
+		return nil
+	case kind == wire.OfferAgent:
+		return d.Desired.Agent
+	}
+	return d.Desired.Model
+}
+
+// olderAgent tells whether a device said that it runs an agent below a version.
+func (d *device) olderAgent(version int64) bool {
+	if d.Hello == nil {
+		return false
+	}
+	now, err := release.Number(d.Hello.Agent)
+	return err == nil && now < version
 }
 
 // running returns the model that a device named last, nil where it said that

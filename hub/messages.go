@@ -90,7 +90,7 @@ func (h *Hub) hello(d *device, v wire.Hello) {
 			h.log.Error("desired document not stored", "device", d.id().String(), "error", err)
 		}
 	}
-	h.offerModel(d)
+	h.offerNewest(d)
 	h.offerFacts(d, false)
 	for _, cmd := range h.state.commands {
 		if cmd.Device == d.id().String() {
@@ -98,7 +98,7 @@ func (h *Hub) hello(d *device, v wire.Hello) {
 		}
 	}
 	h.events.Publish(api.EventDevice, h.view(d))
-	h.rolloutEvent(runningEvent(d))
+	h.rolloutRunning(d)
 	h.wakeSpeaker()
 }
 
@@ -137,13 +137,13 @@ func (h *Hub) reported(d *device, v wire.Reported) {
 			h.report(d, r)
 		}
 	}
-	h.rolloutEvent(runningEvent(d))
+	h.rolloutRunning(d)
 }
 
 // report is what became of one artefact; it may come more than once.
 func (h *Hub) report(d *device, r wire.Report) {
 	switch r.Kind {
-	case wire.OfferModel:
+	case wire.OfferModel, wire.OfferAgent:
 		h.rolloutEvent(rollout.Event{Kind: rollout.Report, Device: d.id().String(), Report: r})
 	case wire.OfferFacts:
 		if r.State == wire.StateRefused && r.Reason == wire.ReasonWrongBase {

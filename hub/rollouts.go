@@ -44,7 +44,7 @@ func (h *Hub) StartRollout(r api.RolloutRequest) (rollout.State, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	plan := rollout.Plan{
-		ID: ulid.Make().String(), New: targetOf(v), Rules: r.Rules, Trial: r.Trial, Fetch: r.Fetch,
+		ID: ulid.Make().String(), Kind: v.Kind, New: targetOf(v), Rules: r.Rules, Trial: r.Trial, Fetch: r.Fetch,
 		Created: time.Now().UTC(), Old: map[string]rollout.Target{},
 	}
 	if len(r.Devices) == 0 {
@@ -54,7 +54,7 @@ func (h *Hub) StartRollout(r api.RolloutRequest) (rollout.State, error) {
 		return rollout.State{}, fmt.Errorf("rollout of %s@%d: %w", v.Name, v.Version, err)
 	}
 	for _, name := range slices.Concat(plan.Canary, plan.Rest) {
-		plan.Old[name] = h.present(h.byName(name))
+		plan.Old[name] = h.present(h.byName(name), v.OfferKind())
 	}
 	s, err := rollout.New(plan)
 	if err != nil {
@@ -186,17 +186,17 @@ func (h *Hub) order(names []string, id string) {
 	})
 }
 
-// present is the model that a device should have now, or else has: where a
-// rollback goes. A model that the registry does not know cannot be offered
+// present is the model, or agent, that a device should have now, or else has:
+// where a rollback goes. One that the registry does not know cannot be offered
 // again, so it counts as none.
-func (h *Hub) present(d *device) rollout.Target {
+func (h *Hub) present(d *device, kind wire.OfferKind) rollout.Target {
 	digest := ""
-	switch {
-	case d == nil:
-	case d.Desired != nil && d.Desired.Model != nil:
-		digest = d.Desired.Model.Manifest
-	case d.running() != nil:
-		digest = d.running().Digest
+	if d != nil {
+		if o := d.wanted(kind); o != nil {
+			digest = o.Manifest
+		} else if r := d.runs(kind); r != nil {
+			digest = r.Digest
+		}
 	}
 	if v, err := h.registry.ByDigest(digest); err == nil {
 		return targetOf(v)
@@ -208,7 +208,7 @@ func (h *Hub) present(d *device) rollout.Target {
 func (h *Hub) seed(s rollout.State) (rollout.State, error) {
 	for _, rd := range s.Devices {
 		d := h.byName(rd.Name)
-		s, _ = rollout.Next(s, runningEvent(d), s.Created)
+		s, _ = rollout.Next(s, runningEvent(d, s.OfferKind()), s.Created)
 		_, models, err := h.results.Device(d.id())
 		if err != nil {
 			return s, err
@@ -237,7 +237,7 @@ func (h *Hub) stepRollout(s rollout.State, e rollout.Event) (rollout.State, erro
 		if err != nil {
 			return s, err
 		}
-		c.desire(d, 0, func(w *wire.Desired) { w.Model = offer })
+		c.desire(d, 0, func(w *wire.Desired) { want(w, next.OfferKind(), offer) })
 	}
 	c.put(bucketRollout, next.ID, next)
 	if err := h.commit(c); err != nil {
@@ -245,36 +245,54 @@ func (h *Hub) stepRollout(s rollout.State, e rollout.Event) (rollout.State, erro
 	}
 	h.state.rollouts[next.ID] = next
 	if next.Phase != s.Phase {
-		h.log.Info("rollout", "id", next.ID, "model", next.New.Name, "version", next.New.Version, "phase", next.Phase, "why", next.Why)
+		h.log.Info("rollout", "id", next.ID, "name", next.New.Name, "version", next.New.Version, "phase", next.Phase, "why", next.Why)
 	}
 	h.events.Publish(api.EventRollout, next)
 	h.wakeSpeaker()
 	return next, nil
 }
 
-// offerModel gives a device that joined after a rollout to all what that
-// rollout brought: the newest counts; h.mu is held.
-func (h *Hub) offerModel(d *device) {
-	if d.Desired != nil && d.Desired.Model != nil || d.running() != nil || h.inRollout(d.id().String()) {
+// want sets what a document asks for; nil is "none".
+func want(w *wire.Desired, kind wire.OfferKind, o *wire.Offer) {
+	if kind == wire.OfferAgent {
+		w.Agent = o
+		return
+	}
+	w.Model = o
+}
+
+// offerNewest gives a device that joined after a rollout to all what that
+// rollout brought, model and agent: the newest counts; h.mu is held.
+func (h *Hub) offerNewest(d *device) {
+	for _, kind := range rolledOut {
+		h.offerNewestOf(d, kind)
+	}
+}
+
+// rolledOut are the kinds that rollouts bring.
+var rolledOut = []wire.OfferKind{wire.OfferModel, wire.OfferAgent}
+
+func (h *Hub) offerNewestOf(d *device, kind wire.OfferKind) {
+	if d.wanted(kind) != nil || d.runs(kind) != nil || h.inRollout(d.id().String()) {
 		return
 	}
 	var newest rollout.State
 	for id, s := range h.state.rollouts {
-		if s.Covers(d.Tenant) && id > newest.ID { // ids are in the order of their making
+		if s.OfferKind() == kind && s.Covers(d.Tenant) && id > newest.ID { // ids are in the order of their making
 			newest = s
 		}
 	}
-	if newest.ID == "" {
+	if newest.ID == "" || kind == wire.OfferAgent && !d.olderAgent(newest.New.Version) {
 		return
 	}
 	offer, err := h.offer(newest, rollout.Command{Target: newest.New})
 	if err == nil {
 		c := &change{}
-		c.desire(d, 0, func(w *wire.Desired) { w.Model = offer })
+		c.desire(d, 0, func(w *wire.Desired) { want(w, kind, offer) })
 		err = h.commit(c)
 	}
 	if err != nil {
-		h.log.Error("model not offered", "device", d.id().String(), "model", newest.New.Name, "error", err)
+		h.log.Error("not offered", "device", d.id().String(), "kind", kind, "name", newest.New.Name, "error", err)
 	}
 }
 
@@ -297,7 +315,7 @@ func (h *Hub) offer(s rollout.State, cmd rollout.Command) (*wire.Offer, error) {
 // rolloutEvent gives an event to every rollout that it concerns; h.mu is held.
 func (h *Hub) rolloutEvent(e rollout.Event) {
 	for id, s := range h.state.rollouts {
-		if s.Phase.Ended() || e.Device != "" && s.Device(e.Device) == nil {
+		if s.Phase.Ended() || e.Device != "" && s.Device(e.Device) == nil || e.Of != "" && e.Of != s.OfferKind() {
 			continue
 		}
 		if _, err := h.stepRollout(s, e); err != nil {

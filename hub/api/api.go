@@ -10,7 +10,7 @@
 // It decides nothing: Backend, which the hub implements, does.
 //
 //	GET|PUT   /v1/blob/{digest}                 device|admin   Range; PUT: admin
-//	GET|POST  /v1/models                        admin          {manifest, sig}
+//	GET|POST  /v1/models                        admin          {manifest, sig}: models, and releases of the agent
 //	GET       /v1/models/{name}/{version}/front.svg  admin     404 where its report has none
 //	GET       /v1/facts                         admin
 //	POST      /v1/facts[?graph=NAME&document=NAME&replace=1]  admin  N-Triples
@@ -103,7 +103,7 @@ func (c *Command) Done() bool { return c.Phase != "" && c.Phase != wire.CmdRecei
 
 // RolloutRequest is the body of POST /v1/rollouts.
 type RolloutRequest struct {
-	Model   string          `json:"model"`
+	Model   string          `json:"model"`   // or dunlin-agent, for a release of the agent
 	Version int64           `json:"version"` // 0: the newest
 	Tenant  string          `json:"tenant"`  // "": all tenants
 	Devices []string        `json:"devices"` // "tenant/name"; empty: all devices, of the tenant

@@ -59,11 +59,11 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.As(err, &tooLarge), errors.Is(err, registry.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, ErrConflict), errors.Is(err, registry.ErrOlder):
+	case errors.Is(err, ErrConflict), errors.Is(err, registry.ErrOlder), errors.Is(err, registry.ErrReserved):
 		return http.StatusConflict
 	case errors.Is(err, ErrRefused), errors.Is(err, sign.ErrUnknownKey), errors.Is(err, sign.ErrBadSignature):
 		return http.StatusForbidden
-	case errors.Is(err, ErrInvalid), errors.Is(err, registry.ErrNoExam), errors.Is(err, registry.ErrDigest),
+	case errors.Is(err, ErrInvalid), errors.Is(err, registry.ErrNoExam), errors.Is(err, registry.ErrDigest), errors.Is(err, registry.ErrRelease),
 		errors.As(err, &badDigest), errors.As(err, &badPack):
 		return http.StatusBadRequest
 	case errors.Is(err, fs.ErrNotExist):
@@ -85,9 +85,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &badPack):
 		hint = badPack.Hint
 	case errors.Is(err, sign.ErrUnknownKey):
-		hint = "sign the model with a release key that the hub and its devices trust"
+		hint = "sign it with a release key that the hub and its devices trust"
 	case errors.Is(err, registry.ErrOlder):
-		hint = "give the pack a greater version"
+		hint = "give it a greater version"
 	}
 	if status == http.StatusInternalServerError {
 		s.o.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -168,12 +168,13 @@ func login(p tab, f *fleet) {
 func seesFleet(p tab, f *fleet) {
 	p.until("four devices", `document.querySelectorAll("#fleet tbody tr").length === 4`)
 	for selector, want := range map[string]string{
-		`[data-device="home/door"]`:  "garments@2",
-		`[data-device="home/store"]`: "failed its exam",
-		`[data-device="home/yard"]`:  "46", // of its records wait
-		`#tiles`:                     "3/4",
-		`[data-rollout="r2"]`:        "1 of 2 devices have not finished",
-		`#graphs`:                    "297 facts",
+		`[data-device="home/door"]`:        "garments@2",
+		`[data-device="home/store"]`:       "failed its exam",
+		`[data-device="home/yard"]`:        "46", // of its records wait
+		`[data-device="home/hall"] .agent`: "dunlin-agent 1.2.3 reverted: it did not reach",
+		`#tiles`:                           "3/4",
+		`[data-rollout="r2"]`:              "1 of 2 devices have not finished",
+		`#graphs`:                          "297 facts",
 	} {
 		// The page draws at most every 250 ms: what it says may be a moment behind.
 		p.until(selector+" says "+want, "document.querySelector("+quote(selector)+").textContent.includes("+quote(want)+")")

@@ -69,7 +69,8 @@ func newFleet(t *testing.T) *fleet {
 		})
 	}
 	device("door", "Raspberry Pi 5 Model B", "dotprod", true, time.Second, new, wire.OutboxState{First: 40, Next: 40}, report(wire.StateActive, new, "", ""))
-	device("hall", "Raspberry Pi 4 Model B", "neon", true, 4*time.Second, new, wire.OutboxState{First: 9, Next: 9}, report(wire.StateTrial, new, "", ""))
+	device("hall", "Raspberry Pi 4 Model B", "neon", true, 4*time.Second, new, wire.OutboxState{First: 9, Next: 9},
+		append(report(wire.StateTrial, new, "", ""), wire.Report{Kind: wire.OfferAgent, Name: "dunlin-agent", Version: 1_002_003, State: wire.StateReverted, Reason: wire.ReasonNoHub}))
 	device("store", "Jetson Orin Nano", "dotprod", true, 9*time.Second, old, wire.OutboxState{First: 7, Next: 7},
 		report(wire.StateRefused, new, wire.ReasonExam, "exam: case 2: output 0 differs"))
 	device("yard", "Raspberry Pi Zero 2 W", "neon", false, 47*time.Minute, old, wire.OutboxState{First: 12, Next: 58, Dropped: 3}, report(wire.StateActive, old, "", ""))

@@ -1,9 +1,9 @@
-// Package registry keeps the hub's models: an OCI layout with the blobs, and
+// Package registry keeps the hub's models, and releases of the agent: an OCI layout with the blobs, and
 // a list of the versions that may be rolled out. Start with Open, PutBlob
 // and Add.
 //
 // Its promise: a version in List was signed by a release key, is whole, can
-// be read, carries an exam, and is newer than every other version of its
+// be read, carries an exam where it is a model, and is newer than every other version of its
 // name that was there before; all of it survives a power cut. A blob that was
 // uploaded can be fetched, but it is no version until Add says so.
 //
@@ -13,6 +13,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,13 +26,15 @@ import (
 
 	"dunlin/internal/durable"
 	"dunlin/internal/oci"
+	"dunlin/internal/release"
 	"dunlin/internal/sign"
 	"dunlin/model/pack"
 	"dunlin/sync/wire"
 )
 
-// Version is one model that may be rolled out.
+// Version is one model, or release of the agent, that may be rolled out.
 type Version struct {
+	Kind     wire.OfferKind `json:"kind,omitempty"` // "": a model
 	Name     string         `json:"name"`
 	Version  int64          `json:"version"`
 	Manifest string         `json:"manifest"` // "sha256:…"
@@ -41,14 +44,19 @@ type Version struct {
 	Added    time.Time      `json:"added"`
 }
 
+// OfferKind returns the kind of the version, in full.
+func (v Version) OfferKind() wire.OfferKind { return cmp.Or(v.Kind, wire.OfferModel) }
+
 // Offer returns the version as it is offered to a device.
 func (v Version) Offer() wire.Offer {
-	return wire.Offer{Kind: wire.OfferModel, Name: v.Name, Version: v.Version, Manifest: v.Manifest, Bytes: v.Bytes, Sig: v.Sig}
+	return wire.Offer{Kind: v.OfferKind(), Name: v.Name, Version: v.Version, Manifest: v.Manifest, Bytes: v.Bytes, Sig: v.Sig}
 }
 
 // Errors that callers ask for.
 var (
 	ErrNotFound = errors.New("no such model")
+	ErrReserved = errors.New("the name is that of the agent's releases")
+	ErrRelease  = release.ErrRelease // of the agent, which cannot be read
 	ErrNoExam   = errors.New("the pack carries no exam, so no device could check it")
 	ErrOlder    = errors.New("a version of this model that is as new, or newer, is there already")
 	ErrTooLarge = errors.New("blob too large")
@@ -99,12 +107,17 @@ func OpenOn(fsys durable.FS, dir string, trust sign.Trust) (*Registry, error) {
 func (r *Registry) Layout() *oci.Layout { return r.layout }
 
 // Add makes a version of an uploaded pack, once its signature, every blob,
-// its exam and its version number were checked. Adding the same pack again
-// gives the version that is there. Errors wrap sign.ErrUnknownKey,
-// sign.ErrBadSignature, ErrNoExam, ErrOlder, or are those of pack.Open.
+// its exam and its version number were checked; a release of the agent has no
+// exam. Adding the same again gives the version that is there. Errors wrap
+// sign.ErrUnknownKey, sign.ErrBadSignature, ErrNoExam, ErrOlder, ErrReserved,
+// or are those of pack.Open or release.Read.
 func (r *Registry) Add(manifest string, sig sign.Signature) (Version, error) {
-	if _, err := oci.ParseDigest(manifest); err != nil {
+	d, err := oci.ParseDigest(manifest)
+	if err != nil {
 		return Version{}, fmt.Errorf("add model: %w: %w", ErrDigest, err)
+	}
+	if m, err := r.layout.Manifest(d); err == nil && m.ArtifactType == release.ArtifactType {
+		return r.addRelease(d, sig)
 	}
 	if err := r.trust.Verify(wire.OfferModel.Purpose(), []byte(manifest), sig); err != nil {
 		return Version{}, fmt.Errorf("add model %s: %w", manifest, err)
@@ -121,10 +134,34 @@ func (r *Registry) Add(manifest string, sig sign.Signature) (Version, error) {
 	if err := m.Close(); err != nil {
 		return Version{}, fmt.Errorf("add model: %w", err)
 	}
+	if v.Name == release.Name {
+		return Version{}, fmt.Errorf("add model %s: %w", v.Name, ErrReserved)
+	}
 	if !hasExam {
 		return Version{}, fmt.Errorf("add model %s@%d: %w", v.Name, v.Version, ErrNoExam)
 	}
 	return r.record(v)
+}
+
+// addRelease is Add for a release of the agent.
+func (r *Registry) addRelease(d oci.Digest, sig sign.Signature) (Version, error) {
+	if err := r.trust.Verify(wire.OfferAgent.Purpose(), []byte(d), sig); err != nil {
+		return Version{}, fmt.Errorf("add release %s: %w", d, err)
+	}
+	a, err := release.Read(r.layout, d)
+	if err == nil {
+		err = r.layout.Verify(d)
+	}
+	if err != nil {
+		return Version{}, fmt.Errorf("add release %s: %w", d, err)
+	}
+	most := int64(0) // a device fetches the binary of its platform
+	for _, b := range a.Builds {
+		most = max(most, b.Blob.Size)
+	}
+	return r.record(Version{
+		Kind: wire.OfferAgent, Name: release.Name, Version: a.Number, Manifest: string(d), Bytes: most, Sig: sig, Added: time.Now().UTC(),
+	})
 }
 
 // record stores a version that was checked.

@@ -3,6 +3,8 @@ package rollout
 import (
 	"fmt"
 	"time"
+
+	"dunlin/sync/wire"
 )
 
 // Verdict is the health gate's answer.
@@ -26,6 +28,7 @@ const (
 //	latency: mean(new) > MaxSlowdown * mean(control)                  fail
 //	score:   mean(new) < mean(control) - MaxScoreDrop                 fail
 //	a device of the wave that is online is assigned, on trial, stuck  hold
+//	agent: a device of the wave is on trial, online or not            hold
 //	no device of the wave passed (wave 2 may be empty)                hold
 //	fewer than MinRuns answers with the new model                     hold
 //	the wave is open for less than SoakS                              hold
@@ -39,7 +42,7 @@ const (
 // errors are compared with 0 where there is no control. A device that is
 // offline neither passes nor holds a wave: it keeps its assignment and is
 // judged when it comes back, by the first two rows, as long as the rollout
-// runs.
+// runs. An agent on trial is the exception: one that crashes is mostly offline.
 func (s *State) gate(now time.Time) (Verdict, string) {
 	phase := s.Phase
 	if phase == Paused {
@@ -105,7 +108,7 @@ func (s *State) count(phase Phase) counts {
 		switch {
 		case d.Stage == Passed:
 			c.passed++
-		case !d.Online:
+		case !d.Online && (d.Stage != Trial || s.OfferKind() != wire.OfferAgent):
 			c.offline++
 		case d.Stage != Failed:
 			c.undecided++

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -19,21 +20,22 @@ const (
 	Abort   EventKind = "abort"   // Why
 	Tick    EventKind = "tick"    // time passed
 	Report  EventKind = "report"  // Device, Report: what it says of a model
-	Running EventKind = "running" // Device, Digest, Nothing, Online: what answers there now
+	Running EventKind = "running" // Device, Of, Digest, Nothing, Online: what answers, or runs, there now
 	Results EventKind = "results" // Device, Digest, Figures: totals, not differences
 	Gone    EventKind = "gone"    // Device: it was struck off
 )
 
 // Event is one thing that happened. Events may come twice and in any order.
 type Event struct {
-	Kind    EventKind   `json:"kind"`
-	Device  string      `json:"device,omitempty"`
-	Digest  string      `json:"digest,omitempty"`
-	Nothing bool        `json:"nothing,omitempty"` // no model answers; Digest "" alone says that it is not known
-	Online  bool        `json:"online,omitempty"`
-	Report  wire.Report `json:"report,omitzero"`
-	Figures Figures     `json:"figures,omitzero"`
-	Why     string      `json:"why,omitempty"`
+	Kind    EventKind      `json:"kind"`
+	Device  string         `json:"device,omitempty"`
+	Of      wire.OfferKind `json:"of,omitempty"` // of Running: whether Digest and Nothing are about models or agents; "": models
+	Digest  string         `json:"digest,omitempty"`
+	Nothing bool           `json:"nothing,omitempty"` // no model answers; Digest "" alone says that it is not known
+	Online  bool           `json:"online,omitempty"`
+	Report  wire.Report    `json:"report,omitzero"`
+	Figures Figures        `json:"figures,omitzero"`
+	Why     string         `json:"why,omitempty"`
 }
 
 // Command tells the hub which model a device should have from now on.
@@ -89,7 +91,8 @@ func (s *State) observe(e Event) {
 		s.observeReport(d, e.Report)
 	case Running:
 		d.Online = e.Online
-		if (s.Phase == Aborting || s.Phase == RolledBack) && d.given() && d.isBack(e) {
+		about := cmp.Or(e.Of, wire.OfferModel) == s.OfferKind()
+		if (s.Phase == Aborting || s.Phase == RolledBack) && about && d.given() && d.isBack(e) {
 			d.Stage = Back
 		}
 	case Results:
@@ -115,7 +118,7 @@ func (d *Device) isBack(e Event) bool {
 // observeReport moves a device between stages. A report about another model,
 // or from a device that was not given the new one, says nothing.
 func (s *State) observeReport(d *Device, r wire.Report) {
-	if r.Kind != wire.OfferModel || !d.given() {
+	if r.Kind != s.OfferKind() || !d.given() {
 		return
 	}
 	if s.Phase == Aborting || s.Phase == RolledBack {
@@ -130,6 +133,9 @@ func (s *State) observeReport(d *Device, r wire.Report) {
 	switch r.State {
 	case wire.StateFetching, wire.StateExamining:
 		d.Stage = Assigned
+		if r.Kind == wire.OfferAgent && r.State == wire.StateExamining { // it restarts next
+			d.Stage = Trial
+		}
 	case wire.StateTrial:
 		d.Stage = Trial
 	case wire.StateActive:
@@ -149,7 +155,7 @@ func (s *State) observeReport(d *Device, r wire.Report) {
 // not about the device's disk, its network or a person's wish.
 func blamesModel(r wire.Reason) bool {
 	switch r {
-	case wire.ReasonNoSpace, wire.ReasonFetch, wire.ReasonCommand, wire.ReasonDesired:
+	case wire.ReasonNoSpace, wire.ReasonFetch, wire.ReasonCommand, wire.ReasonDesired, wire.ReasonDisabled:
 		return false
 	}
 	return true

@@ -1,4 +1,4 @@
-// Package rollout decides how a new model spreads over a fleet: first to a
+// Package rollout decides how a new model, or agent, spreads over a fleet: first to a
 // few canaries, then to all, and back again when it turns out bad. Start with
 // New, Next and Rules.
 //
@@ -24,6 +24,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -66,7 +67,7 @@ type Stage string
 const (
 	Waiting  Stage = "waiting"  // its wave is not open
 	Assigned Stage = "assigned" // its desired document names the new model
-	Trial    Stage = "trial"    // it answers, on trial
+	Trial    Stage = "trial"    // it answers, or runs, on trial
 	Passed   Stage = "passed"   // active, the trial is over
 	Failed   Stage = "failed"   // refused or reverted, and the model is to blame
 	Stuck    Stage = "stuck"    // refused or reverted for want of space, network or by a person's word
@@ -138,9 +139,13 @@ func (s *State) Covers(tenant string) bool {
 	return s.Phase == Done && (s.Scope == EveryTenant || s.Scope != "" && s.Scope == tenant)
 }
 
+// OfferKind returns the kind of what is rolled out, in full.
+func (s *State) OfferKind() wire.OfferKind { return cmp.Or(s.Kind, wire.OfferModel) }
+
 // Plan is what a person asks for.
 type Plan struct {
 	ID      string
+	Kind    wire.OfferKind // "" is a model
 	New     Target
 	Scope   string            // "" for the devices named here, else a tenant or EveryTenant: devices that join later too
 	Canary  []string          // names of devices, at least one
@@ -155,6 +160,7 @@ type Plan struct {
 // State is everything about one rollout.
 type State struct {
 	ID      string          `json:"id"`
+	Kind    wire.OfferKind  `json:"kind,omitempty"` // "": a model
 	New     Target          `json:"new"`
 	Scope   string          `json:"scope,omitempty"`
 	Phase   Phase           `json:"phase"`
@@ -177,7 +183,7 @@ func New(p Plan) (State, error) {
 	if len(p.Canary) == 0 {
 		return State{}, fmt.Errorf("rollout %s of %s@%d: no canary: the first wave needs a device", p.ID, p.New.Name, p.New.Version)
 	}
-	s := State{ID: p.ID, New: p.New, Scope: p.Scope, Phase: Draft, Created: p.Created, Since: p.Created, Trial: p.Trial, Fetch: p.Fetch, Rules: p.Rules.withDefaults()}
+	s := State{ID: p.ID, Kind: p.Kind, New: p.New, Scope: p.Scope, Phase: Draft, Created: p.Created, Since: p.Created, Trial: p.Trial, Fetch: p.Fetch, Rules: p.Rules.withDefaults()}
 	for i, wave := range [][]string{p.Canary, p.Rest} {
 		for _, name := range wave {
 			s.Devices = append(s.Devices, Device{Name: name, Canary: i == 0, Old: p.Old[name], Stage: Waiting})

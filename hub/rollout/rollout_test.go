@@ -85,7 +85,7 @@ func TestCanaryThenAll(t *testing.T) {
 	h.want(rollout.All, "")
 	h.report("t/b", wire.StateActive, "")
 	h.report("t/c", wire.StateActive, "")
-	h.want(rollout.Done, "2 of 2")
+	h.want(rollout.Done, "")
 }
 
 func TestCanaryFailureRollsBack(t *testing.T) {
@@ -371,4 +371,53 @@ func sameJSON(t *testing.T, a, b rollout.State) bool {
 		t.Fatal(err)
 	}
 	return string(x) == string(y)
+}
+
+// An agent goes the way of models, by the reports and the twin of its own kind.
+func TestAgentRollout(t *testing.T) {
+	agent := rollout.Target{Name: "dunlin-agent", Version: 2000, Digest: "sha256:agent"}
+	draft := func() *history {
+		s, err := rollout.New(rollout.Plan{ID: "r1", Kind: wire.OfferAgent, New: agent, Canary: []string{"a", "b"}, Created: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &history{t: t, s: s, now: start, told: map[string]rollout.Target{}}
+		for _, d := range []string{"a", "b"} {
+			h.do(rollout.Event{Kind: rollout.Running, Device: d, Of: wire.OfferAgent, Nothing: true, Online: true})
+		}
+		h.do(rollout.Event{Kind: rollout.Start})
+		return h
+	}
+	report := func(h *history, device string, st wire.State, why wire.Reason) {
+		h.do(rollout.Event{Kind: rollout.Report, Device: device, Report: wire.Report{
+			Kind: wire.OfferAgent, Name: agent.Name, Version: agent.Version, Digest: agent.Digest, State: st, Reason: why,
+		}})
+	}
+	h := draft()
+	h.report("a", wire.StateActive, "") // of a model: it says nothing
+	if d := h.s.Device("a"); d.Stage != rollout.Assigned {
+		t.Errorf("%+v", d)
+	}
+	report(h, "a", wire.StateActive, "")
+	report(h, "b", wire.StateExamining, "")
+	// It restarts, or crashes again and again: that it is offline does not pass the wave.
+	h.do(rollout.Event{Kind: rollout.Running, Device: "b", Of: wire.OfferAgent})
+	h.want(rollout.Canary, "")
+	h.do(rollout.Event{Kind: rollout.Running, Device: "b", Of: wire.OfferAgent, Digest: agent.Digest, Online: true})
+	report(h, "b", wire.StateActive, "")
+	h.want(rollout.Done, "")
+
+	h = draft()
+	report(h, "a", wire.StateActive, "")
+	report(h, "b", wire.StateTrial, "")
+	report(h, "b", wire.StateReverted, wire.ReasonCrashed)
+	h.want(rollout.Aborting, "crashed")
+	if to, told := h.told["a"]; !told || to.Digest != "" {
+		t.Errorf("a is told %+v", to)
+	}
+	// That no model answers there says nothing of the agent.
+	h.do(rollout.Event{Kind: rollout.Running, Device: "a", Nothing: true, Online: true})
+	h.want(rollout.Aborting, "")
+	h.do(rollout.Event{Kind: rollout.Running, Device: "a", Of: wire.OfferAgent, Nothing: true, Online: true})
+	h.want(rollout.RolledBack, "")
 }

@@ -1,7 +1,7 @@
 // The fleet: one row for each device.
 
 import { body, h, list, put } from "./dom.js";
-import { ago, digest, number, t, time, word } from "./words.js";
+import { ago, digest, named, number, t, time, word } from "./words.js";
 
 /** device reads what the hub says about a device (api.Device) into what a row shows. */
 export function device(d) {
@@ -15,7 +15,7 @@ export function device(d) {
     board: hello?.board ?? "", os: hello?.os ?? "", agent: hello?.agent ?? "", kernels: hello?.kernels ?? "",
     model: reported?.model ?? hello?.model ?? null, facts: reported?.facts ?? hello?.facts ?? null,
     wanted: wanted?.model ? { name: wanted.model.name, version: wanted.model.version, manifest: wanted.model.manifest } : null,
-    report: report("model"), factsReport: report("facts"),
+    report: report("model"), factsReport: report("facts"), agentReport: report("agent"),
     waiting: Math.max(0, (outbox.next ?? 0) - first),
     dropped: Math.max(counts?.dropped ?? 0, outbox.dropped ?? 0),
   };
@@ -65,7 +65,7 @@ function row(d) {
       h("span", { class: "dot", title: t(d.online ? "online" : "offline") }),
       h("span", { class: "name", title: d.key }, nameOf(d.key)),
       h("span", { class: "sr" }, t(d.online ? "online" : "offline")),
-      h("small", {}, d.board || d.os || "")),
+      h("small", {}, d.board || d.os || ""), agentOf(d)),
     cell("model", d.model?.name ? [h("b", {}, `${d.model.name}@${d.model.version}`), h("small", {}, digest(d.model.digest))] : h("span", { class: "none" }, t("none"))),
     cell("state", state(d), other(d), wanted(d)),
     cell("facts", factsOf(d)),
@@ -96,6 +96,14 @@ function other(d) {
   if (!r || (same(d) && !(r.state in bad))) return null;
   return h("small", { class: r.state in bad ? "bad" : "busy", title: r.error || null },
     `${r.name}@${r.version} ${word("state", r.state)}`, r.reason ? `: ${word("reason", r.reason)}` : "");
+}
+
+// agentOf says what became of another agent than the one that runs for good.
+function agentOf(d) {
+  const r = d.agentReport;
+  if (!r || r.state === "active") return null;
+  return h("small", { class: `agent ${r.state in bad ? "bad" : "busy"}`, title: r.error || null },
+    `${named(r.name, r.version)} ${word("state", r.state)}`, r.reason ? `: ${word("reason", r.reason)}` : "");
 }
 
 function factsOf(d) {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { body, h, list, put } from "./dom.js";
-import { bytes, digest, number, percent, t } from "./words.js";
+import { bytes, digest, named, number, percent, t } from "./words.js";
 
 const reportType = "application/vnd.dunlin.model.report.v1+json";
 const mostReport = 2e6; // bytes; a longer report is not looked at
@@ -24,7 +24,7 @@ async function report(manifest) {
 function model(m) {
   const r = reports.get(m.manifest);
   return {
-    name: m.name, version: m.version, digest: m.manifest, size: m.bytes, key: m.sig?.key ?? "", exact: Boolean(m.exact),
+    kind: m.kind ?? "model", name: m.name, version: m.version, digest: m.manifest, size: m.bytes, key: m.sig?.key ?? "", exact: Boolean(m.exact),
     precision: front(r)?.chosen ?? r?.quant?.to ?? "", front: front(r),
     // The set with the most pictures says most.
     accuracy: (r?.accuracy ?? []).reduce((best, a) => (a.samples > (best?.samples ?? 0) ? a : best), null),
@@ -49,7 +49,7 @@ const points = (share) => (100 * share).toFixed(2);
 
 /** fetchReports reads the reports of models, the newest first, and draws again when there are new ones. */
 export async function fetchReports(models) {
-  const missing = models.filter((m) => !reports.has(m.manifest)).slice(-20).reverse();
+  const missing = models.filter((m) => m.kind !== "agent" && !reports.has(m.manifest)).slice(-20).reverse();
   for (const m of missing) await report(m.manifest).catch(() => {});
   if (missing.length) drawModels(models);
 }
@@ -68,12 +68,12 @@ export function drawModels(models) {
 function item(m) {
   return h("div", { class: "model" },
     h("p", { class: "head" },
-      h("span", {}, h("b", {}, `${m.name}@${m.version}`), " ", h("small", {}, digest(m.digest))),
+      h("span", {}, h("b", {}, named(m.name, m.version)), " ", h("small", {}, digest(m.digest))),
       m.precision ? h("span", { class: "chip plain" }, m.precision) : null),
     h("p", { class: "facts" },
       pair("models.size", bytes(m.size)),
       m.accuracy ? pair("models.accuracy", h("span", { title: t("models.samples", m.accuracy) }, `${percent(m.accuracy.before, 2)} → ${percent(m.accuracy.after, 2)}`)) : null,
-      pair("models.exam", t(m.exact ? "models.exact" : "models.close")),
+      m.kind === "agent" ? null : pair("models.exam", t(m.exact ? "models.exact" : "models.close")),
       m.key ? pair("models.key", h("code", { title: m.key }, m.key.slice(0, 16))) : pair("models.key", h("span", { class: "bad" }, t("models.unsigned")))),
     m.front ? picture(m) : null);
 }

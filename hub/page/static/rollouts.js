@@ -2,7 +2,7 @@
 
 import { ask, body, h, list, put, toast } from "./dom.js";
 import { post } from "./api.js";
-import { ago, clock, digest, number, t, time, word } from "./words.js";
+import { ago, clock, digest, named, number, t, time, word } from "./words.js";
 
 const stages = ["passed", "trial", "assigned", "stuck", "failed", "back", "waiting"];
 const ended = (r) => r.phase === "done" || r.phase === "rolled_back";
@@ -37,7 +37,7 @@ export function drawRollouts(rollouts) {
   list(at, all.slice(0, 20).map((r) => ({ ...r, whole: whole.has(r.id) })), (r) => r.id, (r) => (r.whole ? card(r) : line(r)));
 }
 
-const title = (r) => [h("b", {}, `${r.model.name}@${r.model.version}`), " ", h("small", {}, digest(r.model.digest))];
+const title = (r) => [h("b", {}, named(r.model.name, r.model.version)), " ", h("small", {}, digest(r.model.digest))];
 const phase = (r) => h("span", { class: "chip", "data-is": r.phase }, word("phase", r.phase));
 
 function line(r) {
@@ -73,7 +73,7 @@ function wave(r, i) {
 }
 
 function button(r, action) {
-  const name = `${r.model.name}@${r.model.version}`;
+  const name = named(r.model.name, r.model.version);
   return h("button", {
     type: "button", class: action === "abort" ? "danger" : "", "data-act": action,
     onclick: async (event) => {

@@ -58,6 +58,9 @@ export const short = (digest) => (digest ?? "").replace(/^sha256:/, "").slice(0,
 /** digest shows a short digest with the whole one on hover. */
 export const digest = (d, ...more) => (d ? h("code", { title: d }, short(d), ...more) : null);
 
+/** named writes a version of a model, or of the agent, whose versions are numbers of three parts. */
+export const named = (name, v) => (name === "dunlin-agent" ? `${name} ${Math.floor(v / 1e6)}.${Math.floor(v / 1e3) % 1e3}.${v % 1e3}` : `${name}@${v}`);
+
 /** tail is the readable end of an IRI. */
 export function tail(iri) {
   let end = iri.replace(/[/#]+$/, "").split(/[/#]/).pop() || iri;
