@@ -79,7 +79,9 @@ facts that explain its answers, and brings the answers back.
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(modelCommand(), trainCommand(), factsCommand(), fleetCommand(), hubCommand(), imageCommand(), demoCommand(), initCommand(), versionCommand())
+	root.AddCommand(
+		modelCommand(), trainCommand(), factsCommand(), fleetCommand(), agentCommand(), hubCommand(), imageCommand(), demoCommand(), initCommand(), versionCommand(),
+	)
 	wrapArgs(root)
 	return root
 }

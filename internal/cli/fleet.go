@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/internal/release"
 	"dunlin/sync/wire"
 )
 
@@ -76,7 +77,7 @@ func fleetListCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "list",
-		Short:   "List the devices: online, model, facts, what waits",
+		Short:   "List the devices: online, agent, model, facts, what waits",
 		Example: `  dunlin fleet list --token-file hub/admin.token`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -93,7 +94,7 @@ func fleetListCommand() *cobra.Command {
 			if err := api.do(c.Context(), "GET", "/v1/devices", nil, &out); err != nil {
 				return err
 			}
-			rows := [][]string{{"DEVICE", "STATE", "SEEN", "MODEL", "FACTS", "WAITING"}}
+			rows := [][]string{{"DEVICE", "STATE", "SEEN", "AGENT", "MODEL", "FACTS", "WAITING"}}
 			for _, d := range out.Devices {
 				rows = append(rows, d.row())
 			}
@@ -107,7 +108,7 @@ func fleetListCommand() *cobra.Command {
 }
 
 func (d *deviceRow) row() []string {
-	state, seen, running, known, waiting := "offline", "never", "-", "-", "-"
+	state, seen, agent, running, known, waiting := "offline", "never", "-", "-", "-", "-"
 	if d.Online {
 		state = "online"
 	}
@@ -123,9 +124,9 @@ func (d *deviceRow) row() []string {
 		}
 	}
 	if d.Hello != nil {
-		waiting = fmt.Sprint(d.Hello.Outbox.Next - d.Hello.Outbox.First)
+		waiting, agent = fmt.Sprint(d.Hello.Outbox.Next-d.Hello.Outbox.First), d.Hello.Agent
 	}
-	return []string{d.Tenant + "/" + d.Name, state, seen, running, known, waiting}
+	return []string{d.Tenant + "/" + d.Name, state, seen, agent, running, known, waiting}
 }
 
 // passThrough prints the hub's JSON as it is.
@@ -248,13 +249,15 @@ func fleetRolloutCommand() *cobra.Command {
 		trial  int
 	)
 	c := &cobra.Command{
-		Use:   "rollout [MODEL VERSION]",
-		Short: "Give a model to a few devices, then to all; list, pause or abort rollouts",
+		Use:   "rollout [MODEL|dunlin-agent VERSION]",
+		Short: "Give a model, or the agent, to a few devices, then to all; list, pause or abort rollouts",
 		Long: `Rollout starts one: MODEL at VERSION goes to the canaries first, and to the others when
 every canary has passed its trial. Any canary that refuses it or goes back takes the
-whole rollout back. Without arguments it lists the rollouts.`,
+whole rollout back. Without arguments it lists the rollouts. A release of the agent itself
+(dunlin agent push) takes the same road, as dunlin-agent.`,
 		Example: `  dunlin fleet rollout garments 2 --canary 1
   dunlin fleet rollout garments 2 --canary line-1,line-2
+  dunlin fleet rollout dunlin-agent 0.2.0 --canary line-1
   dunlin fleet rollout                            # list
   dunlin fleet rollout --abort ID`,
 		Args: cobra.MatchAll(cobra.MaximumNArgs(2), func(_ *cobra.Command, args []string) error {
@@ -275,8 +278,11 @@ whole rollout back. Without arguments it lists the rollouts.`,
 				return passThrough(c, api, "GET", "/v1/rollouts", nil)
 			}
 			version, err := strconv.ParseInt(args[1], 10, 64)
+			if args[0] == release.Name {
+				version, err = release.Number(args[1])
+			}
 			if err != nil {
-				return usagef("version %q is no number", args[1])
+				return usagef("version %q: %w", args[1], err)
 			}
 			plan := map[string]any{
 				"model": args[0], "version": version, "rules": map[string]int{"soak_s": soak}, "trial": wire.TrialRules{Seconds: trial},
@@ -293,7 +299,7 @@ whole rollout back. Without arguments it lists the rollouts.`,
 	f := c.Flags()
 	f.StringVar(&canary, "canary", "1", "how many devices go first, or their names, with commas")
 	f.IntVar(&soak, "soak", 0, "seconds that a wave stays open at least")
-	f.IntVar(&trial, "trial", 0, "seconds that a device keeps the model on trial, 0: the agent's default")
+	f.IntVar(&trial, "trial", 0, "seconds that a device keeps it on trial, 0: the agent's default")
 	for _, verb := range []string{"pause", "resume", "abort"} {
 		f.Func(verb, verb+" the rollout with this `ID`", func(id string) error { act = verb + ":" + id; return nil })
 	}

@@ -116,6 +116,7 @@ func TestPageNamesEveryTopic(t *testing.T) {
 	for _, r := range []Reason{
 		ReasonDigest, ReasonUnknownKey, ReasonSignature, ReasonExam, ReasonOlder, ReasonUnsupported, ReasonBroken,
 		ReasonTooSlow, ReasonErrors, ReasonCrashed, ReasonNoSpace, ReasonFetch, ReasonWrongBase, ReasonCommand, ReasonDesired,
+		ReasonNoHub, ReasonPlatform, ReasonTooOld, ReasonDisabled,
 	} {
 		if !bytes.Contains(page, []byte("`"+r+"`")) {
 			t.Errorf("WIRE.md does not name the reason %s", r)
