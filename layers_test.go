@@ -81,7 +81,7 @@ var mayImport = map[string]string{
 
 	// 4
 	"agent": "agent/source agent/slots agent/probe agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
-		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link",
+		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link agent/policy",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
 		"internal/durable internal/oci internal/release internal/sign sync/wire sync/link",
 

@@ -64,6 +64,11 @@ type Agent struct {
 	p       *pipeline
 	kept    kept
 
+	root     string // "/", below which the board's files are
+	bounds   boards.Bounds
+	pace     *source.Pace
+	governor *governor
+
 	explainer *explainer
 	clock     *hubClock
 	count     *counters
@@ -90,10 +95,17 @@ type Agent struct {
 // New opens everything that an agent keeps and listens for its local HTTP.
 // It starts nothing and talks to nobody; Close undoes it.
 func New(c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error) {
+	return newAt("/", c, log, level)
+}
+
+// newAt is New on a board whose files are below root.
+func newAt(root string, c Config, log *slog.Logger, level *slog.LevelVar) (a *Agent, err error) {
 	a = &Agent{
-		c: c, log: log, level: level, board: boards.Detect("/"), boot: bootID(), started: time.Now(),
+		c: c, log: log, level: level, board: boards.Detect(root), boot: bootID(), started: time.Now(),
 		clock: &hubClock{}, count: newCounters(), fatal: make(chan error, 1),
+		root: root, bounds: c.bounds(root), pace: new(source.Pace),
 	}
+	a.governor = newGovernor(a)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -190,6 +202,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.graphs.run(ctx) })
 	all.Go(func() { a.updates.run(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.live) })
+	if a.c.Limits.Enabled {
+		all.Go(func() { a.governor.run(ctx) })
+	}
 	if a.learner != nil {
 		all.Go(func() { a.learner.run(ctx) })
 	}

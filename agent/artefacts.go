@@ -44,7 +44,7 @@ func (a *Agent) openModels() error {
 	if err != nil {
 		return err
 	}
-	compile := engine.Options{Threads: a.c.Model.Threads, MaxMemory: int64(a.c.Model.MaxMemoryMB) << 20}
+	compile := engine.Options{Threads: a.c.Model.Threads, MaxMemory: a.c.maxMemory(a.bounds)}
 	a.slots, err = slots.Open(slots.Config{
 		Dir: a.c.StateDir, Layout: models, Trust: trust, Fetch: getModel, Report: a.report, Clock: a.clock.read, Log: a.log,
 		Engine: compile,

@@ -34,6 +34,7 @@ type Config struct {
 	Rules    []RuleConfig    `toml:"rule"`
 	Sensors  []SensorConfig  `toml:"sensor"`
 	Triggers []TriggerConfig `toml:"trigger"`
+	Limits   LimitsConfig    `toml:"limits"`
 	Log      LogConfig       `toml:"log"`
 	Metrics  int             `toml:"metrics_every_s"`
 	// MaxMegapixels bounds width times height of a picture, in millions.
@@ -124,6 +125,7 @@ func defaults() Config {
 		Facts:    FactsConfig{PerResult: 20},
 		Learn:    LearnConfig{MaxSamples: 1000, MinPerClass: 10, MaxPerMinute: 600, Layers: 1, TrialS: 10},
 		Update:   defaultUpdate,
+		Limits:   LimitsConfig{Enabled: true},
 		Log:      LogConfig{Level: "info", Format: "text"},
 		Metrics:  60,
 
@@ -270,6 +272,7 @@ func (c *Config) check() (field string, err error) {
 		sensorCheck(c.Sensors),
 		c.readingsCheck(),
 		c.triggerCheck(),
+		limitsCheck(c.Limits),
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", oneOf(c.Log.Format, "text", "json")},
 		{"metrics_every_s", between(c.Metrics, 0, 24*3600)},

@@ -187,7 +187,9 @@ func (h *hub) send(ctx context.Context, m link.Message) {
 }
 
 func (h *hub) publishReported(ctx context.Context) {
-	r := wire.Reported{Gen: h.gen.Load(), Model: h.a.slots.Running(), Facts: h.a.factsVersion(), Agent: h.a.updates.running()}
+	r := wire.Reported{
+		Gen: h.gen.Load(), Model: h.a.slots.Running(), Facts: h.a.factsVersion(), Agent: h.a.updates.running(), Throttle: h.a.governor.throttled(),
+	}
 	h.mu.Lock()
 	for _, k := range []wire.OfferKind{wire.OfferModel, wire.OfferFacts, wire.OfferAgent} {
 		if rep, ok := h.reports[k]; ok {

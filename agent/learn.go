@@ -157,6 +157,14 @@ func (l *learner) dismiss() {
 	}
 }
 
+// shed lets go of the student soon, unless it is being taught.
+func (l *learner) shed() {
+	if l.mu.TryLock() {
+		defer l.mu.Unlock()
+		l.dismiss()
+	}
+}
+
 // classesOf returns the output of a model that is classes.
 func classesOf(m *slots.Model) (prep.Output, error) {
 	if m.Spec == nil {
@@ -390,6 +398,9 @@ func (l *learner) document(m *slots.Model) Learned {
 		d.Samples[label] += kept
 	}
 	d.Kept, d.Seen, d.Last, d.Needs = len(l.store.class), l.store.about.Seen, l.store.about.Last, l.needs()
+	if level, why := l.a.governor.back(); level > 0 && d.Needs == "" {
+		d.Needs = "a device that does not hold itself back: " + why
+	}
 	return d
 }
 

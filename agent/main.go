@@ -157,6 +157,7 @@ func runCommand(args []string, _, stderr io.Writer) error {
 	if fault != nil {
 		log.Error("the agent of the package runs in place of another", keyError, fault)
 	}
+	limitMemory(c.bounds("/"), log)
 	return work(ctx, *path, c, log, level)
 }
 
@@ -332,6 +333,9 @@ func printStatus(w io.Writer, s Status) {
 	line("board", "%s", s.Board.Name)
 	if t := s.Vitals.TempC; t != nil {
 		line("", "%.1f °C", *t)
+	}
+	if t := s.Limits.Throttle; t != nil {
+		line("", "holds itself back for %v, level %d: %s", time.Duration(s.Limits.SinceS)*time.Second, t.Level, t.Why)
 	}
 	if s.Model == nil {
 		line("model", "none yet")

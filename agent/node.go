@@ -181,6 +181,8 @@ func (a *Agent) gauges() {
 		gauge("dunlin_learned_head", func() float64 { _, n, _ := a.slots.Committed(); return float64(n) })
 		gauge("dunlin_lessons", func() float64 { l.mu.Lock(); defer l.mu.Unlock(); return float64(len(l.store.class)) })
 	}
+	gauge("dunlin_throttle_level", func() float64 { l, _ := a.governor.back(); return float64(l) })
+	gauge("dunlin_go_memory_limit_bytes", func() float64 { return float64(goMemoryLimit()) })
 	a.streamGauges()
 	if h := a.hub; h != nil {
 		gauge("dunlin_hub_connected", func() float64 {
@@ -200,7 +202,10 @@ func (a *Agent) figures() map[string]float64 {
 		"outbox_waiting": float64(s.Next - s.First), "outbox_dropped": float64(s.Dropped),
 		"uptime_s": time.Since(a.started).Seconds(), "rss_bytes": float64(residentBytes()),
 	}
-	vitals := boards.Health("/")
+	if l, _ := a.governor.back(); l > 0 {
+		v["throttle_level"] = float64(l)
+	}
+	vitals := boards.Strain(a.root)
 	if vitals.TempC != nil {
 		v["temp_c"] = *vitals.TempC
 	}
@@ -251,6 +256,7 @@ type Status struct {
 	UptimeS  int64              `json:"uptime_s"`
 	Board    boards.Board       `json:"board"`
 	Vitals   boards.Vitals      `json:"vitals"`
+	Limits   LimitsStatus       `json:"limits"`
 	Kernels  string             `json:"kernels,omitempty"`
 	Model    *wire.Running      `json:"model,omitempty"`
 	OnTrial  bool               `json:"on_trial,omitempty"`
@@ -296,7 +302,8 @@ type FolderStatus struct {
 // Status returns how the agent is.
 func (a *Agent) Status() Status {
 	s := Status{
-		Agent: Version, Slot: a.updates.status(), Boot: a.boot, UptimeS: int64(time.Since(a.started).Seconds()), Board: a.board, Vitals: boards.Health("/"),
+		Agent: Version, Slot: a.updates.status(), Boot: a.boot, UptimeS: int64(time.Since(a.started).Seconds()),
+		Board: a.board, Vitals: boards.Health(a.root), Limits: a.governor.status(),
 		Kernels: a.tier(), Model: a.slots.Running(), OnTrial: a.slots.OnTrial(), Facts: a.factsVersion(), Outbox: a.box.State(),
 		Epoch: a.box.Epoch(), Clock: a.clock.read(), RSSBytes: residentBytes(),
 	}

@@ -133,6 +133,7 @@ func (c SourceConfig) check() (field string, err error) {
 // prompt is what a source needs besides its own configuration.
 type prompt struct {
 	triggered bool
+	pace      *source.Pace
 	asked     <-chan struct{}                           // a trigger wants a frame of what can be asked for one; nil: none will
 	get       func(ctx context.Context) ([]byte, error) // of kind sensors: a frame
 }
@@ -156,10 +157,10 @@ func (c SourceConfig) player(by prompt) (source.Player, error) {
 	case kindV4L2:
 		return source.V4L2{
 			Device: c.Device, Width: orElse(c.Width, 640), Height: orElse(c.Height, 480),
-			MaxBytes: maxBytes, Every: every, Silence: silence,
+			MaxBytes: maxBytes, Every: every, Pace: by.pace, Silence: silence,
 		}, nil
 	case kindSensors:
-		return source.Polled{Every: every, Asked: by.asked, Get: by.get}, nil
+		return source.Polled{Every: every, Pace: by.pace, Asked: by.asked, Get: by.get}, nil
 	case kindExec:
 		p := source.Command{Args: c.Command, MaxBytes: maxBytes, Silence: silence}
 		if c.Format == formatWAV || c.Format == formatPCM {
@@ -177,7 +178,7 @@ func (c SourceConfig) player(by prompt) (source.Player, error) {
 		if c.Kind == kindMJPEG {
 			return source.MJPEG{Camera: camera}, nil
 		}
-		return source.Snapshot{Camera: camera, Every: every, Asked: by.asked}, nil
+		return source.Snapshot{Camera: camera, Every: every, Pace: by.pace, Asked: by.asked}, nil
 	}
 	return nil, fmt.Errorf("there is no kind %q", c.Kind)
 }
@@ -212,8 +213,8 @@ func (c SourceConfig) tls() (*tls.Config, error) {
 
 // every is how far apart frames are looked at.
 func (c SourceConfig) every() time.Duration {
-	if c.WindowMS > 0 || c.Kind == kindLines || c.canAsk() {
-		return ms(c.EveryMS) // they come, or are asked for, no more often than is wanted
+	if c.WindowMS > 0 || c.Kind == kindLines {
+		return ms(c.EveryMS) // they come no more often than is wanted
 	}
 	return ms(orElse(c.EveryMS, 1000))
 }
@@ -250,10 +251,10 @@ func checkSources(all []SourceConfig, path string, stdout io.Writer) error {
 
 func (a *Agent) openStreams() error {
 	for i, c := range a.c.Sources {
-		o := source.StreamOptions{Every: c.every(), Log: a.log}
+		o := source.StreamOptions{Every: c.every(), Pace: a.pace, Log: a.log}
 		by := prompt{
-			triggered: a.c.triggered(c.Name),
-			get:       func(ctx context.Context) ([]byte, error) { return a.line(ctx, c.Readings) },
+			triggered: a.c.triggered(c.Name), pace: a.pace,
+			get: func(ctx context.Context) ([]byte, error) { return a.line(ctx, c.Readings) },
 		}
 		if by.triggered {
 			o.Triggered, o.Every = true, ms(c.EveryMS)

@@ -457,7 +457,7 @@ func (h *testHub) config(t testing.TB) (Config, string) {
 	t.Helper()
 	dir := t.TempDir()
 	text := fmt.Sprintf("state_dir = %q\nmetrics_every_s = 1\n[hub]\ntoken = %q\n[folder]\ndir = %q\npoll_ms = 200\n"+
-		"[http]\nlisten = \"127.0.0.1:0\"\n[outbox]\nflush_ms = 20\n[log]\nlevel = \"debug\"\n",
+		"[http]\nlisten = \"127.0.0.1:0\"\n[outbox]\nflush_ms = 20\n[limits]\nenabled = false\n[log]\nlevel = \"debug\"\n",
 		filepath.Join(dir, "state"), h.token(), filepath.Join(dir, "inbox"))
 	path := filepath.Join(dir, "agent.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

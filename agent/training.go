@@ -83,6 +83,9 @@ func (l *learner) lesson(ctx context.Context) {
 	if _, _, onTrial := l.a.slots.Committed(); onTrial {
 		return
 	}
+	if level, _ := l.a.governor.back(); level > 0 {
+		return // it can wait until the board is cool, or has memory
+	}
 	if err := l.moved(m); err != nil {
 		l.a.log.Error("lessons of another model are not dropped", keyError, err)
 		return
@@ -246,6 +249,9 @@ func (l *learner) rest(m *slots.Model) func(context.Context) error {
 		}
 		if digest, _, _ := l.a.slots.Committed(); digest != m.Digest {
 			return fmt.Errorf("%w: another model answers", slots.ErrNoHead)
+		}
+		if level, why := l.a.governor.back(); level > 0 {
+			return fmt.Errorf("%w: the device holds itself back: %s", slots.ErrNoHead, why)
 		}
 		for waited := time.Duration(0); l.a.p.busy() && waited < restAtMost; waited += restStep {
 			select {

@@ -40,18 +40,43 @@ func (a *Agent) watch(ctx context.Context, all *sync.WaitGroup) {
 		}
 		close(frames)
 	})
+	paced := make(chan source.Frame)
+	all.Go(func() {
+		defer close(paced)
+		for f := range frames {
+			a.paced(ctx, f, paced)
+		}
+	})
 	for range workers {
 		all.Go(func() {
-			for f := range frames {
+			for f := range paced {
 				a.file(ctx, f)
 			}
 		})
 	}
 }
 
+// paced hands a file on. While the device holds itself back that is one at a
+// time, with a rest after each: files wait in the folder, they are not lost.
+func (a *Agent) paced(ctx context.Context, f source.Frame, out chan<- source.Frame) {
+	if factor, _ := a.pace.Factor(); factor == 1 || !a.waitForModel(ctx) {
+		out <- f
+		return
+	}
+	looked := make(chan struct{})
+	f.Looked = sync.OnceFunc(func() { close(looked) })
+	start := time.Now()
+	out <- f
+	<-looked
+	a.pace.Rest(ctx, time.Since(start))
+}
+
 // file has one file answered. The file waits here as long as there is no
 // model, and stays in the folder when the agent stops meanwhile.
 func (a *Agent) file(ctx context.Context, f source.Frame) {
+	if f.Looked != nil {
+		defer f.Looked()
+	}
 	if !a.waitForModel(ctx) {
 		a.folder.Wait(f)
 		return

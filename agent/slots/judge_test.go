@@ -87,10 +87,29 @@ func TestP95(t *testing.T) {
 		t.Error("a p95 of nothing")
 	}
 	for i := 1; i <= 2*keptRuns; i++ {
-		m.add(time.Duration(i)*time.Millisecond, nil)
+		m.add(time.Duration(i)*time.Millisecond, nil, 1)
 	}
 	// The newest 512 are 513..1024 ms; rank ceil(0.95*512) = 487.
 	if got := m.p95(); got != 512+487 {
 		t.Errorf("p95 %v, want 999", got)
+	}
+}
+
+// A device that holds itself back is given more time, and no more than that.
+func TestSlowerByItself(t *testing.T) {
+	m := tally{news: make(chan struct{}, 1), limit: 10 * time.Millisecond}
+	m.add(39*time.Millisecond, nil, 4)
+	m.add(41*time.Millisecond, nil, 4)
+	m.add(39*time.Millisecond, nil, 1)
+	if c := m.count(); c.slow != 2 || c.runs != 3 {
+		t.Errorf("%+v, want the second and third to be slow", c)
+	}
+	var s Slots
+	if s.hold.times() != 1 {
+		t.Error("nothing is held back, and runs may take longer")
+	}
+	s.HoldBack(4, false)
+	if s.hold.times() != 4 {
+		t.Error("runs may not take longer")
 	}
 }

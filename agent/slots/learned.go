@@ -109,7 +109,7 @@ func (s *Slots) derive(ctx context.Context, l *local) (m *Model, file string, er
 	if err != nil {
 		return nil, "", refuse(wire.ReasonBroken, err)
 	}
-	if m, err = load(s.c.Layout, l.Base, s.c.Engine, l); err != nil {
+	if m, err = load(s.c.Layout, l.Base, s.c.Engine, l, &s.hold); err != nil {
 		return nil, "", err
 	}
 	if err = m.examine(ctx); err == nil {
@@ -257,13 +257,13 @@ func (l *local) examOf(p *pack.Model) *pack.Exam {
 // load loads a model with the learned head that l names, nil for none.
 func (s *Slots) load(digest string, l *learned) (*Model, error) {
 	if l == nil {
-		return load(s.c.Layout, digest, s.c.Engine, nil)
+		return load(s.c.Layout, digest, s.c.Engine, nil, &s.hold)
 	}
 	h, err := s.readHead(l)
 	if err != nil {
 		return nil, refuse(wire.ReasonBroken, err)
 	}
-	return load(s.c.Layout, digest, s.c.Engine, h)
+	return load(s.c.Layout, digest, s.c.Engine, h, &s.hold)
 }
 
 func (s *Slots) headPath(file string) string {

@@ -35,6 +35,7 @@ type Model struct {
 	session *engine.Session
 	turn    chan struct{} // holds one token: whoever has it may use the session
 	tally   tally
+	hold    *restraint
 
 	mu      sync.Mutex
 	users   int
@@ -43,7 +44,7 @@ type Model struct {
 
 // load opens, checks and compiles a model, with a head that was learned here
 // where local is not nil; it does not examine it. Errors are *refusal.
-func load(l *oci.Layout, digest string, o engine.Options, local *local) (m *Model, err error) {
+func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *restraint) (m *Model, err error) {
 	p, err := pack.Open(l, digest)
 	if err != nil {
 		return nil, refuse(brokenReason(err), err)
@@ -58,7 +59,7 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local) (m *Mode
 			err = refuse(wire.ReasonBroken, fmt.Errorf("compile %s: %v", p.Name, r))
 		}
 	}()
-	m = &Model{Name: p.Name, Version: p.Version, Digest: digest, pack: p, turn: make(chan struct{}, 1)}
+	m = &Model{Name: p.Name, Version: p.Version, Digest: digest, pack: p, turn: make(chan struct{}, 1), hold: hold}
 	m.tally.news = make(chan struct{}, 1)
 	m.turn <- struct{}{}
 	o.Symbolic1 = true
@@ -204,7 +205,7 @@ func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 	}
 	took, err := infer(m.session)
 	if err == nil || !j.Foreign {
-		m.tally.add(took, err)
+		m.tally.add(took, err, m.hold.times())
 	}
 	if err != nil {
 		return took, &RunError{Model: m.Name + "@" + strconv.FormatInt(m.Version, 10), Err: err}

@@ -58,6 +58,7 @@ type Config struct {
 type Slots struct {
 	c    Config
 	path string
+	hold restraint
 
 	// trying is held over all of Try and Resume, work by whoever changes the
 	// slots (a Try that is fetching does not). They are taken in this order.

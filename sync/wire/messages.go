@@ -203,6 +203,19 @@ type Reported struct {
 	Facts   *FactsVersion `json:"facts,omitempty"`
 	Agent   *Running      `json:"agent,omitempty"`   // the release that runs, nil: the one of the device's package
 	Reports []Report      `json:"reports,omitempty"` // at most one for each kind: the newest
+
+	Throttle *Throttle `json:"throttle,omitempty"` // nil: the device holds nothing back
+}
+
+// Throttle says how a device holds itself back that is too hot, or short of
+// memory, and why.
+type Throttle struct {
+	Level   int     `json:"level"`             // 1 to 3
+	Frames  int     `json:"frames"`            // one frame in so many is looked at
+	Threads int     `json:"threads,omitempty"` // that an inference may use; 0: all
+	Small   bool    `json:"small,omitempty"`   // the model's small form answers
+	TempC   float64 `json:"temp_c,omitempty"`  // of the hottest sensor then; 0: none tells
+	Why     string  `json:"why"`               // "cpu is at 82.1 °C, its soft limit is 80 °C"
 }
 
 // Batch is the first line of an UpResult message; Count lines with a Record
