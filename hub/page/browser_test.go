@@ -172,6 +172,7 @@ func seesFleet(p tab, f *fleet) {
 		`[data-device="home/store"]`:       "failed its exam",
 		`[data-device="home/yard"]`:        "46", // of its records wait
 		`[data-device="home/hall"] .agent`: "dunlin-agent 1.2.3 reverted: it did not reach",
+		`[data-device="home/hall"] .warn`:  "throttled: 82 °C, frames at 1/4, threads: 2",
 		`#tiles`:                           "3/4",
 		`[data-rollout="r2"]`:              "1 of 2 devices have not finished",
 		`#graphs`:                          "297 facts",
@@ -179,6 +180,7 @@ func seesFleet(p tab, f *fleet) {
 		// The page draws at most every 250 ms: what it says may be a moment behind.
 		p.until(selector+" says "+want, "document.querySelector("+quote(selector)+").textContent.includes("+quote(want)+")")
 	}
+	p.until("why it is throttled", `document.querySelector('[data-device="home/hall"] small.warn').title === "cpu is at 82.1 °C, its soft limit is 80 °C"`)
 	p.until("the pack's report was read", `document.querySelector("#models").textContent.includes("92.69 % → 92.51 %")`)
 	p.until("one model of two has a front, drawn by the hub", `document.querySelectorAll("#models .front").length === 1 && document.querySelector("#models .front img").naturalWidth > 0`)
 	for _, want := range []string{"6.1 times smaller", "95 % confidence at most 0.51 points", "0.04 on 9,488 samples"} {

@@ -75,6 +75,8 @@ func newFleet(t *testing.T) *fleet {
 		report(wire.StateRefused, new, wire.ReasonExam, "exam: case 2: output 0 differs"))
 	device("yard", "Raspberry Pi Zero 2 W", "neon", false, 47*time.Minute, old, wire.OutboxState{First: 12, Next: 58, Dropped: 3}, report(wire.StateActive, old, "", ""))
 
+	f.devices[1].Reported.Throttle = &wire.Throttle{Level: 2, Frames: 4, Threads: 2, TempC: 82.1, Why: "cpu is at 82.1 °C, its soft limit is 80 °C"}
+
 	f.rollouts = []rollout.State{
 		rolled("r2", now.Add(-4*time.Minute), rollout.Canary, "1 of 2 devices have not finished (0 are offline)", new,
 			rollout.Device{Name: "home/door", Canary: true, Stage: rollout.Passed, Online: true, After: rollout.Figures{Runs: 31}},

@@ -112,6 +112,9 @@ func (d *deviceRow) row() []string {
 	if d.Online {
 		state = "online"
 	}
+	if r := d.Reported; r != nil && r.Throttle != nil {
+		state += ", " + throttled(r.Throttle)
+	}
 	if !d.LastSeen.IsZero() {
 		seen = time.Since(d.LastSeen).Round(time.Second).String() + " ago"
 	}
@@ -127,6 +130,22 @@ func (d *deviceRow) row() []string {
 		waiting, agent = fmt.Sprint(d.Hello.Outbox.Next-d.Hello.Outbox.First), d.Hello.Agent
 	}
 	return []string{d.Tenant + "/" + d.Name, state, seen, agent, running, known, waiting}
+}
+
+// throttled says in a few words how a device holds itself back; fleet show
+// says why.
+func throttled(t *wire.Throttle) string {
+	what := fmt.Sprintf("throttled: frames at 1/%d", t.Frames)
+	if t.TempC != 0 {
+		what = fmt.Sprintf("throttled: %.0f °C, frames at 1/%d", t.TempC, t.Frames)
+	}
+	if t.Threads > 0 {
+		what += fmt.Sprintf(", threads: %d", t.Threads)
+	}
+	if t.Small {
+		what += ", small form"
+	}
+	return what
 }
 
 // passThrough prints the hub's JSON as it is.

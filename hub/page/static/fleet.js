@@ -15,7 +15,7 @@ export function device(d) {
     board: hello?.board ?? "", os: hello?.os ?? "", agent: hello?.agent ?? "", kernels: hello?.kernels ?? "",
     model: reported?.model ?? hello?.model ?? null, facts: reported?.facts ?? hello?.facts ?? null,
     wanted: wanted?.model ? { name: wanted.model.name, version: wanted.model.version, manifest: wanted.model.manifest } : null,
-    report: report("model"), factsReport: report("facts"), agentReport: report("agent"),
+    report: report("model"), factsReport: report("facts"), agentReport: report("agent"), throttle: reported?.throttle ?? null,
     waiting: Math.max(0, (outbox.next ?? 0) - first),
     dropped: Math.max(counts?.dropped ?? 0, outbox.dropped ?? 0),
   };
@@ -65,13 +65,23 @@ function row(d) {
       h("span", { class: "dot", title: t(d.online ? "online" : "offline") }),
       h("span", { class: "name", title: d.key }, nameOf(d.key)),
       h("span", { class: "sr" }, t(d.online ? "online" : "offline")),
-      h("small", {}, d.board || d.os || ""), agentOf(d)),
+      h("small", {}, d.board || d.os || ""), agentOf(d), held(d.throttle)),
     cell("model", d.model?.name ? [h("b", {}, `${d.model.name}@${d.model.version}`), h("small", {}, digest(d.model.digest))] : h("span", { class: "none" }, t("none"))),
     cell("state", state(d), other(d), wanted(d)),
     cell("facts", factsOf(d)),
     cell("waiting", h("span", { class: d.waiting ? "warn" : "" }, number(d.waiting))),
     cell("dropped", h("span", { class: d.dropped ? "bad" : "" }, number(d.dropped))),
     cell("seen", ago(d.seen)));
+}
+
+// held says in a line how a device holds itself back, and why on hover.
+function held(at) {
+  if (!at) return null;
+  const does = [
+    at.temp_c && `${Math.round(at.temp_c)} °C`, at.frames > 1 && t("fleet.frames", { n: number(at.frames) }),
+    at.threads && t("fleet.threads", { n: number(at.threads) }), at.small && t("fleet.small"),
+  ].filter(Boolean);
+  return h("small", { class: "warn", title: at.why || null }, `${t("fleet.throttled")}: ${does.join(", ")}`);
 }
 
 // wanted names the model that the hub asked for, where it is another one.
