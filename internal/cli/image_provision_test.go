@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	diskfs "github.com/diskfs/go-diskfs"
+	"github.com/diskfs/go-diskfs/disk"
+	"github.com/diskfs/go-diskfs/filesystem"
+	"github.com/diskfs/go-diskfs/partition/mbr"
+
+	"dunlin/firmware-tools/image"
+	"dunlin/sync/wire"
+)
+
+// TestImageProvision runs the command as a person does: an image, an agent, a
+// claim in a file.
+func TestImageProvision(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	d, err := diskfs.Create(at("os.img"), 150<<20, diskfs.SectorSizeDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &mbr.Table{LogicalSectorSize: 512, PhysicalSectorSize: 512, Partitions: []*mbr.Partition{{Index: 1, Type: mbr.Fat32LBA, Start: 8192, Size: 140 << 11}}}
+	if err := d.Partition(table); err != nil {
+		t.Fatal(err)
+	}
+	boot, err := d.CreateFilesystem(disk.FilesystemSpec{Partition: 1, FSType: filesystem.TypeFat32, VolumeLabel: "bootfs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"cmdline.txt": "console=tty1 rootwait\n", "config.txt": "\n", "user-data": "#cloud-config\n", "meta-data": "\n"} {
+		f, err := boot.OpenFile(name, os.O_CREATE|os.O_RDWR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var program bytes.Buffer
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_AARCH64), Version: 1, Ehsize: 64}
+	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
+	if err := binary.Write(&program, binary.LittleEndian, h); err != nil {
+		t.Fatal(err)
+	}
+	claim, err := wire.NewClaim("http://10.0.0.5:7070", [32]byte{}, time.Now(), time.Hour).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"agent": program.String(), "claim": claim + "\n", "wifi": "correct horse\n", "key.pub": "# mine\nssh-ed25519 AAAA me\n"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call := func(args ...string) (status int, stdout, stderr string) {
+		return try(t, append([]string{"image", "provision"}, args...)...)
+	}
+	usual := []string{at("os.img"), "--agent", at("agent"), "--claim", "@" + at("claim")}
+	for _, tc := range []struct {
+		args   []string
+		status int
+		want   string // on standard error
+	}{
+		{nil, statusUsage, "arg"},
+		{[]string{at("os.img")}, statusUsage, "--agent or --deb"},
+		{[]string{at("os.img"), "--agent", at("agent"), "--deb", at("agent")}, statusUsage, "--agent or --deb"},
+		{append(usual, "--in-place", "-o", "x"), statusUsage, "leave --output out"},
+		{[]string{at("os.img"), "--agent", at("agent"), "--claim", "dunlin-claim:1.x"}, statusFailed, "hint: copy the whole line"},
+		{[]string{at("claim"), "--agent", at("agent")}, statusFailed, "no boot partition"},
+		{append(usual, "--wifi", "Barn", "--wifi-password-file", at("wifi")), statusFailed, "hint: for example DE"},
+		{append(usual, "-o", at("agent")), statusFailed, "is there already"},
+	} {
+		if status, _, errOut := call(tc.args...); status != tc.status || !strings.Contains(errOut, tc.want) {
+			t.Errorf("%v: status %d\n%s", tc.args, status, errOut)
+		}
+	}
+	if status, out, _ := call(append(usual, "--dry-run")...); status != 0 || !strings.Contains(out, "nothing was written") {
+		t.Errorf("dry run: status %d\n%s", status, out)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 5 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	status, out, errOut := call(append(usual, "--json", "--user", "ann", "--ssh-key", at("key.pub"), "--wifi", "Barn", "--wifi-password-file", at("wifi"), "--wifi-country", "DE")...)
+	var r struct {
+		Image string
+		image.Report
+	}
+	if err := json.Unmarshal([]byte(out), &r); status != 0 || err != nil || r.Image != at("os-dunlin.img") || r.Format != image.Trixie {
+		t.Fatalf("status %d, %v\n%s%s", status, err, out, errOut)
+	}
+	if s, err := image.Inspect(r.Image); err != nil || !s.Prepared {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := image.Inspect(at("os.img")); err != nil || s.Prepared {
+		t.Errorf("the image itself was written to: %+v, %v", s, err)
+	}
+	if status, out, errOut := call(append(usual, "--in-place")...); status != 0 || !strings.Contains(out, "dunlin-token") || !strings.Contains(errOut, "the claim is good for 1h0m0s") {
+		t.Errorf("in place: status %d\n%s%s", status, out, errOut)
+	}
+}
