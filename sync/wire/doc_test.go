@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"reflect"
@@ -80,6 +81,20 @@ func TestExamplesOfThePage(t *testing.T) {
 		"json signed":   func(n, s string) { strict(t, n, s, new(Signed)) },
 		"json token":    func(n, s string) { tokenExample(t, s) },
 		"json batch":    func(n, s string) { batchExample(t, s) },
+		"text claim": func(n, s string) {
+			c, err := ParseClaim(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := c.Encode(); err != nil || again != s {
+				t.Errorf("claim is written again as %s, %v", again, err)
+			}
+			if want := page["json claim-request"]; !strings.Contains(want, hex.EncodeToString(c.Secret[:])) {
+				t.Errorf("the request is not for the claim: its secret is %x", c.Secret)
+			}
+		},
+		"json claim-request": func(n, s string) { strict(t, n, s, new(ClaimRequest)) },
+		"json claim-answer":  func(n, s string) { strict(t, n, s, new(ClaimAnswer)) },
 		"text signed": func(n, s string) {
 			want := string(SignedText(Device{"acme", "pi-7"}, DownCmd, []byte(page["json cmd"])))
 			if got := strings.ReplaceAll(s, "⏎", "\n"); got != want {
