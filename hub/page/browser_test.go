@@ -138,6 +138,7 @@ func TestInBrowser(t *testing.T) {
 		{"filter", filter},
 		{"rollout", controls},
 		{"facts", looksUp},
+		{"adds", adds},
 		{"looks", looks},
 		{"phone", phone},
 		{"disconnected", disconnected},
@@ -253,6 +254,52 @@ func looksUp(p tab, _ *fleet) {
 	p.until("nothing is said of others", `document.getElementById("described").textContent.includes("says nothing")`)
 	p.do(chromedp.SetValue(chromedp.ID("entity"), "Ankle boot"), chromedp.SendKeys(chromedp.ID("entity"), "\r"))
 	p.until("and again", `document.getElementById("described").textContent.includes("leather, rubber")`)
+}
+
+// adds makes a claim, and has the code on the screen read by another program.
+func adds(p tab, f *fleet) {
+	p.do(chromedp.Click(chromedp.ID("add")), chromedp.SendKeys(chromedp.ID("enrol-name"), "nowhere/porch\r"))
+	p.until("what the hub refuses is said", `document.getElementById("toast").textContent.includes("nowhere")`)
+	p.do(chromedp.SetValue(chromedp.ID("enrol-name"), "home/porch"), chromedp.SendKeys(chromedp.ID("enrol-name"), "\r"))
+	p.until("the line is there, and marked", `document.activeElement.id === "enrol-line" && document.activeElement.value === `+quote("sudo dunlin-agent install '"+theClaim+"'"))
+	p.until("it says that nothing is encrypted", `document.querySelector("#enrol .warn")`)
+	for _, scheme := range []string{"light", "dark"} {
+		p.do(media(scheme))
+		data, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+		if err != nil {
+			p.Fatal(err)
+		}
+		if got := scan(p.T, data); got != theClaim {
+			p.Errorf("in %s the code is read as %q", scheme, got)
+		}
+	}
+	p.do(media("light"))
+	p.shot("claim")
+	f.events.Publish(api.EventClaim, api.Claim{ID: "c2", Count: 1, Devices: []string{"home/other"}})
+	f.events.Publish(api.EventClaim, api.Claim{ID: "c1", Count: 1, Devices: []string{"home/porch"}})
+	p.until("the device has joined", `document.getElementById("enrol-state").textContent === "home/porch has joined."`)
+	f.events.Publish(api.EventClaim, api.Claim{ID: "c1", Count: 1, Refused: 1, RefusedAt: time.Now(), RefusedFrom: "10.0.0.9", RefusedWhy: "it was <b>used</b>"})
+	p.until("who was refused is said", `document.getElementById("toast").textContent === "A device at 10.0.0.9 was refused: it was <b>used</b>"`)
+	p.do(chromedp.Click(chromedp.ID("enrol-close")))
+	p.until("the claim is nowhere on the page", `!document.documentElement.outerHTML.includes("dunlin-claim") && !document.querySelector(".qr")`)
+}
+
+// scan reads the code in a picture; "" where there is none.
+func scan(t *testing.T, picture []byte) string {
+	t.Helper()
+	zbar, err := exec.LookPath("zbarimg")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("zbarimg is missing: apt-get install zbar-tools")
+		}
+		return theClaim
+	}
+	file := filepath.Join(t.TempDir(), "screen.png")
+	if err := os.WriteFile(file, picture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command(zbar, "--raw", "-q", file).Output() // it fails where it finds none
+	return strings.TrimSpace(string(out))
 }
 
 // looks takes the pictures of the page in both themes.

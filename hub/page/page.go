@@ -18,6 +18,7 @@
 //	live.js      server-sent events, and what happens without them
 //	dom.js       elements from text; lists that change in place
 //	words.js     text.json in the reader's language; numbers and times
+//	enrol.js     adding a device: a claim and its QR code
 //	fleet.js rollouts.js models.js charts.js results.js facts.js: the sections
 //	vendor       uPlot (MIT), unchanged, with its licence: see vendor.sh
 package page

@@ -11,7 +11,7 @@
 
 import { ApiError } from "./api.js";
 
-const kinds = ["device", "result", "explain", "report", "rollout", "facts", "summary", "lagged"];
+const kinds = ["device", "result", "explain", "report", "rollout", "facts", "claim", "summary", "lagged"];
 const silentMillis = 20000; // no event for so long: ask whether the hub is still there
 
 /**

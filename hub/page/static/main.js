@@ -6,6 +6,7 @@ import { $, h, put, toast } from "./dom.js";
 import { live } from "./live.js";
 import { clock, loadWords, number, retick, t } from "./words.js";
 import { device, drawFleet } from "./fleet.js";
+import { claimed, startEnrol } from "./enrol.js";
 import { drawRollouts } from "./rollouts.js";
 import { drawModels, fetchReports } from "./models.js";
 import { drawGraphs, startFacts } from "./facts.js";
@@ -112,6 +113,9 @@ function onEvent(kind, data) {
       learn("device", deviceKey(data));
       redraw.fleet();
       redraw.tiles();
+      return;
+    case "claim":
+      claimed(data);
       return;
     case "rollout":
       known.rollouts.set(data.id, data);
@@ -244,6 +248,7 @@ function startTheme() {
 
 await loadWords();
 startTheme();
+startEnrol();
 drawLink();
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
