@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -69,13 +70,30 @@ func (m *modules) add(name string) error {
 	if err != nil {
 		return fmt.Errorf("module %s: %w", name, err)
 	}
-	for _, n := range needs {
+	for _, n := range needs.hard {
 		if err := m.add(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range needs.soft {
+		if err := m.addSoft(n); err != nil {
 			return err
 		}
 	}
 	m.data[name], m.state[name] = data, 2
 	m.order = append(m.order, name)
+	return nil
+}
+
+// addSoft adds what a module can do without, or asks for by the name of an
+// algorithm: crypto-crc32c is had from crc32c_generic.
+func (m *modules) addSoft(name string) error {
+	name = strings.TrimPrefix(moduleName(name), "crypto_")
+	for _, n := range []string{name, name + "_generic"} {
+		if _, ok := m.files[n]; ok && m.state[n] == 0 {
+			return m.add(n)
+		}
+	}
 	return nil
 }
 
@@ -92,26 +110,32 @@ func readModule(path string) ([]byte, error) {
 	return exec.Command(program, "-dc", path).Output()
 }
 
-// moduleNeeds reads "depends=a,b" of a module's .modinfo, texts that each end
-// with a NUL.
-func moduleNeeds(data []byte) ([]string, error) {
+// needs is what a module wants loaded before it.
+type needs struct{ hard, soft []string }
+
+// moduleNeeds reads "depends=a,b" and "softdep=pre: c d post: e" of a module's
+// .modinfo, texts that each end with a NUL.
+func moduleNeeds(data []byte) (n needs, err error) {
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return nil, err
+		return n, err
 	}
 	s := f.Section(".modinfo")
 	if s == nil {
-		return nil, fmt.Errorf("no .modinfo")
+		return n, errors.New("no .modinfo")
 	}
 	info, err := s.Data()
 	if err != nil {
-		return nil, err
+		return n, err
 	}
-	var needs []string
 	for entry := range strings.SplitSeq(string(info), "\x00") {
 		if list, ok := strings.CutPrefix(entry, "depends="); ok && list != "" {
-			needs = append(needs, strings.Split(list, ",")...)
+			n.hard = append(n.hard, strings.Split(list, ",")...)
+		}
+		if list, ok := strings.CutPrefix(entry, "softdep=pre:"); ok {
+			list, _, _ = strings.Cut(list, "post:")
+			n.soft = append(n.soft, strings.Fields(list)...)
 		}
 	}
-	return needs, nil
+	return n, nil
 }

@@ -241,10 +241,16 @@ func (v *VM) Up(ctx context.Context) error {
 	return err
 }
 
-// Ready is explained at Up.
+// Ready is explained at Up. A board without its disk never gets there, and
+// Ready does not wait for it.
 func (v *VM) Ready(ctx context.Context) error {
-	if _, err := v.WaitLine(ctx, Marked("ready")); err != nil {
+	noDisk := Marked("trouble: disk")
+	line, err := v.WaitLine(ctx, func(line string) bool { return noDisk(line) || Marked("ready")(line) })
+	if err != nil {
 		return err
+	}
+	if noDisk(line) {
+		return errors.New(line)
 	}
 	return v.Up(ctx)
 }

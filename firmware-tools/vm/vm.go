@@ -37,7 +37,7 @@ type Board struct {
 
 var (
 	virtio = []string{"virtio_mmio", "virtio_net", "virtio_blk", "virtio_rng", "ext4"}
-	pi     = []string{"dwc2", "phy_generic", "usbnet", "cdc_ether", "rndis_host", "bcm2835", "sdhci_iproc", "mmc_block", "ext4"}
+	pi     = []string{"dwc2", "phy_generic", "usbnet", "cdc_ether", "rndis_host", "bcm2835", "mmc_block", "ext4", "bcm2835_wdt"} // the watchdog turns the board off
 )
 
 // virt is QEMU's machine of Arm with the processor of a real board.

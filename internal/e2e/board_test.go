@@ -257,6 +257,11 @@ func sameBits(t *testing.T, what string, got, want []wire.Label) {
 func TestBoard(t *testing.T) {
 	for _, c := range []struct{ kind, board, os, kernels string }{
 		{"virt", "QEMU virtual machine", "linux/arm64", "neon"},
+		{"virt-a53", "QEMU virtual machine", "linux/arm64", "neon"},
+		{"virt-a76", "QEMU virtual machine", "linux/arm64", "dotprod"},
+		{"pi3", "Raspberry Pi 3 Model B+", "linux/arm64", "neon"},
+		{"zero2w", "Raspberry Pi Zero 2 W", "linux/arm64", "neon"},
+		{"armhf", "QEMU virtual machine", "linux/arm", "generic"},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			kind, err := vm.Named(c.kind)

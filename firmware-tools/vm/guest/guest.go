@@ -133,16 +133,19 @@ func (b *board) mountDisk() error {
 	if err := os.MkdirAll(Root, 0o755); err != nil || b.plan.Disk == "" {
 		return err
 	}
-	for end := time.Now().Add(diskWait); ; {
-		err := unix.Mount(b.plan.Disk, Root, "ext4", unix.MS_NOATIME, "")
+	for end := time.Now().Add(diskWait); ; time.Sleep(10 * time.Millisecond) {
+		_, err := os.Stat(b.plan.Disk)
 		if err == nil {
-			return nil
+			break
 		}
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) || time.Now().After(end) {
-			return fmt.Errorf("mount %s: %w", b.plan.Disk, err)
+		if time.Now().After(end) {
+			return fmt.Errorf("it did not appear in %v: %w", diskWait, err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
+	if err := unix.Mount(b.plan.Disk, Root, "ext4", unix.MS_NOATIME, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", b.plan.Disk, err)
+	}
+	return nil
 }
 
 // uptime is the kernel's age.
