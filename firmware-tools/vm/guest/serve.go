@@ -139,7 +139,12 @@ func file(w http.ResponseWriter, r *http.Request) {
 	path := below(r)
 	switch r.Method {
 	case http.MethodGet:
-		http.ServeFile(w, r, path)
+		data, err := os.ReadFile(path) // the size that a kernel's file tells is none
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		_, _ = w.Write(data) // whoever asked is gone
 	case http.MethodPut:
 		answer(w, nil, write(path, r.Body))
 	case http.MethodDelete:
