@@ -14,7 +14,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build device-test size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -101,6 +101,9 @@ build: ## static binaries for every platform, in dist/
 	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=dist/$$os-$$arch$${arm:+v$$arm}; \
 	  export GOOS=$$os GOARCH=$$arch GOARM=$$arm; $(STATIC) $(GO) build $(FLAGS) -o $$out/ ./cmd/dunlin; \
 	  $(STATIC) $(GO) build $(FLAGS) $(AGENT) -o $$out/ ./cmd/dunlin-agent; ls -l $$out | awk -v d=$$out 'NR>1{print d"/"$$NF"\t"$$5}'; done
+
+device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
+	$(GO) test -count=1 -v -run 'TestBoard|TestImageVM' ./internal/e2e
 
 size: ## binary size and idle memory of the agent, with their limits
 	$(GO) test -count=1 -v -run 'TestSize' ./internal/e2e | grep -vE '^(=== |--- |PASS|ok)'

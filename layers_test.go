@@ -91,7 +91,7 @@ var mayImport = map[string]string{
 	"internal/figures": "model train", // steps beside torch's, in turn; all else it runs as programs
 	"cmd/figures":      "internal/figures",
 	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify " +
-		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image",
+		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image firmware-tools/vm",
 
 	// The virtual board: the programs that it runs are built apart and packed.
 	"firmware-tools/vm":            "firmware-tools/vm/guest", // the plan of its first program

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +26,8 @@ type Config struct {
 	Files   Files    // without a disk: the service's root, in memory
 	Modules []string // more of them, each with its arguments: "vivid n_devs=1"
 	Service guest.Service
-	Hub     map[int]string // port at HubHost -> address on this machine
+	Hub     map[int]string // port at HubHost -> address that this machine reaches
+	Reach   []string       // addresses, HOST:PORT, that the board reaches by the same name
 	Log     func(string)   // what takes long is said here; nil: nowhere
 }
 
@@ -115,6 +118,13 @@ func (m *Machine) build(ctx context.Context) error {
 	if err := m.addModules(files, &plan); err != nil {
 		return fmt.Errorf("kernel %s: %w", m.Config.Kernel.Version, err)
 	}
+	for i, addr := range m.Config.Reach {
+		host, port, err := splitReach(addr)
+		if err != nil {
+			return err
+		}
+		plan.Reach = append(plan.Reach, guest.Reach{Host: host, Port: port, Via: firstVia + i})
+	}
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return err
@@ -126,6 +136,23 @@ func (m *Machine) build(ctx context.Context) error {
 		}
 	}
 	return os.WriteFile(m.initramfs, cpio(files), 0o644)
+}
+
+// firstVia is the port at HubHost of the first of Config.Reach.
+const firstVia = 20_000
+
+func splitReach(addr string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	if port, err = strconv.Atoi(text); err != nil || port < 1 || port > 65535 {
+		return "", 0, fmt.Errorf("address %s: port %q", addr, text)
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+		return "", 0, fmt.Errorf("address %s: the board's network has no IPv6", addr)
+	}
+	return host, port, nil
 }
 
 func (m *Machine) addModules(files Files, plan *guest.Plan) error {
@@ -151,12 +178,32 @@ func (m *Machine) addModules(files Files, plan *guest.Plan) error {
 // Build builds a static program of this module for Linux, as it ships. The
 // working directory must be in the module's tree.
 func Build(ctx context.Context, pkg, out, goarch, goarm, tags string) error {
+	if _, err := tool("go", "golang-go"); err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", tags, "-ldflags", "-s -w", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOARM="+goarm)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s for %s: %w: %s", pkg, goarch, err, bytes.TrimSpace(text))
+		return &BuildError{Package: pkg, GOARCH: goarch, Err: err, Text: string(bytes.TrimSpace(text))}
 	}
 	return nil
+}
+
+// BuildError is a program that the go command could not build.
+type BuildError struct {
+	Package, GOARCH string
+	Err             error
+	Text            string // of the go command
+}
+
+func (e *BuildError) Error() string {
+	return fmt.Sprintf("go build %s for %s: %v: %s", e.Package, e.GOARCH, e.Err, e.Text)
+}
+func (e *BuildError) Unwrap() error { return e.Err }
+
+// Hint says what it takes.
+func (e *BuildError) Hint() string {
+	return "a board's programs are built from dunlin's source: run it in a checkout"
 }
 
 // BuildAgent builds the agent for a board, and returns the program.

@@ -23,10 +23,11 @@ import (
 type VM struct {
 	URL string // of the board's first program, guest/serve.go; the agent is below /agent
 
-	cmd    *exec.Cmd
-	client *http.Client
-	done   chan struct{} // closed when QEMU has ended
-	err    error         // how; to be read after done
+	cmd     *exec.Cmd
+	monitor string // socket
+	client  *http.Client
+	done    chan struct{} // closed when QEMU has ended
+	err     error         // how; to be read after done
 
 	mu    sync.Mutex // guards what follows
 	lines []string   // of the console
@@ -61,7 +62,7 @@ func (m *Machine) start(ctx context.Context, b Boot) (*VM, error) {
 	}
 	v := &VM{
 		URL: fmt.Sprintf("http://127.0.0.1:%d", port), done: make(chan struct{}), more: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 10 * time.Second}},
+		monitor: m.monitor(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 10 * time.Second}},
 	}
 	v.cmd = exec.CommandContext(ctx, m.qemu, args...)
 	var stderr strings.Builder
@@ -117,8 +118,18 @@ func (m *Machine) args(b Boot, port int) ([]string, error) {
 		serial = "mon:stdio"
 	}
 	network := fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-%s:%d", port, guest.Address, guest.Port)
-	for _, p := range slices.Sorted(maps.Keys(m.Config.Hub)) {
-		network += fmt.Sprintf(",guestfwd=tcp:%s:%d-cmd:%s %s", guest.HubHost, p, strings.ReplaceAll(m.relay, ",", ",,"), m.Config.Hub[p])
+	forwards := maps.Clone(m.Config.Hub)
+	if forwards == nil {
+		forwards = map[int]string{}
+	}
+	for i, addr := range m.Config.Reach {
+		forwards[firstVia+i] = addr
+	}
+	for _, p := range slices.Sorted(maps.Keys(forwards)) {
+		network += fmt.Sprintf(",guestfwd=tcp:%s:%d-cmd:%s %s", guest.HubHost, p, strings.ReplaceAll(m.relay, ",", ",,"), forwards[p])
+	}
+	if !b.Terminal {
+		args = append(args, "-monitor", "unix:"+strings.ReplaceAll(m.monitor(), ",", ",,")+",server=on,wait=off")
 	}
 	args = append(args, "-serial", serial, "-netdev", network, "-device", m.Board.Net+",netdev=net")
 	if m.Config.Disk != "" {

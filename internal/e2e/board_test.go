@@ -1,13 +1,16 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -311,5 +314,59 @@ func TestBoard(t *testing.T) {
 			b.stop()
 			t.Logf("%s, kernel %s: ready after %.1f s, all after %.1f s", c.kind, st.Kernel, ready.Seconds(), time.Since(begin).Seconds())
 		})
+	}
+}
+
+// TestImageVM is a newcomer with a hub on the same machine: one line, one
+// command, and a board joins the fleet. Ctrl-A X ends it.
+func TestImageVM(t *testing.T) {
+	f := startFleet(t)
+	shown := dunlin(t, "fleet", "enrol", "e2e/lab", "--claim", "--hub", f.http, "--token", f.token)
+	lines := strings.Split(strings.TrimSpace(shown), "\n")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "dunlin"), "image", "vm", "--claim", lines[len(lines)-1], "--mqtt", f.mqtt, "--board", "virt")
+	keys, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	wait(t, 120*time.Second, "the board to be online", func() error {
+		select {
+		case err := <-ended:
+			if strings.Contains(out.String(), "is not installed") {
+				t.Skip(out.String())
+			}
+			t.Fatalf("it ended: %v\n%s", err, out.String())
+		default:
+		}
+		var d struct{ Online bool }
+		if err := f.ask("GET", "/v1/devices/e2e/lab", nil, &d); err != nil {
+			return err
+		}
+		if !d.Online {
+			return errors.New("it is offline")
+		}
+		return nil
+	})
+	if _, err := keys.Write([]byte("\x01x")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("Ctrl-A X did not end it")
+	}
+	for _, want := range []string{"Ctrl-A X", "@vm ready", "connected to the hub"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the terminal does not show %q:\n%s", want, out.String())
+		}
 	}
 }

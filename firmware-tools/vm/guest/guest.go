@@ -49,6 +49,7 @@ func Main() {
 	b.trouble("disk", b.mountDisk())
 	mountAll(Root)
 	b.trouble("network", network())
+	b.trouble("reach", reach(b.plan.Reach))
 
 	s := newSupervisor(b.plan.Service)
 	go func() {

@@ -18,7 +18,7 @@ const networkWait = 15 * time.Second
 
 // network brings the loopback and the first network card up.
 func network() error {
-	if err := setUp("lo", nil); err != nil {
+	if err := setUp("lo", nil, nil); err != nil {
 		return err
 	}
 	for end := time.Now().Add(networkWait); ; time.Sleep(20 * time.Millisecond) {
@@ -28,7 +28,7 @@ func network() error {
 		}
 		for _, i := range all {
 			if strings.HasPrefix(i.Name, "e") || strings.HasPrefix(i.Name, "usb") {
-				return setUp(i.Name, net.ParseIP(Address))
+				return setUp(i.Name, net.ParseIP(Address), net.CIDRMask(24, 32))
 			}
 		}
 		if time.Now().After(end) {
@@ -37,8 +37,8 @@ func network() error {
 	}
 }
 
-// setUp turns an interface on, with an address of a /24 where one is given.
-func setUp(name string, ip net.IP) error {
+// setUp turns an interface on, with an address of IPv4 where one is given.
+func setUp(name string, ip net.IP, mask net.IPMask) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func setUp(name string, ip net.IP) error {
 		if err := set(unix.SIOCSIFADDR); err != nil {
 			return err
 		}
-		if err := r.SetInet4Addr([]byte{255, 255, 255, 0}); err != nil {
+		if err := r.SetInet4Addr(mask); err != nil {
 			return err
 		}
 		if err := set(unix.SIOCSIFNETMASK); err != nil {

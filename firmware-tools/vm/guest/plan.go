@@ -32,6 +32,15 @@ type Plan struct {
 	Modules []Module `json:"modules"` // in the order of their needs
 	Disk    string   `json:"disk"`    // the node with the ext4 that becomes Root; "": Root is in memory
 	Service Service  `json:"service"`
+	Reach   []Reach  `json:"reach"`
+}
+
+// Reach is an address outside that programs on the board call by its own
+// name: whoever connects to Host and Port is led to Via at HubHost.
+type Reach struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+	Via  int    `json:"via"`
 }
 
 // Module is a kernel module in the initramfs.
