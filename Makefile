@@ -6,7 +6,9 @@ SHELL   := /bin/bash
 GO      ?= go
 TOOL    := $(GO) tool -modfile=tools.mod
 STATIC  := CGO_ENABLED=0
-FLAGS   := -trimpath -ldflags "-s -w"
+VERSION ?= 0.1.0-dev
+# The same source gives the same bytes, wherever it is built.
+FLAGS   := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X dunlin/agent.Version=$(VERSION) -X dunlin/internal/cli.Version=$(VERSION)"
 # The agent asks its hub one thing at a time: HTTP/2 would be half a megabyte for nothing.
 AGENT   := -tags nethttpomithttp2
 PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
@@ -14,7 +16,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build device-test size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb device-test size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -97,10 +99,18 @@ faithfulness: ## how well heat maps say what counted: each method against chance
 	bin/dunlin model explain $(SHARED)/models/onnx/mobilenet-v2-1.0-224-qdq-uint8.onnx \
 	  --float $(SHARED)/models/onnx/mobilenet-v2-1.0-224-dequant.onnx --faithful --data $(SHARED)/data/vision/imagenet-sample-500
 
+DIST := dist
+
 build: ## static binaries for every platform, in dist/
-	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=dist/$$os-$$arch$${arm:+v$$arm}; \
+	@set -e; for p in $(PLATFORMS); do IFS=/ read -r os arch arm <<< "$$p"; out=$(DIST)/$$os-$$arch$${arm:+v$$arm}; \
 	  export GOOS=$$os GOARCH=$$arch GOARM=$$arm; $(STATIC) $(GO) build $(FLAGS) -o $$out/ ./cmd/dunlin; \
 	  $(STATIC) $(GO) build $(FLAGS) $(AGENT) -o $$out/ ./cmd/dunlin-agent; ls -l $$out | awk -v d=$$out 'NR>1{print d"/"$$NF"\t"$$5}'; done
+
+# Debian calls one architecture of 32 bits armhf; the package has the program that also runs on ARMv6.
+deb: PLATFORMS := linux/amd64 linux/arm64 linux/arm/6
+deb: build ## Debian packages of the agent and the hub, in dist/
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(GO) run ./cmd/dunlin image deb --version $(VERSION) \
+	  -o $(DIST) $(foreach p,amd64 arm64 armv6,$(DIST)/linux-$(p)/dunlin-agent $(DIST)/linux-$(p)/dunlin)
 
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
 	$(GO) test -count=1 -v -run 'TestBoard|TestImageVM' ./internal/e2e

@@ -81,7 +81,7 @@ var mayImport = map[string]string{
 
 	// 4
 	"agent": "agent/source agent/slots agent/probe agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
-		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link agent/policy",
+		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link agent/policy firmware-tools/files",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
 		"internal/durable internal/oci internal/release internal/sign sync/wire sync/link",
 
@@ -91,7 +91,7 @@ var mayImport = map[string]string{
 	"internal/figures": "model train", // steps beside torch's, in turn; all else it runs as programs
 	"cmd/figures":      "internal/figures",
 	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify " +
-		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image firmware-tools/vm",
+		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image firmware-tools/vm firmware-tools/deb",
 
 	// The virtual board: the programs that it runs are built apart and packed.
 	"firmware-tools/vm":            "firmware-tools/vm/guest", // the plan of its first program
@@ -99,6 +99,8 @@ var mayImport = map[string]string{
 	"firmware-tools/vm/guest/init": "firmware-tools/vm/guest",
 	"firmware-tools/vm/relay":      "",
 	"firmware-tools/image":         "sync/wire internal/durable", // a claim is checked before it goes onto a card
+	"firmware-tools/files":         "",                           // the agent links it too: it installs itself where there is no package
+	"firmware-tools/deb":           "firmware-tools/files",
 }
 
 // mayNotLink says what must stay out of a binary or a library, and why.

@@ -179,6 +179,10 @@ func versionCommand() *cobra.Command {
 	return c
 }
 
+// Version is that of the program, set when it is built; "": what go build
+// found out by itself.
+var Version = ""
+
 // versionInfo is what the version command prints.
 type versionInfo struct {
 	Version string `json:"version"`
@@ -195,6 +199,9 @@ func buildVersion() versionInfo {
 	}
 	if info.Main.Version != "" {
 		v.Version = info.Main.Version
+	}
+	if Version != "" {
+		v.Version = Version
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

@@ -6,5 +6,5 @@ import "github.com/spf13/cobra"
 // commands. The work is done in firmware-tools, not here.
 func imageCommand() *cobra.Command {
 	return group("image", "Put dunlin onto boards: Debian packages, prepared cards, a virtual board",
-		imageProvisionCommand(), imageVMCommand())
+		imageDebCommand(), imageProvisionCommand(), imageVMCommand())
 }

@@ -27,7 +27,7 @@ const maxRun = 30e6
 func TestSize(t *testing.T) {
 	for _, p := range []struct{ arch, arm string }{{"arm64", ""}, {"arm", "7"}, {"arm", "6"}, {"amd64", ""}} {
 		out := filepath.Join(t.TempDir(), "dunlin-agent")
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "nethttpomithttp2", "-o", out, "dunlin/cmd/dunlin-agent") // as make build does
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-tags", "nethttpomithttp2", "-o", out, "dunlin/cmd/dunlin-agent") // as make build does
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+p.arch, "GOARM="+p.arm)
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", p.arch, err, text)
