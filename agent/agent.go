@@ -201,7 +201,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.runModels(ctx) })
 	all.Go(func() { a.graphs.run(ctx) })
 	all.Go(func() { a.updates.run(ctx) })
-	all.Go(func() { watchdog(ctx, a.p.live) })
+	all.Go(func() { watchdog(ctx, a.p.beat) })
 	if a.c.Limits.Enabled {
 		all.Go(func() { a.governor.run(ctx) })
 	}

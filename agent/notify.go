@@ -23,18 +23,19 @@ func notify(state string) {
 	_, _ = c.Write([]byte(state))
 }
 
-// watchdog keeps systemd's watchdog quiet as long as live is nil.
-func watchdog(ctx context.Context, live func() error) {
+// watchdog keeps systemd's watchdog quiet as long as beat comes back, and with
+// nil. It asks three times in the span that systemd allows.
+func watchdog(ctx context.Context, beat func() error) {
 	usec, err := strconv.Atoi(os.Getenv("WATCHDOG_USEC"))
 	if err != nil || usec <= 0 {
 		return
 	}
-	tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
+	tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 3)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if live() == nil {
+			if beat() == nil {
 				notify("WATCHDOG=1")
 			}
 		case <-ctx.Done():

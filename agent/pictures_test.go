@@ -86,8 +86,13 @@ func TestOnePictureInMemory(t *testing.T) {
 	if !errors.Is(err, errInput) || !strings.Contains(err.Error(), "1001 x 1000") {
 		t.Errorf("1.001 megapixels where 1 is allowed: %v", err)
 	}
-	if since := a.p.since.Load(); since != 0 {
-		t.Errorf("no inference is under way, and since is %d", since)
+	m, err := a.slots.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	if held := m.Held(); held != 0 {
+		t.Errorf("no inference is under way, and the turn was taken %v ago", held)
 	}
 }
 

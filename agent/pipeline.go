@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+	"sync/atomic"
 
 	"dunlin/agent/probe"
 	"dunlin/agent/slots"
@@ -40,10 +40,8 @@ type pipeline struct {
 	// while an acknowledgement of the hub is passed on. So whatever is
 	// unsettled after a crash still has its result in the outbox, where the
 	// next start finds it, and no input is answered for twice.
-	acks sync.RWMutex
-	// since is when the inference under way began, in nanoseconds; 0: none.
-	// It is set and cleared in the model's turn.
-	since atomic.Int64
+	acks  sync.RWMutex
+	heart heart
 
 	decoding chan struct{}          // of one place: whoever is in it may decode a picture
 	newest   atomic.Pointer[[]byte] // file of the picture that was answered last, nil where it is large: to be explained
@@ -103,7 +101,6 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	if n := p.tries.count(key); n >= slots.MaxAttempts {
 		return fmt.Errorf("the agent died %d times while it looked at this: %w", n, errInput)
 	}
-	var began int64
 	fill := func(s *engine.Session) error {
 		// A model on trial that kills the process is judged by its own count.
 		if !p.slots.OnTrial() {
@@ -111,17 +108,9 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 				p.log.Warn("try is not remembered", "source", f.Source, keyError, err)
 			}
 		}
-		if err := p.fill(ctx, m, f.Data, s); err != nil {
-			return err
-		}
-		began = time.Now().UnixNano()
-		p.since.Store(began)
-		return nil
+		return p.fill(ctx, m, f.Data, s)
 	}
-	end := func() {
-		p.since.CompareAndSwap(began, 0) // a run of another model may have begun since
-		p.tries.end(key)
-	}
+	end := func() { p.tries.end(key) }
 	var best []prep.Label
 	read := func(s *engine.Session) (err error) {
 		for _, out := range m.Spec.Outputs {
@@ -220,7 +209,10 @@ func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Re
 	}
 	p.acks.RLock()
 	defer p.acks.RUnlock()
-	if _, err := p.box.Put(ctx, wire.RecordResult, body); err != nil {
+	p.heart.putting()
+	_, err = p.box.Put(ctx, wire.RecordResult, body)
+	p.heart.put()
+	if err != nil {
 		p.count.lost.Inc()
 		return err
 	}
@@ -238,16 +230,6 @@ func (p *pipeline) busy() bool {
 	}
 	defer m.Release()
 	return m.Busy()
-}
-
-// live fails where one inference has been going on for so long that it will
-// not end.
-func (p *pipeline) live() error {
-	const most = 2 * time.Minute
-	if since := p.since.Load(); since != 0 && time.Since(time.Unix(0, since)) > most {
-		return fmt.Errorf("an inference has been running for more than %v", most)
-	}
-	return nil
 }
 
 // kept is what the outbox held at start of inputs that may not be settled.

@@ -188,12 +188,10 @@ func (m *Model) Backbone(h *head.Head) (*Backbone, error) {
 // Feature returns what b makes of the inputs that fill writes. It takes the
 // model's turn, as a run does: one at a time looks at anything here.
 func (m *Model) Feature(ctx context.Context, b *Backbone, fill func(*engine.Session) error) ([]byte, error) {
-	select {
-	case <-m.turn:
-		defer func() { m.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := m.take(ctx); err != nil {
+		return nil, err
 	}
+	defer m.give()
 	if err := fill(b.session); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dunlin/engine"
@@ -34,6 +35,7 @@ type Model struct {
 	engine  engine.Options
 	session *engine.Session
 	turn    chan struct{} // holds one token: whoever has it may use the session
+	held    atomic.Int64  // when the token was taken, by turnClock; 0: it is there
 	tally   tally
 	hold    *restraint
 
@@ -191,12 +193,10 @@ type Job struct {
 // the inference is a *RunError and counts against the model, unless the job
 // is Foreign.
 func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
-	select {
-	case <-m.turn:
-		defer func() { m.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := m.take(ctx); err != nil {
+		return 0, err
 	}
+	defer m.give()
 	if j.End != nil {
 		defer j.End()
 	}

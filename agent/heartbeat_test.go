@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dunlin/agent/slots"
+	"dunlin/agent/source"
+	"dunlin/engine"
+	"dunlin/sync/wire"
+)
+
+// hold takes the turn of the model that answers and keeps it, as a kernel does
+// that never comes back, until release is called.
+func hold(t *testing.T, a *Agent) (release func()) {
+	t.Helper()
+	m, err := a.slots.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer m.Release()
+		// The error only says that nothing is to be inferred.
+		_, _ = m.Do(context.Background(), slots.Job{Fill: func(*engine.Session) error { close(in); <-out; return errors.New("held") }})
+	}()
+	<-in
+	return func() { close(out); <-done }
+}
+
+// systemd is a socket for sd_notify; next returns the next message, "" after
+// so long a silence.
+func systemd(t *testing.T) (next func(silence time.Duration) string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "n") // short: a socket's path has 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "30000")
+	return func(silence time.Duration) string {
+		var b [512]byte
+		if err := l.SetReadDeadline(time.Now().Add(silence)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := l.Read(b[:])
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+}
+
+// The watchdog starves where the loop that answers stands still, and only
+// there: it is that loop which feeds it.
+func TestWatchdogStarves(t *testing.T) {
+	defer func(l, m time.Duration) { leastTurn, mostTurn = l, m }(leastTurn, mostTurn)
+	leastTurn, mostTurn = 50*time.Millisecond, 50*time.Millisecond
+	next := systemd(t)
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, stop := run(t, c)
+	defer stop()
+	fed := func(when string) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); next(time.Second) != "WATCHDOG=1"; {
+			if time.Now().After(end) {
+				t.Fatalf("%s: the watchdog is not fed", when)
+			}
+		}
+	}
+	fed("without a model")
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	fed("with a model")
+
+	release := hold(t, a)
+	for end := time.Now().Add(30 * time.Second); next(500*time.Millisecond) != ""; { // 50 beats
+		if time.Now().After(end) {
+			t.Fatal("an inference hangs, and the watchdog is fed")
+		}
+	}
+	if err := a.p.live(); err == nil || !strings.Contains(err.Error(), "has been running") {
+		t.Errorf("an inference hangs, and live says %v", err)
+	}
+	release()
+	fed("after it came back")
+	if _, err := a.p.process(t.Context(), source.New("http", picture(t, 250, 1)), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// An inference of a model that was left meanwhile hangs no less.
+func TestLeftModelHangs(t *testing.T) {
+	defer func(l, m time.Duration) { leastTurn, mostTurn = l, m }(leastTurn, mostTurn)
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, stop := run(t, c)
+	defer stop()
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	release := hold(t, a)
+	if err := a.p.live(); err != nil {
+		t.Errorf("an inference has just begun: %v", err)
+	}
+	h.want(h.offer(2, false), nil)
+	h.until("version 2", func() bool { return h.ended(2) == wire.StateActive })
+	leastTurn, mostTurn = 0, 0 // whatever is under way takes too long
+	if err := a.p.live(); err == nil {
+		t.Error("the inference of version 1 hangs, and nobody says so")
+	}
+	release()
+	wait(t, "the end", func() bool { return a.p.live() == nil })
+}
+
+// A disk that takes nothing is a hang too.
+func TestNothingReachesTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h heart
+		h.putting()
+		time.Sleep(mostPut)
+		h.putting() // others that wait do not help
+		if err := h.hangs(nil); err != nil {
+			t.Errorf("after %v: %v", mostPut, err)
+		}
+		time.Sleep(time.Second)
+		if err := h.hangs(nil); err == nil || !strings.Contains(err.Error(), "reached the disk for 2m1s") {
+			t.Errorf("a second later: %v", err)
+		}
+		h.put() // one arrived
+		if err := h.hangs(nil); err != nil {
+			t.Errorf("one arrived: %v", err)
+		}
+		h.put()
+		time.Sleep(time.Hour)
+		if err := h.hangs(nil); err != nil {
+			t.Errorf("none is on its way: %v", err)
+		}
+	})
+}
