@@ -30,11 +30,13 @@ const (
 const usage = `dunlin-agent answers pictures on this device and keeps every result until the hub has it.
 
 usage: dunlin-agent [COMMAND] [FLAGS]
+       dunlin-agent install [-dry-run] [LINE]
 
   run         work until SIGTERM or SIGINT (the default)
   check       check a configuration, and what it names; -example prints one with every field
   status      ask the agent on this machine how it is
   sources     list what this board offers for a [[source]] or a [[sensor]]: cameras, serial ports, microphones, buses
+  install     make the agent a service of this machine, and enrol it with the LINE that the hub printed
   version     print the version
   completion  print a completion script for bash, zsh or fish
   help        print this
@@ -47,12 +49,18 @@ flag of status and sources:
   -json          the whole document
 flag of sources:
   -ask BUS       also ask the chips on this I2C bus what they are; of a Raspberry Pi, the header's is asked anyway
+flags of install:
+  -token LINE    as LINE; -: read it from standard input
+  -dry-run       say what would be done, and do nothing
+  -uninstall     take the service away; its configuration and what it keeps stay
+  -purge         with -uninstall: they do not
 
 examples:
   dunlin-agent check -example > agent.toml
   dunlin-agent check -config agent.toml
   dunlin-agent run -config agent.toml
   dunlin-agent status -config agent.toml
+  sudo dunlin-agent install 'dunlin-claim:…'
   dunlin-agent completion bash > /etc/bash_completion.d/dunlin-agent
 
 exit status: 0 done, 1 it failed, 2 wrong use
@@ -70,7 +78,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		command, args = "help", nil
 	}
 	commands := map[string]func([]string, io.Writer, io.Writer) error{
-		"run": runCommand, "check": checkCommand, "status": statusCommand, "sources": sourcesCommand, "version": versionCommand,
+		"run": runCommand, "check": checkCommand, "status": statusCommand, "sources": sourcesCommand, "install": installCommand, "version": versionCommand,
 		"completion": completionCommand, "help": helpCommand,
 	}
 	do, ok := commands[command]
@@ -105,6 +113,9 @@ func hintOf(err error) string {
 	}
 	if h := lineHint(err); h != "" {
 		return h
+	}
+	if e, ok := errors.AsType[*InstallError](err); ok {
+		return e.Hint
 	}
 	if h := tokenHint(err); h != "" {
 		return h

@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 	"sync/atomic"
+	"time"
 
 	"dunlin/agent/probe"
 	"dunlin/agent/slots"

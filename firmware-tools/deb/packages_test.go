@@ -66,6 +66,7 @@ func TestPackages(t *testing.T) {
 	}
 	t.Run("units", func(t *testing.T) { testUnits(t, root) })
 	t.Run("life", func(t *testing.T) { testLife(t, paths, packages["dunlin-agent"]) })
+	t.Run("install", func(t *testing.T) { testInstall(t, filepath.Join(dir, "dunlin-agent")) })
 	t.Run("copyright", func(t *testing.T) { testCopyright(t, dir) })
 }
 
@@ -212,15 +213,21 @@ func testLife(t *testing.T, paths map[string]string, agent *Package) {
 	}
 	dpkg("--purge", "dunlin-agent", "dunlin-hub")
 	if after := listing(t, root); after != before {
-		for line := range strings.Lines(after) {
-			if !strings.Contains(before, line) {
-				t.Errorf("left behind: %s", line)
-			}
+		difference(t, before, after)
+	}
+}
+
+// difference tells two listings apart.
+func difference(t *testing.T, before, after string) {
+	t.Helper()
+	for line := range strings.Lines(after) {
+		if !strings.Contains(before, line) {
+			t.Errorf("left behind: %s", line)
 		}
-		for line := range strings.Lines(before) {
-			if !strings.Contains(after, line) {
-				t.Errorf("gone: %s", line)
-			}
+	}
+	for line := range strings.Lines(before) {
+		if !strings.Contains(after, line) {
+			t.Errorf("gone: %s", line)
 		}
 	}
 }
@@ -231,7 +238,7 @@ func smallDebian(t *testing.T) string {
 	root := t.TempDir()
 	output(t, "sh", "-ec", `
 cd "$1"
-mkdir -p dev usr/bin usr/sbin usr/lib usr/lib64 etc tmp var/log var/lib/dpkg/info var/lib/dpkg/updates etc/systemd/system var/lib/systemd
+mkdir -p dev usr/bin usr/local/bin usr/sbin usr/lib usr/lib64 etc tmp var/log var/lib/dpkg/info var/lib/dpkg/updates etc/systemd/system var/lib/systemd
 mknod -m 666 dev/null c 1 3
 for d in bin sbin lib lib64; do ln -s usr/$d $d; done
 programs="sh dpkg dpkg-query dpkg-trigger rm rmdir mkdir mv cat install nologin getent useradd userdel groupadd groupdel perl

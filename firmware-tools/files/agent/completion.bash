@@ -7,7 +7,7 @@ _dunlin_agent() {
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W "run check status sources install version completion help" -- "$cur"))
   else
-    COMPREPLY=($(compgen -W "-config -example -socket -json" -- "$cur"))
+    COMPREPLY=($(compgen -W "-config -example -socket -json -ask -token -dry-run -uninstall -purge" -- "$cur"))
   fi
 }
 complete -F _dunlin_agent dunlin-agent
