@@ -101,6 +101,8 @@ var mayImport = map[string]string{
 	"firmware-tools/image":         "sync/wire internal/durable", // a claim is checked before it goes onto a card
 	"firmware-tools/files":         "",                           // the agent links it too: it installs itself where there is no package
 	"firmware-tools/deb":           "firmware-tools/files",
+	"firmware-tools/vm/blocklog":   "", // bytes in, a card out
+	"firmware-tools/vm/nosync":     "firmware-tools/vm/guest",
 }
 
 // mayNotLink says what must stay out of a binary or a library, and why.
