@@ -1,3 +1,5 @@
+//go:build board
+
 package e2e_test
 
 import (
@@ -10,15 +12,6 @@ import (
 
 	"dunlin/firmware-tools/vm"
 )
-
-func named(t *testing.T, name string) vm.Board {
-	t.Helper()
-	b, err := vm.Named(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // gpio returns what the kernel says of a line that somebody has: its user and
 // its level, "hi" or "lo", which it reads from the chip. The lines of a chip
@@ -121,11 +114,20 @@ func TestBoardPins(t *testing.T) {
 }
 
 // TestBoardCamera takes pictures from the kernel's virtual camera through
-// mapped buffers.
+// mapped buffers, with the structures of 64 and of 32 bits.
 func TestBoardCamera(t *testing.T) {
+	large := named(t, "virt")
+	large.Flavour = vm.Generic // the small kernel has no cameras
+	for _, kind := range []vm.Board{large, named(t, "armhf")} {
+		t.Run(kind.Name, func(t *testing.T) { camera(t, kind) })
+		if testing.Short() {
+			break
+		}
+	}
+}
+
+func camera(t *testing.T, kind vm.Board) {
 	e, f := theExample(t), startBoardFleet(t)
-	kind := named(t, "virt")
-	kind.Flavour = vm.Generic // the small kernel has no cameras
 	b := f.newBoard(kind, "camera", "[[source]]\nname = \"shelf\"\nkind = \"v4l2\"\ndevice = \"/dev/video0\"\nwidth = 320\nheight = 240\nevery_ms = 200\n", func(c *vm.Config) {
 		c.Modules = []string{"vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0"}
 	})

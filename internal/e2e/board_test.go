@@ -1,3 +1,5 @@
+//go:build board
+
 package e2e_test
 
 import (
@@ -24,6 +26,16 @@ const (
 	boardHTTP = 7070
 	boardMQTT = 1883
 )
+
+// named returns a kind of board.
+func named(t *testing.T, name string) vm.Board {
+	t.Helper()
+	b, err := vm.Named(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
 // startBoardFleet starts a hub that boards reach by their own network.
 func startBoardFleet(t *testing.T) *fleet {
@@ -266,11 +278,11 @@ func TestBoard(t *testing.T) {
 		{"zero2w", "Raspberry Pi Zero 2 W", "linux/arm64", "neon"},
 		{"armhf", "QEMU virtual machine", "linux/arm", "generic"},
 	} {
+		if testing.Short() && c.kind != "virt" && c.kind != "pi3" {
+			continue
+		}
 		t.Run(c.kind, func(t *testing.T) {
-			kind, err := vm.Named(c.kind)
-			if err != nil {
-				t.Fatal(err)
-			}
+			kind := named(t, c.kind)
 			e, f := theExample(t), startBoardFleet(t)
 			b := f.newBoard(kind, c.kind, "", nil)
 			f.offer(e)
