@@ -116,7 +116,7 @@ func decibel(signal, noise float64) float64 {
 	if noise == 0 {
 		return lossless
 	}
-	if signal == 0 {
+	if signal <= 0 { // a quadratic form of a matrix of float32 may be a little below
 		return -lossless
 	}
 	return math.Max(-lossless, math.Min(lossless, 10*math.Log10(signal/noise)))

@@ -77,7 +77,7 @@ func TestBiasFits(t *testing.T) {
 }
 
 func TestDecibel(t *testing.T) {
-	for _, c := range []struct{ s, n, want float64 }{{100, 1, 20}, {1, 0, lossless}, {0, 0, lossless}, {0, 1, -lossless}, {1, 4, -6.02}} {
+	for _, c := range []struct{ s, n, want float64 }{{100, 1, 20}, {1, 0, lossless}, {0, 0, lossless}, {0, 1, -lossless}, {-1e-9, 1, -lossless}, {1, 4, -6.02}} {
 		if got := decibel(c.s, c.n); math.Abs(got-c.want) > .01 {
 			t.Errorf("%g to %g: %g dB, want %g", c.s, c.n, got, c.want)
 		}

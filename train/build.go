@@ -139,8 +139,12 @@ const maxBytes = 32 << 30
 
 // take fails where so many more values, with their gradients, are too many.
 func (b *builder) take(count int) error {
-	if b.taken += 8 * int64(count); b.taken > maxBytes {
-		return fmt.Errorf("values of more than %d GiB for a batch of %d: use a smaller batch", maxBytes>>30, b.net.options.Batch)
+	limit := b.net.options.MaxBytes
+	if limit <= 0 {
+		limit = maxBytes
+	}
+	if b.taken += 8 * int64(count); b.taken > limit {
+		return fmt.Errorf("%w: more than %d MiB for a batch of %d: use a smaller batch", ErrMemory, limit>>20, b.net.options.Batch)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type Options struct {
 	InputGradients bool                       // Backward also computes InputGradient
 	Seed           uint64                     // of what Dropout drops
 	Exact          bool                       // products too give the same bits on every CPU; they take up to twice as long
+	MaxBytes       int64                      // of values and their gradients, beyond which NewNet fails with ErrMemory; 0: 32 GiB
 }
 
 // Parameter is a constant of the graph that training changes.
@@ -190,5 +191,9 @@ func (n *Net) Resize(batch int) (*Net, error) {
 	o.Batch = batch
 	return newNet(n.graph, o, n.shared)
 }
+
+// ErrMemory is returned, wrapped, by NewNet for a batch that needs more than
+// Options.MaxBytes.
+var ErrMemory = errors.New("values and gradients take too much memory")
 
 var errQuantised = errors.New("it is quantised, and integers have no gradient: train the float model it was made from")

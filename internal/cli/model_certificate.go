@@ -32,6 +32,7 @@ type certificate struct {
 	Chosen  int                  `json:"chosen"` // index in Front, -1: none
 	Layers  *quant.Sensitivity   `json:"sensitivity,omitempty"`
 	Rounded []quant.RoundedLayer `json:"rounded,omitempty"` // where candidates were rounded for their outputs
+	Trained *trainedReport       `json:"trained,omitempty"` // where training for int8 was tried, or passed over
 	Refused []refusal            `json:"refused,omitempty"`
 }
 

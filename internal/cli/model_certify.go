@@ -33,6 +33,7 @@ type certifyOptions struct {
 	Seed        uint64
 	Tolerance   float64
 	Seconds     float64 // for which each candidate is timed
+	Epochs      int     // of training for int8, where all else fails; 0: none
 }
 
 func (o certifyOptions) check() error {
@@ -45,6 +46,9 @@ func (o certifyOptions) check() error {
 	if !(o.Tolerance >= 0) {
 		return usagef("--tolerance %v: want 0 or more", o.Tolerance)
 	}
+	if o.Epochs < 0 {
+		return usagef("--qat-epochs %d: want 0 or more", o.Epochs)
+	}
 	return nil
 }
 
@@ -54,6 +58,10 @@ type candidate struct {
 	options quant.Options
 	kl      float64
 	float   bool // the model as it is
+
+	// Set where training made it, and no options did.
+	graph  *model.Graph
+	report *quant.Report
 }
 
 // search walks a front.
@@ -65,6 +73,7 @@ type search struct {
 	judge  *referee
 	cert   *certificate
 	start  func(what string, n int) bar
+	offset int // what is added to the classes of the calibration samples
 
 	chosen candidate
 
@@ -102,9 +111,11 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 	if set.Labelled() && !classesOnly(w.spec) {
 		return nil, withHint(fmt.Errorf("%s: %w", o.Data, errNoClasses), "give the samples without labels: the answers are compared with the float model's")
 	}
+	added := 0
 	f := &referee{ctx: ctx, set: set, spec: w.spec, labelled: set.Labelled(), tolerance: o.Tolerance, states: w.states}
 	if w.calib != nil {
 		_, f.at = split(set.Len(), 0, o.Seed)
+		added = offset
 	} else {
 		var at []int
 		at, f.at = split(set.Len(), calib, o.Seed)
@@ -121,7 +132,7 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 		return nil, err
 	}
 	return &search{
-		ctx: ctx, o: o, w: w, judge: f,
+		ctx: ctx, o: o, w: w, judge: f, offset: added,
 		cert: &certificate{
 			Measure: measureOf(f), MaxDrop: float64(o.MaxDrop), Confidence: float64(o.Confidence), Bound: o.Bound, Target: o.Target,
 			Samples: len(f.at), Calibration: len(w.calib.at), Data: filepath.Base(o.Data), Seed: o.Seed, Chosen: -1,
@@ -192,17 +203,27 @@ func (s *search) run() error {
 	if err != nil {
 		return err
 	}
-	if err := s.walk(again, s.alpha()*(1-firstWalk)); err != nil {
+	if err := s.walk(again, s.alpha()*laterWalk); err != nil {
 		return err
 	}
-	return s.choose(append(front, again...))
+	trained, err := s.trained()
+	if err != nil {
+		return err
+	}
+	if err := s.walk(trained, s.alpha()*laterWalk); err != nil {
+		return err
+	}
+	return s.choose(slices.Concat(front, again, trained))
 }
 
 // firstWalk is the part of the level that the walk over the front has. What is
-// left is for a second one, over what is only tried where the first stopped:
-// by the union bound both together have the level that was asked for, whatever
-// made the second necessary.
-const firstWalk = 0.9
+// left is for two more, over what is only tried where the first stopped: what
+// was rounded for the outputs, and what was trained. By the union bound all
+// together have the level that was asked for, whatever made them necessary.
+const (
+	firstWalk = 0.9
+	laterWalk = 0.05
+)
 
 // walk measures candidates in their order and tests each at level alpha, until
 // one fails.
@@ -223,8 +244,11 @@ func (s *search) walk(front []candidate, alpha float64) error {
 
 // apply makes the graph of a candidate.
 func (s *search) apply(c candidate) (*model.Graph, *quant.Report, int64, error) {
-	if c.float {
+	switch {
+	case c.float:
 		return s.w.graph, nil, weightBytes(s.w.graph), nil
+	case c.graph != nil:
+		return c.graph, c.report, c.report.After, nil
 	}
 	g, r, err := quant.Apply(s.graph, s.ranges, c.options)
 	if err != nil {
@@ -394,6 +418,9 @@ func (s *search) refuse() error {
 	p := s.cert.Front[nearest]
 	err := fmt.Errorf("no smaller model keeps the drop within %s points with %s confidence: %s lost %s on %d samples, which may be %s",
 		points(s.cert.MaxDrop), percent(s.cert.Confidence), p.Name, points(p.Drop), p.Outcomes.N, points(p.bound(s.o.Bound)))
+	if s.cert.Trained != nil {
+		err = fmt.Errorf("%w; %v", err, s.cert.Trained)
+	}
 	if need, ok := certify.Needed(p.Outcomes, bounds[s.o.Bound], p.Level, s.cert.MaxDrop); ok {
 		return uncertified(err, "about %d samples like these would certify it; or allow more with --max-drop, or go on with --uncertified", need)
 	}
@@ -430,4 +457,7 @@ func printFront(w io.Writer, c *certificate) {
 		})
 	}
 	table(w, rows)
+	if c.Trained != nil {
+		fmt.Fprintln(w, c.Trained)
+	}
 }

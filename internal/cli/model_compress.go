@@ -150,6 +150,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 	f.IntVar(&keep.LabelOffset, "label-offset", -1, "added to each label; -1: class_offset of prep.toml")
 	f.Float64Var(&keep.Tolerance, "tolerance", 0.05, "how far values may differ and count as one answer, where the output is values")
 	f.Float64Var(&keep.Seconds, "seconds", 0.3, "how long to time each candidate")
+	f.IntVar(&keep.Epochs, "qat-epochs", 20, "train for int8 with the calibration samples for at most so many epochs, where nothing else as small keeps the promise; 0: never")
 	f.StringVar(&page, "report", "", "write a page of HTML that shows all that was measured to `FILE`")
 	f.StringVar(&o.To, "to", "int8", "with --calibrate alone: int8, fp16 (weights only) or float32 (pack as it is)")
 	f.StringVarP(&out, "output", "o", "", "folder of the packed model")
@@ -233,6 +234,11 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	small, qr, bytes, err := s.apply(s.chosen)
 	if err != nil {
 		return nil, err
+	}
+	if s.chosen.graph != nil { // its weights are others than those that were rounded
+		for i := range qr.Layers {
+			qr.Layers[i].WeightError = nil
+		}
 	}
 	if err := qr.Measure(s.graph, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
 		return nil, err

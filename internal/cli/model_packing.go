@@ -192,6 +192,12 @@ func (f *feeder) next(i int) ([]*model.Tensor, error) {
 	return []*model.Tensor{t}, s.Fill(f.in, t)
 }
 
+// class returns the class of sample i, samples.Unlabelled where it has none.
+func (f *feeder) class(i int) (int, error) {
+	s, err := f.set.At(f.at[i])
+	return s.Class, err
+}
+
 // fixInputs gives g's one input that a sample fills the shape that its
 // preprocessing makes: a pack runs one sample at a time, and its devices need
 // not ask. It stands first in g, which is changed.

@@ -121,7 +121,12 @@ func (p *reportPage) front(d *document, c *certificate) {
 		d.f(`<td class="n">%s</td><td class="n">%s</td><td class="n">%s</td><td class="n">%d / %d</td><td class="n">%.3f ms</td><td class="%s">%s%s</td></tr>
 `, points(r.Drop), points(r.Bernstein), points(r.Exact), r.Outcomes.Worse, r.Outcomes.Better, r.MedianMS, verdict(r.Certified), r.Verdict, when(r.Chosen, ", chosen"))
 	}
-	d.f("</table></div>\n</section>\n")
+	d.f("</table></div>\n")
+	if c.Trained != nil {
+		d.f(`<p class="soft">%s.</p>
+`, c.Trained.String())
+	}
+	d.f("</section>\n")
 }
 
 func refused(d *document, c *certificate) {
