@@ -28,6 +28,13 @@ const (
 	MediaTypeEntities   = "application/vnd.dunlin.model.entities.v1+json"
 	MediaTypeExam       = "application/vnd.dunlin.model.exam.v1+json"
 	MediaTypeExamData   = "application/vnd.dunlin.model.exam.v1.safetensors"
+
+	// The small form's. A reader that does not know them runs the first one.
+	MediaTypeSmallGraph    = "application/vnd.dunlin.model.small.graph.v1+json"
+	MediaTypeSmallGraphV2  = "application/vnd.dunlin.model.small.graph.v2+json"
+	MediaTypeSmallWeights  = "application/vnd.dunlin.model.small.weights.v1.safetensors"
+	MediaTypeSmallExam     = "application/vnd.dunlin.model.small.exam.v1+json"
+	MediaTypeSmallExamData = "application/vnd.dunlin.model.small.exam.v1.safetensors"
 )
 
 const (
@@ -41,6 +48,14 @@ const (
 	fileEntities   = "entities.json"
 	fileExam       = "exam.json"
 	fileExamData   = "exam.safetensors"
+)
+
+// formFiles is where a form of the model is.
+type formFiles struct{ graph, weights, exam, examData string }
+
+var (
+	firstForm = formFiles{fileGraph, fileWeights, fileExam, fileExamData}
+	smallForm = formFiles{"small-graph.json", "small-weights.safetensors", "small-exam.json", "small-exam.safetensors"}
 )
 
 // annotationFile is ModelPack's annotation for a layer's file name.
@@ -66,6 +81,10 @@ var layers = [...]layer{
 	{fileEntities, MediaTypeEntities, 8 << 20, false, ""},
 	{fileExam, MediaTypeExam, 1 << 20, false, ""},
 	{fileExamData, MediaTypeExamData, 256 << 20, false, ""},
+	{smallForm.graph, MediaTypeSmallGraph, 16 << 20, false, MediaTypeSmallGraphV2},
+	{smallForm.weights, MediaTypeSmallWeights, 64 << 30, false, ""},
+	{smallForm.exam, MediaTypeSmallExam, 1 << 20, false, ""},
+	{smallForm.examData, MediaTypeSmallExamData, 256 << 20, false, ""},
 }
 
 func layerOf(file string) layer {

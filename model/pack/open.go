@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -110,7 +111,7 @@ func (r *reader) open() error {
 	if err := r.manifest(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.graph, r.opaque, r.labels, r.exam} {
+	for _, step := range []func() error{r.first, r.opaque, r.labels, r.small} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -233,18 +234,52 @@ func (r *reader) tensors(file string) (map[string]*model.Tensor, error) {
 	return all, r.fail(file, err)
 }
 
-func (r *reader) graph() error {
-	weights, err := r.tensors(fileWeights)
-	if err != nil {
+func (r *reader) first() (err error) {
+	if r.model.Graph, err = r.graph(firstForm); err != nil {
 		return err
 	}
-	data, err := r.part(fileGraph)
-	if err != nil {
+	r.model.Exam, err = r.exam(firstForm)
+	return err
+}
+
+// small reads the small form, where there is one. Half of one is none, and
+// what is signed must not be half.
+func (r *reader) small() error {
+	files := []string{smallForm.graph, smallForm.weights, smallForm.exam, smallForm.examData}
+	there := func(file string) bool { _, ok := r.parts[file]; return ok }
+	if !slices.ContainsFunc(files, there) {
+		return nil
+	}
+	for _, file := range files[:2] {
+		if !there(file) {
+			return r.fail(file, invalid("the manifest does not have it, and has other parts of a small form"))
+		}
+	}
+	var f Form
+	var err error
+	if f.Graph, err = r.graph(smallForm); err != nil {
 		return err
 	}
-	d := &graphReader{refs: weights, packed: r.parts[fileGraph].MediaType == MediaTypeGraphV2}
-	r.model.Graph, err = d.decode(data)
-	return r.fail(fileGraph, err)
+	if err := checkForm(f.Graph, r.model.Graph); err != nil {
+		return r.fail(smallForm.graph, err)
+	}
+	f.Exam, err = r.exam(smallForm)
+	r.model.Small = &f
+	return err
+}
+
+func (r *reader) graph(f formFiles) (*model.Graph, error) {
+	weights, err := r.tensors(f.weights)
+	if err != nil {
+		return nil, err
+	}
+	data, err := r.part(f.graph)
+	if err != nil {
+		return nil, err
+	}
+	d := &graphReader{refs: weights, packed: r.parts[f.graph].MediaType == layerOf(f.graph).newer}
+	g, err := d.decode(data)
+	return g, r.fail(f.graph, err)
 }
 
 func (r *reader) opaque() error {
@@ -294,18 +329,15 @@ func (r *reader) labels() error {
 	return nil
 }
 
-func (r *reader) exam() error {
-	text, err := r.part(fileExam)
+func (r *reader) exam(f formFiles) (*Exam, error) {
+	text, err := r.part(f.exam)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	answers, err := r.tensors(fileExamData)
-	if err != nil {
-		return err
+	answers, err := r.tensors(f.examData)
+	if err != nil || text == nil {
+		return nil, err
 	}
-	if text == nil {
-		return nil
-	}
-	r.model.Exam, err = decodeExam(text, answers)
-	return r.fail(fileExam, err)
+	e, err := decodeExam(text, answers)
+	return e, r.fail(f.exam, err)
 }

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"dunlin/internal/oci"
@@ -44,6 +45,39 @@ type Pack struct {
 	Labels   []string          // label of each class, by index
 	Entities map[string]string // label -> IRI of what it means
 	Exam     *Exam             // nil: none
+
+	Small *Form // nil: none
+}
+
+// Form is another network for the same question: smaller, and less often
+// right. A device that is too hot, or short of memory, may let it answer. Its
+// inputs and outputs are those of the Pack's graph, by name and in order, and
+// of the same types and shapes, so that all else of the Pack serves both.
+type Form struct {
+	Graph *model.Graph
+	Exam  *Exam // nil: none
+}
+
+// checkForm fails where f does not stand in for g.
+func checkForm(f, g *model.Graph) error {
+	for _, list := range []struct {
+		what       string
+		small, all []string
+	}{{"inputs", f.Inputs, g.Inputs}, {"outputs", f.Outputs, g.Outputs}} {
+		if !slices.Equal(list.small, list.all) {
+			return invalid("its %s are %.200q, the model's %.200q", list.what, list.small, list.all)
+		}
+	}
+	for _, name := range slices.Concat(f.Inputs, f.Outputs) {
+		a, b := f.Values[name], g.Values[name]
+		if a == nil || b == nil || !a.Type.Valid() || !b.Type.Valid() {
+			continue // whoever compiles them compares what is not said here
+		}
+		if a.Type != b.Type || a.Shape != nil && b.Shape != nil && !a.Shape.Equal(b.Shape) {
+			return invalid("%q is %v %v, the model's %v %v", clip(name), a.Type, a.Shape, b.Type, b.Shape)
+		}
+	}
+	return nil
 }
 
 // Error says which part of which pack cannot be used, or written.
@@ -85,7 +119,7 @@ func Write(l *oci.Layout, p *Pack) (oci.Descriptor, error) {
 	if err := checkName(p.Name, p.Version); err != nil {
 		return oci.Descriptor{}, w.fail("manifest", err)
 	}
-	for _, step := range []func() error{w.graph, w.opaque, w.labels, w.exam} {
+	for _, step := range []func() error{w.first, w.opaque, w.labels, w.exam, w.small} {
 		if err := step(); err != nil {
 			return oci.Descriptor{}, err
 		}
@@ -103,23 +137,40 @@ func (w *writer) fail(part string, err error) error {
 	return &Error{Pack: w.pack.Name, Part: part, Err: err}
 }
 
-func (w *writer) graph() error {
-	if w.pack.Graph == nil {
-		return w.fail(fileGraph, invalid("there is no graph"))
+func (w *writer) first() error { return w.graph(w.pack.Graph, firstForm) }
+
+// small writes the small form.
+func (w *writer) small() error {
+	f := w.pack.Small
+	if f == nil {
+		return nil
 	}
-	e := newGraphWriter()
-	text, err := e.encode(w.pack.Graph)
-	if err != nil {
-		return w.fail(fileGraph, err)
-	}
-	media := MediaTypeGraph
-	if e.packed {
-		media = MediaTypeGraphV2
-	}
-	if err := w.jsonAs(fileGraph, media, text); err != nil {
+	if err := w.graph(f.Graph, smallForm); err != nil {
 		return err
 	}
-	return w.tensors(fileWeights, e.tensors)
+	if err := checkForm(f.Graph, w.pack.Graph); err != nil {
+		return w.fail(smallForm.graph, err)
+	}
+	return w.examOf(f.Exam, smallForm)
+}
+
+func (w *writer) graph(g *model.Graph, f formFiles) error {
+	if g == nil {
+		return w.fail(f.graph, invalid("there is no graph"))
+	}
+	e := newGraphWriter()
+	text, err := e.encode(g)
+	if err != nil {
+		return w.fail(f.graph, err)
+	}
+	media := layerOf(f.graph).media
+	if e.packed {
+		media = layerOf(f.graph).newer
+	}
+	if err := w.jsonAs(f.graph, media, text); err != nil {
+		return err
+	}
+	return w.tensors(f.weights, e.tensors)
 }
 
 func (w *writer) opaque() error {
@@ -158,18 +209,20 @@ func (w *writer) labels() error {
 	return nil
 }
 
-func (w *writer) exam() error {
-	if w.pack.Exam == nil {
+func (w *writer) exam() error { return w.examOf(w.pack.Exam, firstForm) }
+
+func (w *writer) examOf(e *Exam, f formFiles) error {
+	if e == nil {
 		return nil
 	}
-	text, tensors, err := encodeExam(w.pack.Exam)
+	text, tensors, err := encodeExam(e)
 	if err != nil {
-		return w.fail(fileExam, err)
+		return w.fail(f.exam, err)
 	}
-	if err := w.json(fileExam, text); err != nil {
+	if err := w.json(f.exam, text); err != nil {
 		return err
 	}
-	return w.tensors(fileExamData, tensors)
+	return w.tensors(f.examData, tensors)
 }
 
 func (w *writer) marshal(file string, v any) error {
