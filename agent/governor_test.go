@@ -18,6 +18,7 @@ import (
 
 	"dunlin/agent/policy"
 	"dunlin/agent/probe"
+	"dunlin/agent/slots"
 	"dunlin/boards"
 	"dunlin/engine"
 	"dunlin/model"
@@ -126,8 +127,9 @@ func heavyNet(n, channels int) *model.Graph {
 	return g
 }
 
-// offerValues packs a network of one row of n numbers and two classes.
-func (h *testHub) offerValues(g *model.Graph, n int) *wire.Offer {
+// offerValues packs a network of one row of n numbers and two classes, and its
+// small form.
+func (h *testHub) offerValues(g, small *model.Graph, n int) *wire.Offer {
 	h.t.Helper()
 	fields := make([]string, n)
 	for i := range fields {
@@ -142,6 +144,7 @@ func (h *testHub) offerValues(g *model.Graph, n int) *wire.Offer {
 	}
 	d, err := pack.Write(h.store, &pack.Pack{
 		Name: g.Name, Version: 1, Graph: g, Labels: []string{"small", "large"}, Pipeline: pipeline, Exam: h.exam(g),
+		Small: &pack.Form{Graph: small, Exam: h.exam(small)},
 	})
 	if err != nil {
 		h.t.Fatal(err)
@@ -209,7 +212,7 @@ func TestHotBoard(t *testing.T) {
 	c.Model.Threads = 2
 	a := runOn(t, b, c)
 	const side = 32
-	h.want(h.offerValues(heavyNet(side, 128), side*side), nil)
+	h.want(h.offerValues(heavyNet(side, 128), heavyNet(side, 2), side*side), nil)
 	h.until("the model", func() bool { return h.ended(1) == wire.StateActive })
 	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
 	if err != nil {
@@ -233,24 +236,32 @@ func TestHotBoard(t *testing.T) {
 		}
 		return a.Status().Sources[0].Taken - before.Taken
 	}
+	// form is that of the newest result.
+	form := func() string {
+		want := a.Status().Sources[0].Taken
+		h.until("the results", func() bool { return int64(len(h.seen("lines:bme"))) >= want })
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return slices.MaxFunc(h.seen("lines:bme"), func(a, b wire.Result) int { return strings.Compare(a.ID, b.ID) }).Model.Form
+	}
 	helped := func() int64 { // over 20 runs, whose frames are all done with
 		wait(t, "quiet", func() bool { return !a.p.busy() })
 		before := poolTime(t)
-		for range 20 {
+		for range 20 { // as a client with tensors, by the first form
 			m, err := a.slots.Acquire()
 			if err != nil {
 				t.Fatal(err)
 			}
 			none := func(*engine.Session) error { return nil }
-			if _, err := m.Run(t.Context(), none, none); err != nil {
+			if _, err := m.Do(t.Context(), slots.Job{Fill: none, Read: none, Foreign: true}); err != nil {
 				t.Fatal(err)
 			}
 			m.Release()
 		}
 		return poolTime(t) - before
 	}
-	if n := looked(8); n != 8 || level(a) != 0 {
-		t.Fatalf("cool: %d of 8 lines are looked at, at level %d", n, level(a))
+	if n := looked(8); n != 8 || level(a) != 0 || form() != "" {
+		t.Fatalf("cool: %d of 8 lines are looked at, at level %d, by form %q", n, level(a), form())
 	}
 	// The pool rests for a while where the machine has other work.
 	wait(t, "another thread to help", func() bool { return helped() > 0 })
@@ -261,6 +272,9 @@ func TestHotBoard(t *testing.T) {
 	if n := looked(16); n != 4 {
 		t.Errorf("hot: %d of 16 lines are looked at, want 4", n)
 	}
+	if f := form(); f != wire.FormSmall {
+		t.Errorf("hot: form %q answers", f)
+	}
 	helped() // one may have been about to help
 	if n := helped(); n != 0 {
 		t.Errorf("hot: other threads worked for %v", time.Duration(n))
@@ -269,7 +283,7 @@ func TestHotBoard(t *testing.T) {
 	h.mu.Lock()
 	got := *h.reported.Throttle
 	h.mu.Unlock()
-	want := wire.Throttle{Level: 3, Frames: 4, Threads: 1, TempC: 82.1, Why: "cpu is at 82.1 °C, its soft limit is 80 °C"}
+	want := wire.Throttle{Level: 3, Frames: 4, Threads: 1, Small: true, TempC: 82.1, Why: "cpu is at 82.1 °C, its soft limit is 80 °C"}
 	if got != want {
 		t.Errorf("the hub was told %+v, want %+v", got, want)
 	}
@@ -288,6 +302,9 @@ func TestHotBoard(t *testing.T) {
 	wait(t, "level 0", func() bool { return level(a) == 0 })
 	if n := looked(8); n != 8 {
 		t.Errorf("cool again: %d of 8 lines are looked at", n)
+	}
+	if f := form(); f != "" {
+		t.Errorf("cool again: form %q answers", f)
 	}
 	wait(t, "another thread to help again", func() bool { return helped() > 0 })
 	h.until("the hub to be told", func() bool { return h.reported.Throttle == nil })

@@ -113,6 +113,7 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	end := func() { p.tries.end(key) }
 	var best []prep.Label
 	read := func(s *engine.Session) (err error) {
+		r.Model = m.Answered(s)
 		for _, out := range m.Spec.Outputs {
 			for i, port := range m.Program.Outputs() {
 				if port.Name == out.Name {

@@ -106,6 +106,9 @@ func version(r wire.Running) string {
 	if r.Learned > 0 {
 		v += "+learned." + strconv.FormatInt(r.Learned, 10)
 	}
+	if r.Form != "" {
+		v += "+" + r.Form
+	}
 	return v
 }
 

@@ -38,6 +38,8 @@ type Model struct {
 	held    atomic.Int64  // when the token was taken, by turnClock; 0: it is there
 	tally   tally
 	hold    *restraint
+	small   *smallForm  // nil: none
+	onTrial atomic.Bool // the first form alone answers
 
 	mu      sync.Mutex
 	users   int
@@ -89,6 +91,9 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *re
 	}
 	if err := m.fits(); err != nil {
 		return nil, refuse(wire.ReasonBroken, err)
+	}
+	if err := m.loadSmall(p.Small, o); err != nil {
+		return nil, errSmall(err)
 	}
 	m.session = m.Program.NewSession()
 	return m, nil
@@ -157,7 +162,7 @@ func (m *Model) Running() wire.Running {
 // model was loaded, and the p95 of the newest ones in milliseconds.
 func (m *Model) Runs() (ok, failed int64, p95MS float64) {
 	m.tally.mu.Lock()
-	ok, failed = m.tally.runs, m.tally.errors
+	ok, failed = m.tally.runs+m.tally.others, m.tally.errors
 	m.tally.mu.Unlock()
 	return ok, failed, m.tally.p95()
 }
@@ -186,6 +191,7 @@ type Job struct {
 	// Foreign is set where the inputs are a client's tensors: a run may fail
 	// on what they say, which tells nothing about the model.
 	Foreign bool
+	form    form
 }
 
 // Do waits for the model's turn, does the job, and returns how long the
@@ -200,17 +206,22 @@ func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 	if j.End != nil {
 		defer j.End()
 	}
-	if err := j.Fill(m.session); err != nil {
+	s := m.choose(j)
+	if err := j.Fill(s); err != nil {
 		return 0, err
 	}
-	took, err := infer(m.session)
-	if err == nil || !j.Foreign {
+	took, err := infer(s)
+	switch {
+	case err != nil && j.Foreign:
+	case m.isSmall(s):
+		m.tally.aside(err)
+	default:
 		m.tally.add(took, err, m.hold.times())
 	}
 	if err != nil {
 		return took, &RunError{Model: m.Name + "@" + strconv.FormatInt(m.Version, 10), Err: err}
 	}
-	return took, j.Read(m.session)
+	return took, j.Read(s)
 }
 
 // infer turns a panic of a kernel, and a fault in the mapped weights (a card
@@ -227,20 +238,19 @@ func infer(s *engine.Session) (took time.Duration, err error) {
 	return time.Since(start), err
 }
 
-// examine has the model answer its pack's exam. Errors are *refusal.
+// examine has both forms of the model answer their exams. Errors are *refusal.
 func (m *Model) examine(ctx context.Context) error {
+	if err := m.examineFirst(ctx); err != nil {
+		return err
+	}
+	return m.examineSmall(ctx)
+}
+
+func (m *Model) examineFirst(ctx context.Context) error {
 	if m.exam == nil {
 		return nil
 	}
-	err := m.exam.Check(func(inputs []*model.Tensor) (outputs []*model.Tensor, err error) {
-		_, err = m.Run(ctx, func(s *engine.Session) error { return m.fill(s, inputs) }, func(s *engine.Session) error {
-			for i := range m.Program.Outputs() {
-				outputs = append(outputs, s.Output(i).Clone())
-			}
-			return nil
-		})
-		return outputs, err
-	})
+	err := m.exam.Check(func(inputs []*model.Tensor) ([]*model.Tensor, error) { return m.ask(ctx, inputs, theFirst) })
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -248,6 +258,19 @@ func (m *Model) examine(ctx context.Context) error {
 		return refuse(wire.ReasonExam, err)
 	}
 	return nil
+}
+
+// ask has one form of the model answer a question of an exam.
+func (m *Model) ask(ctx context.Context, inputs []*model.Tensor, form form) (outputs []*model.Tensor, err error) {
+	fill := func(s *engine.Session) error { return m.fill(s, inputs) }
+	read := func(s *engine.Session) error {
+		for i := range m.Program.Outputs() {
+			outputs = append(outputs, s.Output(i).Clone())
+		}
+		return nil
+	}
+	_, err = m.Do(ctx, Job{Fill: fill, Read: read, form: form})
+	return outputs, err
 }
 
 // fill copies tensors into the session's inputs.
@@ -318,7 +341,7 @@ func (m *Model) retire() {
 }
 
 func (m *Model) close() {
-	m.session, m.Program, m.graph = nil, nil, nil
+	m.session, m.Program, m.graph, m.small = nil, nil, nil, nil
 	// Unmapping fails only for a wrong address, and there is nobody to tell.
 	_ = m.pack.Close()
 }

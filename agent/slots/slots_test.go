@@ -66,6 +66,8 @@ type recipe struct {
 	wrong   bool   // the exam promises another answer
 	op      string // of its last node, "Softmax" where empty
 	dense   bool   // a Gemm with a bias follows
+
+	small func(*pack.Pack) // gives it a small form
 }
 
 // graph is y = op(x W), x float32 [1,4], and a table row that the integer
@@ -126,6 +128,9 @@ func (s *shop) offer(r recipe) wire.Offer {
 		answer.F32()[1] += 1
 	}
 	p.Exam.Cases = []pack.Case{{Inputs: []*model.Tensor{x, row}, Outputs: []*model.Tensor{answer}}}
+	if r.small != nil {
+		r.small(p)
+	}
 	d, err := pack.Write(s.store, p)
 	if err != nil {
 		s.t.Fatal(err)

@@ -263,6 +263,8 @@ func (s *Slots) trial(ctx context.Context, o wire.Offer, m *Model) (wire.Report,
 	}
 	rules := resolve(o.Trial, before)
 	m.tally.begin(rules.limit)
+	m.onTrial.Store(true)
+	defer m.onTrial.Store(false)
 	abort, done := s.abortable(o.Kind)
 	defer done()
 	s.report(o, wire.StateTrial, wire.ReasonNone, nil, 0)

@@ -58,7 +58,13 @@ type Running struct {
 	// Learned is the number of the local version that a device made of the
 	// model by itself, of samples that it was taught; 0: as it was signed.
 	Learned int64 `json:"learned,omitempty"`
+	// Form is set in a result that the model's small form gave: FormSmall.
+	Form string `json:"form,omitempty"`
 }
+
+// FormSmall is the small form of a model, which answers while a device holds
+// itself back.
+const FormSmall = "small"
 
 // FactsVersion names a state of a graph.
 type FactsVersion struct {
