@@ -39,6 +39,8 @@ type packReport struct {
 	Certificate *certificate `json:"certificate,omitempty"` // with --data
 
 	Rewrite *rewriteReport `json:"rewrite,omitempty"` // before it was quantised
+
+	Small *smallReport `json:"small,omitempty"` // nil: it has no small form
 }
 
 // sizes are of the weights alone, in bytes.
@@ -62,6 +64,7 @@ func modelCompressCommand() *cobra.Command {
 		flags  compileFlags
 		out    string
 		eval   string
+		small  string
 		page   string
 		asJSON bool
 	)
@@ -88,11 +91,16 @@ normalisation, and the exam is made-up pictures.
 
 ` + dataHelp + ` Calibration needs no labels.
 
+With --small the pack carries a second network for the same samples, taken from a pack
+that was made before: a smaller one, which answers while the board is too hot or short
+of memory. It sits an exam of its own; what it loses is for --eval to say.
+
 Preprocessing, labels and entities are read from prep.toml beside MODEL, or --prep.`,
 		Example: `  dunlin model compress garments.onnx --data /usr/share/datasets/fashion-mnist -o garments-small
   dunlin model compress net.onnx --data pics --max-drop 0.5% --confidence 99% --target latency --report net.html -o net-small
   dunlin model compress garments.onnx --calibrate calibration -o garments-int8
-  dunlin model compress net.onnx --calibrate pics --to fp16 --eval test -o net-fp16`,
+  dunlin model compress net.onnx --calibrate pics --to fp16 --eval test -o net-fp16
+  dunlin model compress net.onnx --data pics --small net-tiny-int8 --eval test -o net-small`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
@@ -125,12 +133,24 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 			if err != nil {
 				return err
 			}
+			if small != "" {
+				free, err := attachSmall(p, small)
+				if err != nil {
+					return err
+				}
+				defer free() // an error of unmapping says nothing of the pack
+			}
 			var evals []string
 			if eval != "" {
 				evals = []string{eval}
 			}
 			if err := measureLoss(c.Context(), m, p, evals, map[string]evalResult{}, start); err != nil {
 				return err
+			}
+			if small != "" && eval != "" {
+				if err := measureSmall(c.Context(), p, eval, start); err != nil {
+					return err
+				}
 			}
 			digest, err := writePack(out, p)
 			if err != nil {
@@ -160,6 +180,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 	f.StringVar(&o.Name, "name", "", "name of the model (default: of the file)")
 	f.Int64Var(&o.Version, "version", 1, "version; a device refuses one below that it has had")
 	f.IntVar(&o.Examples, "exam", 4, "cases of the exam")
+	f.StringVar(&small, "small", "", "packed model that answers in place of this one while the board is too hot or short of memory")
 	o.Rewrite.register(c)
 	o.Ports.register(c)
 	flags.registerLimits(c)
@@ -295,6 +316,12 @@ func printCompressed(c *cobra.Command, out, digest string, p *pack.Pack, asJSON 
 	}
 	for _, a := range r.Accuracy {
 		fmt.Fprintf(w, "accuracy on %s (%d samples): %.2f %% -> %.2f %%\n", a.Data, a.Samples, 100*a.Before, 100*a.After)
+	}
+	if s := r.Small; s != nil {
+		fmt.Fprintf(w, "small form: %s version %d, %s of weights\n", s.Name, s.Version, bytesText(s.Bytes))
+		for _, a := range s.Accuracy {
+			fmt.Fprintf(w, "accuracy of the small form on %s (%d samples): %.2f %%\n", a.Data, a.Samples, 100*a.After)
+		}
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func modelEvalCommand() *cobra.Command {
 		o              samples.Options
 		threads        int
 		kernels        string
+		form           formFlag
 		asJSON         bool
 	)
 	c := &cobra.Command{
@@ -63,6 +64,9 @@ beside the model, else from --prep.`,
 				return err
 			}
 			defer m.close()
+			if err := form.choose(m); err != nil {
+				return err
+			}
 			spec, _, err := m.specOrPreset(prepFile)
 			if err != nil {
 				return err
@@ -89,6 +93,7 @@ beside the model, else from --prep.`,
 	c.Flags().IntVar(&o.LabelOffset, "label-offset", 0, "added to each label: 1 where the network has a background class before the others")
 	c.Flags().IntVar(&o.Limit, "limit", 0, "use the first so many samples, 0: all")
 	c.Flags().IntVar(&threads, "threads", 0, "threads to use, 0: as many as pay")
+	form.register(c)
 	c.Flags().StringVar(&kernels, "kernels", "", `"generic": the definitions in plain Go, "": the best for this CPU`)
 	jsonFlag(c, &asJSON)
 	return c

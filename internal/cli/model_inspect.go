@@ -26,9 +26,16 @@ type modelInfo struct {
 	Parameters int64           `json:"parameters"`
 	Bytes      int64           `json:"weight_bytes"`
 	Labels     int             `json:"labels,omitempty"`
+	Small      *smallInfo      `json:"small,omitempty"` // nil: it has no small form
 	Report     json.RawMessage `json:"report,omitempty"`
 	Plan       *planInfo       `json:"plan,omitempty"`
 	Missing    string          `json:"cannot_run,omitempty"` // why this engine cannot run it
+}
+
+// smallInfo is a pack's small form.
+type smallInfo struct {
+	Graph string `json:"graph"` // its name
+	Bytes int64  `json:"weight_bytes"`
 }
 
 type portInfo struct {
@@ -51,6 +58,7 @@ func modelInspectCommand() *cobra.Command {
 	var (
 		in                      inputFlags
 		flags                   compileFlags
+		form                    formFlag
 		plan, precision, passes bool
 		asJSON                  bool
 	)
@@ -72,6 +80,9 @@ func modelInspectCommand() *cobra.Command {
 				return err
 			}
 			defer m.close()
+			if err := form.choose(m); err != nil {
+				return err
+			}
 			if passes {
 				o.Dump = c.OutOrStdout()
 				_, err := planOf(m.graph, in, o)
@@ -100,6 +111,7 @@ func modelInspectCommand() *cobra.Command {
 	}
 	in.register(c)
 	flags.registerLimits(c)
+	form.register(c)
 	c.Flags().BoolVar(&plan, "plan", false, "the compiled program: step, kernel, shape, arena offset, bytes")
 	c.Flags().BoolVar(&precision, "precision", false, "the precision in which each step computes, and why")
 	c.Flags().BoolVar(&passes, "passes", false, "the graph as it came, and after each pass that changed it")
@@ -122,6 +134,9 @@ func describe(m *loaded) modelInfo {
 	if p := m.pack; p != nil {
 		info.Name, info.Version, info.Digest = p.Name, p.Version, p.Digest
 		info.Labels, info.Report = len(p.Labels), p.Report
+		if f := p.Small; f != nil {
+			info.Small = &smallInfo{f.Graph.Name, weightBytes(f.Graph)}
+		}
 	}
 	return info
 }
@@ -171,6 +186,9 @@ func printInfo(w io.Writer, info modelInfo) {
 	}
 	fmt.Fprintf(w, "operators: %s\n", strings.Join(ops, ", "))
 	fmt.Fprintf(w, "constants: %d values, %s\n", info.Parameters, bytesText(info.Bytes))
+	if s := info.Small; s != nil {
+		fmt.Fprintf(w, "small form: %s, %s\n", s.Graph, bytesText(s.Bytes))
+	}
 	if info.Missing != "" {
 		fmt.Fprintf(w, "cannot run: %s\n", info.Missing)
 	}

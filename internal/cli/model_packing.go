@@ -136,6 +136,16 @@ func setReport(p *pack.Pack, r packReport) (err error) {
 	return err
 }
 
+// editReport changes the report of a pack.
+func editReport(p *pack.Pack, edit func(*packReport)) error {
+	var r packReport
+	if err := json.Unmarshal(p.Report, &r); err != nil {
+		return err
+	}
+	edit(&r)
+	return setReport(p, r)
+}
+
 // quantise turns g into the precision asked for.
 func (w *material) quantise(g *model.Graph, co compressOptions, rep **rewriteReport, progress func(done, total int)) (*model.Graph, *quant.Report, error) {
 	o := quant.Options{To: co.To, Progress: progress, PerTensor: co.Rewrite.PerTensor}
