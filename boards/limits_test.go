@@ -194,3 +194,28 @@ func FuzzLimits(f *testing.F) {
 		}
 	})
 }
+
+// What is left of a limit is what the group of the limit has not: others may be
+// in it.
+func TestUsageIsOfTheLimit(t *testing.T) {
+	v := Strain(write(t, map[string]string{
+		"proc/self/cgroup":                        "0::/shop/agent\n",
+		"sys/fs/cgroup/shop/memory.max":           "900\n",
+		"sys/fs/cgroup/shop/memory.current":       "800\n",
+		"sys/fs/cgroup/shop/memory.stat":          "inactive_file 50\n",
+		"sys/fs/cgroup/shop/agent/memory.max":     "max\n",
+		"sys/fs/cgroup/shop/agent/memory.high":    "2000\n",
+		"sys/fs/cgroup/shop/agent/memory.current": "100\n",
+		"sys/fs/cgroup/shop/agent/memory.stat":    "inactive_file 7\n",
+	}))
+	want := Memory{Limit: ptr(int64(900)), LimitFrom: "memory.max of shop", Used: ptr(int64(800)), Idle: ptr(int64(50))}
+	if v.Memory == nil || !reflect.DeepEqual(*v.Memory, want) {
+		t.Errorf("%+v", v.Memory)
+	}
+}
+
+func BenchmarkStrain(b *testing.B) {
+	for b.Loop() {
+		Strain("/")
+	}
+}

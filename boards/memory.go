@@ -13,7 +13,7 @@ import (
 type Memory struct {
 	Limit     *int64 `json:"limit,omitempty"`      // bytes: the least limit of its control groups (MemoryMax, MemoryHigh)
 	LimitFrom string `json:"limit_from,omitempty"` // which: "memory.high of system.slice/dunlin-agent.service"
-	Used      *int64 `json:"used,omitempty"`       // bytes that its control group has, pages of files among them
+	Used      *int64 `json:"used,omitempty"`       // bytes that the group of the limit has, else its own, pages of files among them
 	Idle      *int64 `json:"idle,omitempty"`       // bytes of these that are of files nobody read lately: they can be had back
 
 	// Shares of the last 10 seconds in which some, or all, of the processes
@@ -92,12 +92,14 @@ const noLimit = 1 << 50
 // root, which has no limit.
 func (s sensors) group(path string, f groupFiles, m *Memory) {
 	const maxDepth = 16
-	s.own(filepath.Join(f.top, path), f, m)
+	s.own(filepath.Join(f.top, path), m)
+	s.usage(filepath.Join(f.top, path), f, m)
 	for depth := 0; depth < maxDepth; depth++ {
 		for _, name := range f.limits {
 			n, ok := s.int(filepath.Join(f.top, path, name))
 			if ok && n >= 0 && n < noLimit && (m.Limit == nil || n < *m.Limit) {
 				m.Limit, m.LimitFrom = &n, name+" of "+cmp.Or(printable(path), "the top group")
+				s.usage(filepath.Join(f.top, path), f, m)
 			}
 		}
 		if path == "" {
@@ -109,16 +111,22 @@ func (s sensors) group(path string, f groupFiles, m *Memory) {
 	}
 }
 
-// own reads how the process's own group does.
-func (s sensors) own(dir string, f groupFiles, m *Memory) {
-	if n, ok := s.int(filepath.Join(dir, f.used)); ok && n >= 0 {
-		m.Used = &n
+// usage reads what a group has, where it says so.
+func (s sensors) usage(dir string, f groupFiles, m *Memory) {
+	n, ok := s.int(filepath.Join(dir, f.used))
+	if !ok || n < 0 {
+		return
 	}
+	m.Used, m.Idle = &n, nil
 	if text, ok := s.text(filepath.Join(dir, "memory.stat")); ok {
 		if n, ok := counter(text, f.idle); ok {
 			m.Idle = &n
 		}
 	}
+}
+
+// own reads how the process's own group does.
+func (s sensors) own(dir string, m *Memory) {
 	if text, ok := s.text(filepath.Join(dir, "memory.pressure")); ok {
 		m.Own10 = pressure(text, "some")
 	}
