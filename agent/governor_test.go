@@ -418,17 +418,3 @@ func TestReading(t *testing.T) {
 		}
 	}
 }
-
-func TestGoMemory(t *testing.T) {
-	for _, c := range []struct {
-		memory int64
-		from   string
-		want   int64
-	}{
-		{512 << 20, "RAM", 384 << 20}, {128 << 20, "memory.high of a", 112 << 20}, {1 << 30, "memory.max of a", 896 << 20}, {24 << 20, "the configuration", 12 << 20},
-	} {
-		if got := goMemory(boards.Bounds{Memory: &c.memory, MemoryFrom: c.from}); got != c.want {
-			t.Errorf("%d of %s: %d, want %d", c.memory, c.from, got, c.want)
-		}
-	}
-}

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -82,6 +83,33 @@ func limitMemory(b boards.Bounds, log *slog.Logger) {
 	n := goMemory(b)
 	debug.SetMemoryLimit(n)
 	log.Info("memory limit", "gomemlimit_mb", n>>20, "of_mb", *b.Memory>>20, "from", b.MemoryFrom)
+}
+
+// describeLimits writes what the board may and this process may have.
+func describeLimits(w io.Writer, c *Config, b boards.Bounds) {
+	list := func(name string, soft, hard *float64) {
+		fmt.Fprintf(w, "limits: %s: soft %s, hard %s\n", name, celsius(soft), celsius(hard))
+	}
+	for _, z := range b.Zones {
+		list(z.Name, z.SoftC, z.HardC)
+	}
+	switch {
+	case b.SoftC != nil || b.HardC != nil:
+		list(b.TempsFrom, b.SoftC, b.HardC)
+	case len(b.Zones) == 0 && c.Limits.Enabled:
+		fmt.Fprintln(w, "limits: nobody says how hot this board may get: give soft_celsius")
+	}
+	if b.Memory != nil {
+		fmt.Fprintf(w, "limits: %d MB of memory (%s), Go's collector keeps below %d MB, a model below %d MB\n",
+			*b.Memory>>20, b.MemoryFrom, goMemory(b)>>20, c.maxMemory(b)>>20)
+	}
+}
+
+func celsius(v *float64) string {
+	if v == nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%g °C", *v)
 }
 
 // goMemoryLimit returns the limit in use, 0 for none.

@@ -242,6 +242,7 @@ func check(c Config, path string, lines Lines, stdout io.Writer) error {
 	if err := checkSources(c.Sources, path, stdout); err != nil {
 		return err
 	}
+	describeLimits(stdout, &c, c.bounds("/"))
 	if err := checkLines(c.Rules, path, lines, stdout); err != nil {
 		return err
 	}

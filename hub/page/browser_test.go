@@ -194,13 +194,14 @@ func seesFleet(p tab, f *fleet) {
 func live(p tab, f *fleet) {
 	evil := `<img src=x onerror="window.hurt=1"><script>window.hurt=2</script>`
 	r := answer(time.Now(), garments(2), evil, 0.97, 412)
-	r.Facts[0].Object = evil
+	r.Facts[0].Object, r.Model.Form = evil, wire.FormSmall
 	f.events.Publish(api.EventResult, f.tell("door", 900, r)) // told twice, shown once
 	p.until("the result is the first row", `document.querySelector(".result .label").textContent === `+quote(evil))
 	p.until("it is there once", `document.querySelectorAll('[data-key="home/door e1 900"]').length === 1`)
 	p.do(chromedp.Focus(chromedp.CSS(".result summary")), chromedp.KeyEvent("\r"))
 	p.until("Enter opens it, with the source of each fact", `document.querySelector(".result[open] .proof").textContent.includes("from dunlin example facts")`)
 	p.until("with what the sensors said", `document.querySelector(".result[open] .readings").textContent === "hall.temperature 21.43 °C · hall.<b>dust 0.0125 (4 s before)"`)
+	p.until("which form answered", `document.querySelector(".result[open]").textContent.includes("garments@2 small form")`)
 	p.until("what came is text, not markup", `!document.querySelector("main img:not(.front img), main script") && window.hurt === undefined`)
 	f.tell("hall", 901, answer(time.Now(), garments(2), "Ankle boot", 0.91, 398))
 	p.until("the next one is above it", `document.querySelector(".result .label").textContent === "Ankle boot"`)

@@ -79,7 +79,7 @@ function held(at) {
   if (!at) return null;
   const does = [
     at.temp_c && `${Math.round(at.temp_c)} °C`, at.frames > 1 && t("fleet.frames", { n: number(at.frames) }),
-    at.threads && t("fleet.threads", { n: number(at.threads) }), at.small && t("fleet.small"),
+    at.threads && t("fleet.threads", { n: number(at.threads) }), at.small && t("form.small"),
   ].filter(Boolean);
   return h("small", { class: "warn", title: at.why || null }, `${t("fleet.throttled")}: ${does.join(", ")}`);
 }

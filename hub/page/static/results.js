@@ -175,7 +175,7 @@ function whole(r) {
     r.why ? why(r) : null,
     proof(r.facts, names(r)) ?? h("p", { class: "none" }, t("results.nofacts")),
     h("dl", { class: "more" },
-      pair("results.model", r.model?.name ? `${r.model.name}@${r.model.version} ` : "", r.model ? digest(r.model.digest) : null),
+      pair("results.model", r.model?.name ? `${r.model.name}@${r.model.version} ${word("form", r.model.form ?? "")} ` : "", r.model ? digest(r.model.digest) : null),
       r.factsAt ? pair("results.graph", `${r.factsAt.graph}@${r.factsAt.version}`) : null,
       r.readings.length ? pair("results.readings", h("span", { class: "readings" }, r.readings.map(reading))) : null,
       pair("results.source", r.source.replace(/^(folder|http|mqtt)(?=:|$)/, (kind) => word("source", kind))),
