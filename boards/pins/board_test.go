@@ -111,11 +111,12 @@ func TestBoardI2C(t *testing.T) {
 			t.Fatalf("%x, want %x (%v)", got, want, err)
 		}
 	}
-	if err := b.Tx(0x76, []byte{0xd0}, got); !errors.Is(err, syscall.ENXIO) && !errors.Is(err, syscall.EREMOTEIO) {
+	// The drivers do not agree; it is an error number with all of them.
+	err = b.Tx(0x76, []byte{0xd0}, got)
+	if !errors.Is(err, syscall.ENXIO) && !errors.Is(err, syscall.EREMOTEIO) && !errors.Is(err, syscall.ETIMEDOUT) {
 		t.Errorf("where nothing answers: %v", err)
-	} else {
-		t.Log(err)
 	}
+	t.Log("where nothing answers:", err)
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
