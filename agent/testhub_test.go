@@ -271,9 +271,15 @@ func (h *testHub) batch(payload []byte) {
 // want publishes a new Desired.
 func (h *testHub) want(model, facts *wire.Offer) {
 	h.t.Helper()
+	h.desire(wire.Desired{Model: model, Facts: facts})
+}
+
+func (h *testHub) desire(want wire.Desired) {
+	h.t.Helper()
 	h.mu.Lock()
 	h.gen++
-	d, err := wire.Seal(h.key, h.device, wire.DownWanted, wire.Desired{Gen: h.gen, At: time.Now(), Model: model, Facts: facts})
+	want.Gen, want.At = h.gen, time.Now()
+	d, err := wire.Seal(h.key, h.device, wire.DownWanted, want)
 	if err != nil {
 		h.t.Fatal(err)
 	}

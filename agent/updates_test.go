@@ -1,0 +1,285 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dunlin/agent/update"
+	"dunlin/internal/durable"
+	"dunlin/internal/release"
+	"dunlin/sync/wire"
+)
+
+// script stands for a binary of the agent, as far as it is asked before it is
+// started.
+func script(says string, checked int) string {
+	return fmt.Sprintf("#!/bin/sh\ncase $1 in\nversion) echo 'dunlin-agent %s (x)' ;;\ncheck) echo 'the configuration'; exit %d ;;\nesac\n", says, checked)
+}
+
+// agent packs and signs a release of the agent.
+func (h *testHub) agent(c release.Config, platform, binary string) *wire.Offer {
+	h.t.Helper()
+	d, err := release.Write(h.store, c, []release.Binary{{Platform: platform, Content: strings.NewReader(binary)}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	n, err := release.Number(c.Version)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return &wire.Offer{
+		Kind: wire.OfferAgent, Name: release.Name, Version: n, Manifest: string(d.Digest),
+		Sig: h.release.Sign(wire.OfferAgent.Purpose(), []byte(d.Digest)),
+	}
+}
+
+func TestAgentsThatAreRefused(t *testing.T) {
+	t.Setenv("DUNLIN_TEST_MAIN", "1") // this binary checks a configuration as the agent does
+	h := newTestHub(t)
+	c, path := h.config(t)
+	a, err := New(c, slog.New(slog.NewTextHandler(testLog{t}, nil)), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.updates.config = path
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	here := release.Platform()
+	good := func(v string) release.Config { return release.Config{Version: v} }
+	for _, r := range []struct {
+		name  string
+		why   wire.Reason
+		offer *wire.Offer
+		edit  func(*wire.Offer)
+	}{
+		{"signed for a model", wire.ReasonSignature, h.agent(good("0.2.0"), here, script("0.2.0", 0)), func(o *wire.Offer) {
+			o.Sig = h.release.Sign(wire.OfferModel.Purpose(), []byte(o.Manifest))
+		}},
+		{"signed by the hub", wire.ReasonUnknownKey, h.agent(good("0.2.1"), here, script("0.2.1", 0)), func(o *wire.Offer) {
+			o.Sig = h.key.Sign(wire.OfferAgent.Purpose(), []byte(o.Manifest))
+		}},
+		{"offered as another", wire.ReasonBroken, h.agent(good("0.2.2"), here, script("0.2.2", 0)), func(o *wire.Offer) { o.Version++ }},
+		{"for another board", wire.ReasonPlatform, h.agent(good("0.2.3"), "linux/s390x", script("0.2.3", 0)), nil},
+		{"older", wire.ReasonOlder, h.agent(good("0.0.9"), here, script("0.0.9", 0)), nil},
+		{"follows newer ones", wire.ReasonTooOld, h.agent(release.Config{Version: "0.2.4", From: "0.2.0"}, here, script("0.2.4", 0)), nil},
+		{"says another version", wire.ReasonExam, h.agent(good("0.2.5"), here, script("0.2.4", 0)), nil},
+		{"does not start", wire.ReasonExam, h.agent(good("0.2.6"), here, "no program"), nil},
+		{"refuses the configuration", wire.ReasonExam, h.agent(good("0.2.7"), here, script("0.2.7", 1)), nil},
+		{"a model", wire.ReasonBroken, h.offer(1, false), func(o *wire.Offer) {
+			o.Kind, o.Name, o.Sig = wire.OfferAgent, release.Name, h.release.Sign(wire.OfferAgent.Purpose(), []byte(o.Manifest))
+		}},
+	} {
+		if r.edit != nil {
+			r.edit(r.offer)
+		}
+		h.desire(wire.Desired{Agent: r.offer})
+		var got wire.Report
+		h.until(r.name, func() bool {
+			for _, rep := range h.reports {
+				if rep.Kind == wire.OfferAgent && rep.Digest == r.offer.Manifest {
+					got = rep
+				}
+			}
+			return got.State == wire.StateRefused
+		})
+		if got.Reason != r.why {
+			t.Errorf("%s: %q (%s), want %q", r.name, got.Reason, got.Error, r.why)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if s, err := update.Open(durable.OS, filepath.Join(c.StateDir, updateDir), ""); err != nil || s.Offer() != nil {
+		t.Errorf("something was installed: %+v, %v", s.Offer(), err)
+	}
+}
+
+// next starts the agent as the launcher would, from a slot or not; end waits
+// until it is to be another one.
+func next(t *testing.T, c Config, mark string) (a *Agent, end func()) {
+	t.Helper()
+	t.Setenv(envSlot, mark)
+	a, err := New(c, slog.New(slog.NewTextHandler(testLog{t}, nil)), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop := func(want error) {
+		if done == nil {
+			return
+		}
+		if want == nil {
+			cancel()
+		}
+		if err := <-done; !errors.Is(err, want) {
+			t.Errorf("agent: %v, want %v", err, want)
+		}
+		cancel()
+		done = nil
+	}
+	t.Cleanup(func() { stop(nil) })
+	return a, func() { stop(errRestart) }
+}
+
+// What is installed runs on trial in the next process, is kept there, and is
+// taken back when the hub wants none.
+func TestAgentIsInstalledKeptAndTakenBack(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	c.Update.HealthyS = 1
+	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), script("0.2.0", 0))
+	h.desire(wire.Desired{Agent: o})
+	_, end := next(t, c, "")
+	end()
+	store, err := update.Open(durable.OS, filepath.Join(c.StateDir, updateDir), "a")
+	if err != nil || store.Offer() == nil || store.Offer().Manifest != o.Manifest {
+		t.Fatalf("on trial is %+v, %v", store.Offer(), err)
+	}
+	a, end := next(t, c, "a")
+	if s := a.Status(); s.Slot == nil || !s.Slot.OnTrial {
+		t.Errorf("the status says %+v", s.Slot)
+	}
+	h.until("the hub to be told that it is kept", func() bool {
+		return len(h.reports) > 0 && h.reports[len(h.reports)-1].State == wire.StateActive && h.reported.Agent != nil && h.reported.Agent.Version == 2000
+	})
+	h.desire(wire.Desired{})
+	end()
+	if _, _, ok := a.updates.store.Running(); ok {
+		t.Error("it is still in its slot")
+	}
+	next(t, c, "")
+	h.until("the package's again", func() bool {
+		last := h.reports[len(h.reports)-1]
+		return h.reported.Gen == h.gen && h.reported.Agent == nil && last.State == wire.StateReverted && last.Reason == wire.ReasonDesired
+	})
+}
+
+// A version on trial goes back when the hub wants another one, and that one is
+// taken then.
+func TestAgentOnTrialIsSuperseded(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	c.Update.HealthyS = 3600
+	first := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), script("0.2.0", 0))
+	second := h.agent(release.Config{Version: "0.3.0"}, release.Platform(), script("0.3.0", 0))
+	h.desire(wire.Desired{Agent: first})
+	_, end := next(t, c, "")
+	end()
+	_, end = next(t, c, "a")
+	h.until("the trial", func() bool {
+		return len(h.reported.Reports) > 0 && h.reported.Reports[0].State == wire.StateTrial
+	})
+	h.desire(wire.Desired{Agent: second})
+	end()
+	a, end := next(t, c, "")
+	end()
+	if o := a.updates.store.Offer(); o == nil || o.Manifest != second.Manifest {
+		t.Errorf("on trial is %+v", o)
+	}
+	h.until("both to be told of", func() bool {
+		said := map[string]bool{}
+		for _, r := range h.reports {
+			said[fmt.Sprintf("%d %s %s", r.Version, r.State, r.Reason)] = true
+		}
+		return said["2000 reverted desired"]
+	})
+}
+
+// No agent is put on trial while a model is.
+func TestAgentWaitsForTheTrialOfAModel(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	m := h.offer(1, false)
+	m.Trial.Seconds = 3600
+	h.desire(wire.Desired{Model: m})
+	a, end := next(t, c, "")
+	wait(t, "the trial of the model", a.slots.OnTrial)
+	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), script("0.2.0", 0))
+	h.desire(wire.Desired{Model: m, Agent: o})
+	h.until("the agent to be examined", func() bool {
+		for _, r := range h.reported.Reports {
+			if r.Kind == wire.OfferAgent && r.State == wire.StateExamining {
+				return true
+			}
+		}
+		return false
+	})
+	if a.updates.store.Offer() != nil {
+		t.Error("both are on trial")
+	}
+	h.desire(wire.Desired{Agent: o}) // the model is taken back
+	end()
+	if a.updates.store.Offer() == nil {
+		t.Error("the agent was not put on trial after that")
+	}
+}
+
+// A version on trial that cannot even open its files goes back at once, and in
+// its place: here to this binary, which cannot either.
+func TestAgentThatCannotOpenGoesBack(t *testing.T) {
+	h := newTestHub(t)
+	c, path := h.config(t)
+	dir := filepath.Join(c.StateDir, updateDir)
+	if err := os.MkdirAll(filepath.Join(c.StateDir, "outbox.db"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	store, err := update.Open(durable.OS, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sum, err := store.Write(strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), "x")
+	if err := store.Begin(*o, update.Build{Version: "0.2.0", Number: 2000, Digest: o.Manifest, SHA256: sum, Size: 1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "run", "-config", path)
+	cmd.Env = append(os.Environ(), "DUNLIN_TEST_MAIN=1", envSlot+"=a")
+	if said, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(said), "outbox.db") {
+		t.Errorf("%v: %s", err, said)
+	}
+	if store, err = update.Open(durable.OS, dir, ""); err != nil || store.Offer() != nil || store.Last() == nil || store.Last().Reason != wire.ReasonExam {
+		t.Errorf("%+v on trial, the last ended %+v, %v", store.Offer(), store.Last(), err)
+	}
+}
+
+// The launcher needs little of the configuration, and nothing that another
+// version may have written.
+func TestLaunchDir(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "agent.toml")
+	for text, want := range map[string]string{
+		"":                                      "/var/lib/dunlin/agent",
+		"state_dir = \"state\"\n":               filepath.Join(dir, "state", "agent"),
+		"state_dir = \"/s\"\nnew_field = 1\n":   "/s/agent",
+		"[update]\nenabled = false\n":           "",
+		"[update]\nenabled = true\nnew = 1\n":   "/var/lib/dunlin/agent",
+		"state_dir = 7\n":                       "",
+		"state_dir = \"\"\n":                    "",
+		"[[[":                                   "",
+		"[learn]\nlayers = \"of a new kind\"\n": "/var/lib/dunlin/agent",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := launchDir(file); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := launchDir(filepath.Join(dir, "none")); got != "" {
+		t.Errorf("without a configuration: %q", got)
+	}
+}
