@@ -119,7 +119,8 @@ func newAt(root string, c Config, log *slog.Logger, level *slog.LevelVar) (a *Ag
 		return a, err
 	}
 	for _, open := range []func() error{
-		a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub, a.openFolder, a.openSensors, a.openStreams, a.openTriggers, a.listen,
+		a.openStore, a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub,
+		a.openFolder, a.openSensors, a.openStreams, a.openTriggers, a.listen,
 	} {
 		if err := open(); err != nil {
 			return a, err
@@ -145,6 +146,7 @@ func (a *Agent) path(elem ...string) string {
 func (a *Agent) openKept() (err error) {
 	a.box, err = outbox.Open(a.path("outbox.db"), outbox.Options{
 		MaxBytes: int64(a.c.Outbox.MaxMB) << 20, FlushDelay: ms(a.c.Outbox.FlushMS), Each: a.c.Outbox.Each,
+		Strict: a.updates.onTrial(),
 	})
 	if err != nil {
 		return err

@@ -47,13 +47,19 @@ type updates struct {
 	restarting atomic.Bool
 }
 
-func (a *Agent) openUpdates() (err error) {
+// openStore comes first: what is opened next is opened with care on trial.
+func (a *Agent) openStore() error {
 	u := &updates{a: a, c: a.c.Update, abort: make(chan struct{}, 1), settled: make(chan struct{})}
 	a.updates = u
-	u.store, err = update.Open(durable.OS, a.path(updateDir), os.Getenv(envSlot))
-	if err != nil {
+	var err error
+	if u.store, err = update.Open(durable.OS, a.path(updateDir), os.Getenv(envSlot)); err != nil {
 		a.log.Error("what was installed of the agent is not known", keyError, err)
 	}
+	return nil
+}
+
+func (a *Agent) openUpdates() (err error) {
+	u := a.updates
 	if u.lane, err = newLane("agent", a.journal, a.log, u.take); err != nil {
 		return err
 	}
@@ -150,10 +156,9 @@ func (u *updates) run(ctx context.Context) {
 // desire takes up what the hub wants. A version on trial goes back first where
 // that is another one; the next process takes it up then.
 func (u *updates) desire(o wire.Offer, again bool) {
-	if on := u.store.Offer(); on != nil {
-		if on.Manifest != o.Manifest {
-			u.interrupt()
-		}
+	if on := u.store.Offer(); on != nil && on.Manifest == o.Manifest {
+		return // it runs, or is to at the next start
+	} else if on != nil && !u.interrupt() {
 		return
 	}
 	// What was kept once and is lost is no refusal of it.
@@ -171,18 +176,27 @@ func (u *updates) runs(o wire.Offer) bool {
 	return release.Text(o.Version) == Version
 }
 
-func (u *updates) interrupt() {
+// interrupt ends a trial that is not wanted any more. over is false where that
+// is by way of a restart.
+func (u *updates) interrupt() (over bool) {
+	if !u.onTrial() { // it could not be started this time
+		_, err := u.store.End(wire.ReasonDesired, nil, u.a.clock.read())
+		if err != nil {
+			u.a.log.Error("end of a trial is not kept", keyError, err)
+		}
+		return err == nil
+	}
 	select {
 	case u.abort <- struct{}{}:
 	default:
 	}
+	return false
 }
 
 // withdraw goes back to the agent of the package: the hub wants none of its own
 // here.
 func (u *updates) withdraw() {
-	if u.onTrial() {
-		u.interrupt()
+	if u.store.Offer() != nil && !u.interrupt() {
 		return
 	}
 	if _, _, ok := u.store.Running(); !ok && len(u.lane.wanted()) == 0 {
@@ -223,6 +237,11 @@ func (u *updates) take(ctx context.Context, o wire.Offer) (wire.Report, error) {
 		return wire.Report{}, context.Cause(ctx)
 	}
 	err := u.install(ctx, o)
+	if err == nil || errors.As(err, new(*refusal)) { // else what was fetched is wanted again
+		if _, swept := u.layout.Sweep(); swept != nil {
+			u.a.log.Warn("old releases are not swept", keyError, swept)
+		}
+	}
 	switch refused, ok := errors.AsType[*refusal](err); {
 	case ok:
 		return u.tell(o, wire.StateRefused, refused.why, refused.err), nil
@@ -269,12 +288,6 @@ func (u *updates) install(ctx context.Context, o wire.Offer) error {
 		return err
 	}
 	b, err := u.write(o)
-	if err != nil && !errors.As(err, new(*refusal)) {
-		return err // what was fetched stays: it is wanted again
-	}
-	if _, swept := u.layout.Sweep(); swept != nil {
-		u.a.log.Warn("old releases are not swept", keyError, swept)
-	}
 	if err != nil {
 		return err
 	}
@@ -478,8 +491,8 @@ func (u *updates) confirm() error {
 
 // watch returns the verdict. It ends with ctx too.
 func (u *updates) watch(ctx context.Context, o wire.Offer) (wire.Reason, error) {
-	if why := u.a.box.Recovered() + u.a.facts.Recovered(); why != "" {
-		return wire.ReasonExam, fmt.Errorf("it cannot read what the version before wrote: %s", why)
+	if why := u.a.facts.Recovered(); why != "" {
+		return wire.ReasonExam, fmt.Errorf("it cannot read the facts of the version before: %s", why)
 	}
 	rules := update.Rules{
 		Healthy: time.Duration(u.c.HealthyS) * time.Second, Grace: time.Duration(u.c.GraceS) * time.Second, Hub: u.a.hub != nil,

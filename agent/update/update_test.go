@@ -186,7 +186,11 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 		t.Fatal("too few")
 	}
 	for cut := range ops {
-		for seed := range uint64(3) {
+		seeds := uint64(3)
+		if testing.Short() {
+			seeds = 1
+		}
+		for seed := range seeds {
 			card := newCard(t)
 			card.CutAt(cut)
 			rest := []string{"package", "package"} // before and after the step that is cut

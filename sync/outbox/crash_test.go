@@ -319,6 +319,12 @@ func TestDamagedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			damage(t, path)
+			if strict, err := Open(path, Options{Strict: true}); err == nil {
+				t.Errorf("taken with Strict: recovered %q", strict.Recovered())
+			}
+			if _, err := os.Stat(badName(path, 1)); err == nil {
+				t.Error("moved aside with Strict")
+			}
 			b = openBox(t, path, Options{Each: true})
 			if b.Epoch() == epoch || b.Recovered() != badName(path, 1) {
 				t.Errorf("epoch %s, was %s; recovered %q", b.Epoch(), epoch, b.Recovered())

@@ -73,7 +73,7 @@ func open(path string, o Options) (*Outbox, error) {
 	b, err := load(path, o)
 	var d damage
 	switch {
-	case errors.As(err, &d):
+	case errors.As(err, &d) && !o.Strict:
 		moved, moveErr := moveAside(path)
 		if moveErr != nil {
 			return nil, errors.Join(err, moveErr)

@@ -63,6 +63,10 @@ type Options struct {
 	FlushBytes   int
 	FlushDelay   time.Duration
 
+	// Strict makes a file that cannot be read an error, and leaves it where it
+	// is: an agent that is itself on trial may be what cannot read it.
+	Strict bool
+
 	// Each commits without waiting for others: a lone Put is as fast as one
 	// sync of the disk, and writes 33 KB to it.
 	Each bool
