@@ -27,6 +27,7 @@ demo: ## build both programs and show the whole road on this machine (ARGS="--ex
 
 ifdef CI
 test: check fresh test-all test-purego test-race test-arm ## run the tests; with CI=1 also everything else
+	@$(MAKE) --no-print-directory device-test
 	@$(MAKE) --no-print-directory demo ARGS="--exit"
 else
 test: test-all
@@ -44,9 +45,9 @@ check: ## format, vet for amd64 and arm64, staticcheck
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
 	GOARCH=amd64 $(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
-	$(GO) vet -tags board ./internal/e2e
+	$(GO) vet -tags board ./internal/e2e ./boards/pins
 	$(TOOL) staticcheck ./...
-	$(TOOL) staticcheck -tags board ./internal/e2e
+	$(TOOL) staticcheck -tags board ./internal/e2e ./boards/pins
 
 test-purego:
 	$(GO) test -short -tags purego $(NUMERIC)
