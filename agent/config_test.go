@@ -83,6 +83,8 @@ func TestConfigPaths(t *testing.T) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add(Example)
 	f.Add("[hub]\ntoken = \"dunlin1.e30\"\n")
+	f.Add("[[sensor]]\nname = \"a\"\nkind = \"bme280\"\nbus = \"i2c-1\"\n[[source]]\nname = \"b\"\nkind = \"sensors\"\nreadings = [\"a.pressure\"]\n" +
+		"[[trigger]]\nsources = [\"b\"]\nreading = \"a.humidity\"\nabove = 1.0\n")
 	f.Add("a.b.c = 1\n[x]\ny = {z = 1}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 4096 {

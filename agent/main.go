@@ -383,6 +383,9 @@ func printStatus(w io.Writer, s Status) {
 	}
 	for _, f := range s.Sources {
 		state := "gives frames"
+		if f.Triggered {
+			state = fmt.Sprintf("%d triggers, %d missed", f.Triggers, f.Missed)
+		}
 		if f.Error != "" {
 			state = f.Error
 		}

@@ -241,7 +241,8 @@ func TestSensorsAreAnswered(t *testing.T) {
 	}
 	text.Reset()
 	printStatus(&text, a.Status())
-	if !strings.Contains(text.String(), "sensor   tank: no reading; ads1115 at 0x48") || !strings.Contains(text.String(), "trigger  tank.level: 1 hits for alarm") {
+	if !strings.Contains(text.String(), "sensor   tank: no reading; ads1115 at 0x48") || !strings.Contains(text.String(), "trigger  tank.level: 1 hits for alarm") ||
+		!strings.Contains(text.String(), "sensors:alarm: 1 frames, 1 looked at, 0 dropped, 0 unusable; 1 triggers, 0 missed") {
 		t.Errorf("status:\n%s", text.String())
 	}
 }

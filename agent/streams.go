@@ -327,17 +327,19 @@ type SourceStatus struct {
 	Dropped  int64  `json:"dropped"`
 	Unusable int64  `json:"unusable"`
 	Opened   int64  `json:"opened"`
-	Triggers int64  `json:"triggers,omitempty"`
-	Missed   int64  `json:"triggers_missed,omitempty"` // no frame came in time
-	Error    string `json:"error,omitempty"`           // why no frames come
+
+	Triggered bool   `json:"triggered,omitempty"` // it waits for triggers
+	Triggers  int64  `json:"triggers,omitempty"`
+	Missed    int64  `json:"triggers_missed,omitempty"` // no frame came in time
+	Error     string `json:"error,omitempty"`           // why no frames come
 }
 
 func (a *Agent) streamStatus() (all []SourceStatus) {
-	for _, s := range a.streams {
+	for i, s := range a.streams {
 		c := s.Counters()
 		st := SourceStatus{
 			Name: s.Name(), Frames: c.Frames, Taken: c.Taken, Dropped: c.Dropped, Unusable: c.Unusable, Opened: c.Opened,
-			Triggers: c.Triggers, Missed: c.Missed,
+			Triggered: a.c.triggered(a.c.Sources[i].Name), Triggers: c.Triggers, Missed: c.Missed,
 		}
 		if err := s.Err(); err != nil {
 			st.Error = err.Error()

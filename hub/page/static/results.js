@@ -26,7 +26,7 @@ export function result(row) {
     key: `${row.device} ${row.epoch} ${row.seq}`, device: row.device, epoch: row.epoch, seq: row.seq,
     stored, taken, at: taken || stored, order: Number(row.id),
     label: labels[0]?.label ?? "", score: labels[0]?.score ?? 0, labels, facts: r.facts ?? [], factsAt: r.facts_at ?? null,
-    readings: r.readings ?? [], micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", why: row.explanation ?? null, id: row.id, source: r.source ?? "", model: r.model ?? null,
+    readings: (r.readings ?? []).slice(0, 32), micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", why: row.explanation ?? null, id: row.id, source: r.source ?? "", model: r.model ?? null,
   };
 }
 
