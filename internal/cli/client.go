@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,7 +117,11 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return withHint(fmt.Errorf("hub %s: %w", c.base, err), "is the hub running there? start one with: dunlin hub")
+		hint := "is the hub running there? start one with: dunlin hub"
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+			hint = "if you signed its certificate yourself, name it: SSL_CERT_FILE=hub.crt"
+		}
+		return withHint(fmt.Errorf("hub %s: %w", c.base, err), "%s", hint)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
