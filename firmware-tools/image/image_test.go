@@ -270,7 +270,7 @@ func TestTrixie(t *testing.T) {
 			continue
 		}
 		path := makeImage(t, trixieBoot, trixieRoot, mtools)
-		o := Options{Image: path, Agent: agentFor(t, elf.EM_AARCH64, mib), Token: claimOf(t, "https://hub.example", time.Hour), Settings: mine, Config: []byte("state_dir = \"/srv\"\n")}
+		o := Options{Image: path, Agent: agentFor(t, elf.EM_AARCH64, mib), Token: claimOf(t, "https://hub.example", time.Hour), Settings: mine, Config: []byte("metrics_every_s = 30\n")}
 		r, err := Provision(o)
 		if err != nil || r.Format != Trixie {
 			t.Fatalf("%+v, %v", r, err)
@@ -407,6 +407,9 @@ func TestRefused(t *testing.T) {
 		{"a claim that ended", Options{Image: good, Agent: agent, Token: claimOf(t, "http://10.0.0.5", -time.Minute)}, "ended at"},
 		{"a hub on loopback", Options{Image: good, Agent: agent, Token: claimOf(t, "http://127.0.0.1:7070", time.Hour)}, "the board itself"},
 		{"no claim", Options{Image: good, Agent: agent, Token: "hello"}, "does not begin with"},
+		{"no TOML", Options{Image: good, Agent: agent, Config: []byte("a = = b")}, "configuration: "},
+		{"state elsewhere", Options{Image: good, Agent: agent, Config: []byte("state_dir = \"/srv\"")}, "state_dir"},
+		{"two tokens", Options{Image: good, Agent: agent, Token: claimOf(t, "http://10.0.0.5", time.Hour), Config: []byte("[hub]\ntoken_file = \"t\"")}, "names a token"},
 		{"format", Options{Image: good, Agent: agent, Format: "buster"}, "want auto, bookworm or trixie"},
 		{"hostname", Options{Image: good, Agent: agent, Settings: Settings{Hostname: "a b"}}, "hostname"},
 		{"user", Options{Image: good, Agent: agent, Settings: Settings{User: "Root"}}, "user"},

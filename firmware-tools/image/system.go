@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/BurntSushi/toml"
+
 	"dunlin/sync/wire"
 )
 
@@ -120,7 +122,36 @@ func (o *Options) check() error {
 			return err
 		}
 	}
+	if err := o.checkConfig(); err != nil {
+		return err
+	}
 	return o.Settings.check()
+}
+
+// stateDir is where the first boot puts the token, and the agent's unit lets
+// it write.
+const stateDir = "/var/lib/dunlin"
+
+// checkConfig holds that the agent will find its token. The rest of the file
+// is the agent's to check: dunlin-agent check.
+func (o *Options) checkConfig() error {
+	c := struct {
+		StateDir string `toml:"state_dir"`
+		Hub      struct {
+			Token     string `toml:"token"`
+			TokenFile string `toml:"token_file"`
+		} `toml:"hub"`
+	}{StateDir: stateDir}
+	if _, err := toml.Decode(string(o.Config), &c); err != nil {
+		return refuse("try it: dunlin-agent check -config FILE", "configuration: %w", err)
+	}
+	switch {
+	case path.Clean(c.StateDir) != stateDir:
+		return refuse("leave state_dir out: the agent's service may write to "+stateDir+" alone", "configuration: state_dir is %.80q", c.StateDir)
+	case o.Token != "" && (c.Hub.Token != "" || c.Hub.TokenFile != ""):
+		return refuse("leave token and token_file out of [hub]: the claim is put where the agent looks for it", "configuration: it names a token, and there is a claim")
+	}
+	return nil
 }
 
 func checkToken(line string) error {

@@ -38,8 +38,12 @@ install_agent() {
 			"$root/var/tmp/dunlin-agent" install
 		status=$?
 		rm -f "$root/var/tmp/dunlin-agent"
+		if [ $status -ne 0 ] && [ -x "$root/usr/local/bin/dunlin-agent" ] && [ -s "$root/etc/systemd/system/dunlin-agent.service" ]; then
+			say "the agent is installed, and does not run yet: it is started at the next boot"
+			status=0
+		fi
 		return $status
-	elif [ -x "$root/usr/bin/dunlin-agent" ]; then
+	elif [ -x "$root/usr/bin/dunlin-agent" ] || [ -x "$root/usr/local/bin/dunlin-agent" ]; then
 		say "the agent is installed already"
 	else
 		say "there is no agent on the boot partition"
