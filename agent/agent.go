@@ -227,7 +227,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	shut := a.serve(ctx, &all)
 	a.log.Info("agent is running", "version", Version, "board", a.board.Name, "http", a.Addr(), "socket", a.c.HTTP.Socket)
-	notify("READY=1")
+	notify("READY=1\nWATCHDOG=1") // of a version that began in place of another, the watchdog runs already
 	select {
 	case <-ctx.Done():
 		a.updates.stopped()
