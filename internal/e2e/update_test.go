@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -241,7 +242,7 @@ type updated struct {
 
 // superviseAgent enrols a device, has the package's agent started on it, and
 // gives it the example's model: no agent is tried while a model is.
-func (f *fleet) superviseAgent(t *testing.T, name, binary string, grace int) *updated {
+func (f *fleet) superviseAgent(t *testing.T, name, binary string, grace, tries int) *updated {
 	t.Helper()
 	var enrolled struct{ Token string }
 	f.must("POST", "/v1/devices", map[string]string{"tenant": "e2e", "name": name}, &enrolled)
@@ -250,8 +251,8 @@ func (f *fleet) superviseAgent(t *testing.T, name, binary string, grace int) *up
 		t.Fatal(err)
 	}
 	u := &updated{f: f, name: "e2e/" + name, http: "http://" + freeAddr(t)}
-	config := fmt.Sprintf("state_dir = \"state\"\n[hub]\ntoken = %q\n[http]\nlisten = %q\n[update]\nhealthy_s = 1\ngrace_s = %d\ntries = 2\n",
-		enrolled.Token, strings.TrimPrefix(u.http, "http://"), grace)
+	config := fmt.Sprintf("state_dir = \"state\"\n[hub]\ntoken = %q\n[http]\nlisten = %q\n[update]\nhealthy_s = 1\ngrace_s = %d\ntries = %d\n",
+		enrolled.Token, strings.TrimPrefix(u.http, "http://"), grace, tries)
 	file := filepath.Join(dir, "agent.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -311,7 +312,7 @@ func (u *updated) isVersion(t *testing.T, version string, slot bool) {
 }
 
 // TestAgentUpdate rolls versions of the agent out to real processes. A good
-// one is kept, and outlives a kill; one that crashes, hangs, does not reach the
+// one is kept, and outlives a kill, and kills while it is installed; one that crashes, hangs, does not reach the
 // hub or fails the exam of its model goes back by itself, and the rollout is
 // told why.
 func TestAgentUpdate(t *testing.T) {
@@ -337,7 +338,7 @@ func TestAgentUpdate(t *testing.T) {
 	// Not t.Parallel: they wait most of the time, and are more than there are CPUs.
 	each := func(name string, do func(t *testing.T)) { all.Go(func() { t.Run(name, do) }) }
 	each("good", func(t *testing.T) {
-		u := f.superviseAgent(t, "good", packaged, 60)
+		u := f.superviseAgent(t, "good", packaged, 60, 2)
 		u.isVersion(t, "1.0.0", false)
 		u.reaches(t, u.rollOut(t, "1.1.0", rollout.Rules{}), rollout.Done)
 		u.isVersion(t, "1.1.0", true)
@@ -359,7 +360,7 @@ func TestAgentUpdate(t *testing.T) {
 		u.isVersion(t, "1.1.0", true)
 	})
 	each("taken back", func(t *testing.T) {
-		u := f.superviseAgent(t, "taken", packaged, 60)
+		u := f.superviseAgent(t, "taken", packaged, 60, 2)
 		id := u.rollOut(t, "1.1.0", rollout.Rules{SoakS: 3600})
 		u.isVersion(t, "1.1.0", true)
 		wait(t, 30*time.Second, "it to be kept", func() error {
@@ -376,13 +377,26 @@ func TestAgentUpdate(t *testing.T) {
 		u.reaches(t, id, rollout.RolledBack)
 		u.isVersion(t, "1.0.0", false)
 	})
+	each("killed", func(t *testing.T) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		u := f.superviseAgent(t, "killed", packaged, 60, 20)
+		id := u.rollOut(t, "1.1.0", rollout.Rules{})
+		for range 15 { // in the fetch, the write, the examination, the exec and the trial
+			time.Sleep(time.Duration(rnd.IntN(400)) * time.Millisecond) // the moment of the blow, not a wait for anything
+			u.kill()
+		}
+		u.reaches(t, id, rollout.Done)
+		u.isVersion(t, "1.1.0", true)
+	})
 	for v, why := range bad {
 		each(v, func(t *testing.T) {
 			grace := 60
 			if why == wire.ReasonNoHub {
 				grace = 4
 			}
-			u := f.superviseAgent(t, "bad-"+strings.ReplaceAll(v, ".", "-"), packaged, grace)
+			u := f.superviseAgent(t, "bad-"+strings.ReplaceAll(v, ".", "-"), packaged, grace, 2)
 			d := u.reaches(t, u.rollOut(t, v, rollout.Rules{}), rollout.RolledBack)
 			if d.Reason != why {
 				t.Errorf("it went back by %q (%s), want %q", d.Reason, d.Error, why)
