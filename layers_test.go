@@ -94,7 +94,7 @@ var mayImport = map[string]string{
 		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image firmware-tools/vm firmware-tools/deb",
 
 	// The virtual board: the programs that it runs are built apart and packed.
-	"firmware-tools/vm":            "firmware-tools/vm/guest", // the plan of its first program
+	"firmware-tools/vm":            "firmware-tools/vm/guest firmware-tools/files", // the plan of its first program; the agent's unit
 	"firmware-tools/vm/guest":      "",
 	"firmware-tools/vm/guest/init": "firmware-tools/vm/guest",
 	"firmware-tools/vm/relay":      "",

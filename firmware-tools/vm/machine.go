@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -34,23 +35,25 @@ type Config struct {
 // HubHost is the address at which a board finds what Config.Hub forwards.
 const HubHost = guest.HubHost
 
-// Agent is the service as the agent's package installs it: the program and
-// its configuration in the board's root, the limits of its systemd unit.
-func Agent() guest.Service {
-	return guest.Service{
-		Exec:       []string{"/usr/bin/dunlin-agent", "run", "-config", "/etc/dunlin/agent.toml"},
-		WatchdogMS: 30_000, RestartMS: 2000, StartMS: 90_000, StopMS: 20_000,
-	}
+// AgentFiles are the files of a board with the agent as Agent wants them, with
+// this configuration, in place of the package's own.
+func AgentFiles(program []byte, config string) Files {
+	return Base(Files{
+		"usr/bin/dunlin-agent":  {Data: program, Mode: 0o755},
+		"etc/dunlin/agent.toml": {Data: []byte(config)},
+	})
 }
 
-// AgentFiles are the files of Agent, and the folders it wants.
-func AgentFiles(program []byte, config string) Files {
-	return Files{
-		"usr/bin/dunlin-agent":  {Data: program, Mode: 0o755},
-		"etc/dunlin/agent.toml": {Data: []byte(config), Mode: 0o600},
-		"var/lib/dunlin/":       {},
-		"dev/":                  {}, "proc/": {}, "sys/": {}, "run/": {}, "tmp/": {},
+// Base adds what every system has: the folders to mount on, and the names of
+// its users.
+func Base(files Files) Files {
+	all := Files{
+		"dev/": {}, "proc/": {}, "sys/": {}, "run/": {}, "tmp/": {}, "var/lib/": {},
+		"etc/passwd": {Data: fmt.Appendf(nil, "root:x:0:0::/root:/bin/sh\ndunlin:x:%[1]d:%[1]d::/var/lib/dunlin:/usr/sbin/nologin\n", serviceUser)},
+		"etc/group":  {Data: fmt.Appendf(nil, "root:x:0:\ndunlin:x:%d:\n", serviceUser)},
 	}
+	maps.Copy(all, files)
+	return all
 }
 
 // Machine is a board with its kernel and initramfs, ready to be started, one

@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,9 +81,15 @@ func (f *fleet) newBoard(kind vm.Board, name, more string, change func(*vm.Confi
 	var enrolled struct{ Token string }
 	f.must("POST", "/v1/devices", map[string]string{"tenant": "e2e", "name": name}, &enrolled)
 	config := fmt.Sprintf("metrics_every_s = 1\n[hub]\ntoken = %q\n[folder]\ndir = \"/var/lib/dunlin/inbox\"\npoll_ms = 100\n%s", enrolled.Token, more)
-	b := &board{t: f.t, name: name, disk: filepath.Join(f.dir, name+".img")}
 	files := vm.AgentFiles(agentFor(f.t, kind), config)
 	files["var/lib/dunlin/inbox/"] = vm.File{}
+	return f.boardOf(kind, name, files, change)
+}
+
+// boardOf makes a board with these files on its disk.
+func (f *fleet) boardOf(kind vm.Board, name string, files vm.Files, change func(*vm.Config)) *board {
+	f.t.Helper()
+	b := &board{t: f.t, name: name, disk: filepath.Join(f.dir, name+".img")}
 	if err := vm.MakeDisk(b.disk, 128, files); err != nil {
 		cannot(f.t, err)
 	}
@@ -381,4 +389,71 @@ func TestImageVM(t *testing.T) {
 			t.Errorf("the terminal does not show %q:\n%s", want, out.String())
 		}
 	}
+}
+
+// TestBoardPackage installs the agent's Debian package on a Raspberry Pi, as
+// far as that goes without a system around it: its files, its configuration,
+// its unit's user, and the claim where "dunlin-agent install" puts it.
+func TestBoardPackage(t *testing.T) {
+	e, f := theExample(t), startBoardFleet(t)
+	kind := named(t, "pi3")
+	dir := t.TempDir()
+	program, tree := filepath.Join(dir, "dunlin-agent"), filepath.Join(dir, "tree")
+	if err := os.WriteFile(program, agentFor(t, kind), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dunlin(t, "image", "deb", program, "--version", "0.1.0", "-o", dir)
+	debs, err := filepath.Glob(filepath.Join(dir, "dunlin-agent_*_arm64.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("packages: %v %v", debs, err)
+	}
+	if out, err := exec.Command("dpkg-deb", "-x", debs[0], tree).CombinedOutput(); err != nil {
+		t.Fatalf("dpkg-deb: %v: %s", err, out)
+	}
+	files := vm.Files{}
+	err = filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		name, err2 := filepath.Rel(tree, path)
+		files[name] = vm.File{Data: data, Mode: uint32(info.Mode().Perm())}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := vm.Unit(string(files["usr/lib/systemd/system/dunlin-agent.service"].Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := dunlin(t, "fleet", "enrol", "e2e/package", "--claim", "--hub", f.http, "--token", f.token)
+	lines := strings.Split(strings.TrimSpace(shown), "\n")
+	files["var/lib/dunlin/token"] = vm.File{Data: []byte(lines[len(lines)-1] + "\n"), Mode: 0o600}
+	b := f.boardOf(kind, "package", vm.Base(files), func(c *vm.Config) { c.Service = unit })
+	b.start(vm.Boot{})
+	wait(t, 60*time.Second, "the device to be known at the hub", func() error {
+		_, err := f.hello("package")
+		return err
+	})
+	f.offer(e)
+	b.runs(e.digest)
+	data, want := e.pictures(t, 1)
+	for name := range want {
+		b.give(name, data[name])
+		sameBits(t, name, f.resultOf("package", name).Labels, want[name])
+	}
+	names, err := b.vm.List(t.Context(), "/var/lib/dunlin")
+	if err != nil || slices.Contains(names, "token") {
+		t.Errorf("the claim is still on the card: %v %v", names, err)
+	}
+	status, err := b.vm.Run(t.Context(), "/usr/bin/dunlin-agent", "status")
+	if err != nil || !strings.Contains(status, "Raspberry Pi 3 Model B+") || !strings.Contains(status, "connected") {
+		t.Errorf("dunlin-agent status: %v\n%s", err, status)
+	}
+	b.stop()
 }

@@ -54,6 +54,8 @@ type Module struct {
 type Service struct {
 	Exec       []string `json:"exec"` // nothing: none is run
 	Env        []string `json:"env"`
+	User       int      `json:"user"`        // User and Group, as a number; 0: root
+	State      string   `json:"state"`       // StateDirectory, below Root: made, and given to User; "": none
 	WatchdogMS int      `json:"watchdog_ms"` // WatchdogSec; 0: none
 	RestartMS  int      `json:"restart_ms"`  // RestartSec
 	StartMS    int      `json:"start_ms"`    // TimeoutStartSec

@@ -3,7 +3,9 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -49,6 +51,7 @@ func newSupervisor(s Service) *supervisor {
 		v.off = true
 		return v
 	}
+	_ = os.Chmod(path, 0o777) // the service is not root; a message that does not come is seen
 	v.notify = c
 	go v.listen()
 	return v
@@ -122,6 +125,12 @@ func (v *supervisor) run() {
 func (v *supervisor) start() error {
 	cmd := exec.Command(v.s.Exec[0], v.s.Exec[1:]...)
 	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: Root, Setsid: true}
+	if err := v.s.own(); err != nil {
+		say("trouble: state of the service: %v", err) // a broken disk shows here; the service says more of it
+	}
+	if v.s.User != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(v.s.User), Gid: uint32(v.s.User)}
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "NOTIFY_SOCKET=" + notifyPath}, v.s.Env...)
 	if v.s.WatchdogMS > 0 {
@@ -149,6 +158,32 @@ func (v *supervisor) start() error {
 		close(done)
 	}()
 	return nil
+}
+
+// devices are what the groups of a unit's drop-in (gpio, video, i2c, dialout)
+// let a service open, once udev has named the devices' groups.
+var devices = []string{"gpiochip*", "video*", "media*", "i2c-*", "spidev*", "ttyAMA*", "ttyS*", "ttyUSB*"}
+
+// own gives the service's user its folder with all that is in it, as systemd
+// does for a StateDirectory, and the devices.
+func (s Service) own() error {
+	var errs []error
+	if s.State != "" {
+		dir := filepath.Join(Root, s.State)
+		errs = append(errs, os.MkdirAll(dir, 0o750), filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Lchown(path, s.User, s.User)
+		}))
+	}
+	for _, pattern := range devices {
+		found, _ := filepath.Glob(filepath.Join(Root, "dev", pattern))
+		for _, path := range found {
+			errs = append(errs, os.Chown(path, 0, s.User), os.Chmod(path, 0o660))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (v *supervisor) ended(how string) {
