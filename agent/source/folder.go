@@ -50,6 +50,9 @@ type Folder struct {
 	o   Options
 	log *slog.Logger
 
+	left *together            // syncs of the folder
+	came map[string]*together // and of those below it
+
 	mu   sync.Mutex
 	busy map[string]bool  // handed out, not settled yet
 	seen map[string]sight // files looked at and left
@@ -94,12 +97,17 @@ func OpenFolder(dir string, o Options) (*Folder, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	f := &Folder{
+		dir: dir, o: o, log: o.Log, left: newTogether(func() error { return syncDir(dir) }), came: map[string]*together{},
+		busy: map[string]bool{}, seen: map[string]sight{},
+	}
 	for _, d := range []string{DoneDir, RejectedDir} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.MkdirAll(f.path(d), 0o755); err != nil {
 			return nil, fmt.Errorf("watched folder: %w", err)
 		}
+		f.came[d] = newTogether(func() error { return syncDir(f.path(d)) })
 	}
-	return &Folder{dir: dir, o: o, log: o.Log, busy: map[string]bool{}, seen: map[string]sight{}}, nil
+	return f, nil
 }
 
 // Counters returns what became of files since the start.

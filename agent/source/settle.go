@@ -92,7 +92,7 @@ func (f *Folder) move(frame Frame, to, reason string) error {
 		if err := os.Remove(frame.path); err != nil {
 			return err
 		}
-		return syncDir(f.dir)
+		return f.left.last()
 	}
 	dir := filepath.Join(f.dir, to)
 	target, err := free(filepath.Join(dir, filepath.Base(frame.path)))
@@ -107,7 +107,7 @@ func (f *Folder) move(frame Frame, to, reason string) error {
 	if err := os.Rename(frame.path, target); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(dir), syncDir(f.dir))
+	return errors.Join(f.came[to].last(), f.left.last())
 }
 
 // free returns path, or where a file of that name is there already one with a
