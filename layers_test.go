@@ -103,6 +103,7 @@ var mayImport = map[string]string{
 	"firmware-tools/deb":           "firmware-tools/files",
 	"firmware-tools/vm/blocklog":   "", // bytes in, a card out
 	"firmware-tools/vm/nosync":     "firmware-tools/vm/guest",
+	"firmware-tools/vm/netem":      "firmware-tools/vm/guest",
 }
 
 // mayNotLink says what must stay out of a binary or a library, and why.

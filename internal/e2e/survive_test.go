@@ -32,7 +32,7 @@ type ordeal struct {
 	files    vm.Files // more on the card
 	exec     []string // runs the agent: a program of files that takes it as its arguments
 	modules  []string
-	watchdog time.Duration // 0: as the package has it
+	watchdog time.Duration // 0: as the package has it; below: none
 	hub      map[int]string
 }
 
@@ -65,8 +65,8 @@ func (f *fleet) ordealBoard(name string, o ordeal) *board {
 	}
 	service := vm.Agent()
 	service.Exec = append(o.exec, service.Exec...)
-	if o.watchdog > 0 {
-		service.WatchdogMS = int(o.watchdog.Milliseconds())
+	if o.watchdog != 0 {
+		service.WatchdogMS, service.StopMS = int(max(0, o.watchdog).Milliseconds()), 2000
 	}
 	hub := o.hub
 	if hub == nil {

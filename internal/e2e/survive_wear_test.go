@@ -3,6 +3,8 @@
 package e2e_test
 
 import (
+	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +13,10 @@ import (
 
 	"dunlin/firmware-tools/vm"
 	"dunlin/firmware-tools/vm/blocklog"
+	"dunlin/sync/wire"
 )
+
+var idle = flag.Duration("idle", 20*time.Second, "how long TestWear watches a board that has nothing to do")
 
 // logged is a drive that notes each write to a card, and where.
 func logged(t *testing.T, image string) (boot vm.Boot, log string) {
@@ -62,33 +67,48 @@ func written(t *testing.T, log, image string, from, to int64) (bytes int64, flus
 	return bytes, flushes
 }
 
+// The limits of what is written to a card, in bytes.
+const (
+	maxWearResult  = 1024    // for a result, in groups
+	maxWearPicture = 8 << 10 // for a picture of the folder, beside what it takes to put it there
+	maxWearIdle    = 1 << 20 // an hour in which nothing happens
+)
+
 // TestWear bounds what the agent writes to its card: for results in groups,
 // for pictures of a folder, and when nothing happens.
 func TestWear(t *testing.T) {
 	t.Parallel()
-	const pictures = 400
+	const pictures = 96
 	e, f := theExample(t), startBoardFleet(t)
 	picture := readFile(t, filepath.Join(e.dir, "samples", firstPNG(t, e)))
-	b := f.ordealBoard("wear", ordeal{config: "[http]\nmax_in_flight = 200\n"})
+	b := f.ordealBoard("wear", ordeal{config: "[http]\nmax_in_flight = 200\n[outbox]\nflush_ms = 3000\n"})
 	f.offer(e)
 	boot, log := logged(t, b.disk)
 	b.start(boot)
 	b.runs(e.digest)
-	measure := func(what string, n int, do func()) (each float64) {
-		b.quiet(log)
+	measure := func(what string, do func() int) float64 {
+		b.quiet(log, 8*time.Second)
 		from := logSize(t, log)
-		do()
-		b.quiet(log)
+		n := do()
+		b.quiet(log, 8*time.Second)
 		bytes, flushes := written(t, log, b.disk, from, logSize(t, log))
-		each = float64(bytes) / float64(n)
-		t.Logf("%s: %d bytes, %d flushes; %.0f bytes each", what, bytes, flushes, each)
+		each := float64(bytes) / float64(n)
+		t.Logf("%d %s: %d bytes, %d flushes; %.0f bytes each", n, what, bytes, flushes, each)
 		return each
 	}
 
 	feed := newFeeder(picture)
-	measure("results in groups", 1000, func() {
+	size := 0
+	feed.tell = func(r wire.Result) {
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Error(err)
+		}
+		size += len(text)
+	}
+	each := measure("results in groups", func() int {
 		stop := feed.feed(b.vm, 100)
-		wait(t, 120*time.Second, "1000 answers", func() error {
+		wait(t, 3*time.Minute, "1000 answers", func() error {
 			feed.mu.Lock()
 			defer feed.mu.Unlock()
 			if n := len(feed.acked); n < 1000 {
@@ -97,37 +117,59 @@ func TestWear(t *testing.T) {
 			return nil
 		})
 		stop()
+		return len(feed.acked)
 	})
-	t.Logf("%d answers", len(feed.acked))
-	measure("pictures of the folder", pictures, func() {
+	body := float64(size) / float64(len(feed.acked))
+	// The bound is for results of 256 bytes; what a result has more of is written once.
+	if limit := maxWearResult + max(0, body-256); each > limit {
+		t.Errorf("%.0f bytes are written for a result of %.0f, limit %.0f", each, body, limit)
+	}
+	t.Logf("a result has %.0f bytes", body)
+
+	fill := func(dir string) int {
 		for i := range pictures {
-			b.give(fmt.Sprintf("%05d.png", i), withNote(picture, uint64(i)))
+			if err := b.vm.Put(t.Context(), fmt.Sprintf("%s/%05d.png", dir, i), withNote(picture, uint64(i))); err != nil {
+				t.Fatal(err)
+			}
 		}
-		wait(t, 120*time.Second, "the inbox to be empty", func() error {
+		return pictures
+	}
+	elsewhere := measure("pictures put elsewhere", func() int { return fill("/elsewhere") })
+	answered := measure("pictures of the folder", func() int {
+		fill("/" + inboxDir)
+		wait(t, 3*time.Minute, "the inbox to be empty", func() error {
 			names, err := b.vm.List(t.Context(), "/"+inboxDir)
 			if err == nil && len(names) > 2 {
 				err = fmt.Errorf("%d names", len(names))
 			}
 			return err
 		})
+		return pictures
 	})
-	begin := time.Now()
+	if answered-elsewhere > maxWearPicture {
+		t.Errorf("%.0f bytes are written for a picture of the folder, limit %d", answered-elsewhere, maxWearPicture)
+	}
+
+	b.quiet(log, 35*time.Second) // the kernel writes out what was not synced after 30 s
 	from := logSize(t, log)
-	time.Sleep(20 * time.Second) // the time that is measured
+	time.Sleep(*idle) // the time that is measured
 	bytes, _ := written(t, log, b.disk, from, logSize(t, log))
-	t.Logf("idle: %d bytes in %v", bytes, time.Since(begin))
+	hour := float64(bytes) * float64(time.Hour) / float64(*idle)
+	t.Logf("idle: %d bytes in %v, %.0f an hour", bytes, *idle, hour)
+	if hour > maxWearIdle {
+		t.Errorf("%.0f bytes an hour are written for nothing, limit %d", hour, maxWearIdle)
+	}
 }
 
-// quiet waits until the card has got nothing for longer than the kernel keeps
-// what is not synced: 5 s of ext4's journal, 30 s of the page cache.
-func (b *board) quiet(log string) {
+// quiet waits until the card has got nothing for so long.
+func (b *board) quiet(log string, long time.Duration) {
 	b.t.Helper()
 	size, since := logSize(b.t, log), time.Now()
-	wait(b.t, 2*time.Minute, "the card to be quiet", func() error {
+	wait(b.t, 3*time.Minute, "the card to be quiet", func() error {
 		if now := logSize(b.t, log); now != size {
 			size, since = now, time.Now()
 		}
-		if quiet := time.Since(since); quiet < 10*time.Second {
+		if quiet := time.Since(since); quiet < long {
 			return fmt.Errorf("written to %v ago", quiet)
 		}
 		return nil
