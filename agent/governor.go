@@ -120,6 +120,9 @@ func (g *governor) change(c policy.Change, v boards.Vitals) {
 		g.level, g.since, g.held = c.To, time.Now(), g.throttle(c, v, small)
 	}
 	g.mu.Unlock()
+	if l := g.a.learner; l != nil && c.To == 0 {
+		l.kick() // what waited for this
+	}
 	if h := g.a.hub; h != nil {
 		select {
 		case h.changed <- struct{}{}:

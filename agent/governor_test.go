@@ -418,3 +418,28 @@ func TestReading(t *testing.T) {
 		}
 	}
 }
+
+// A hot board takes what it is taught, and trains when it is cool.
+func TestHotBoardLearnsLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a training takes seconds")
+	}
+	h, b := newTestHub(t), newBoard(t)
+	c, _ := h.learnConfig(t)
+	a := runOn(t, b, c)
+	h.want(h.garments(1), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	b.temp(86)
+	wait(t, "the highest level", func() bool { return level(a) == 3 })
+	l := dial(t, c)
+	l.teach(a.labels(t), negatives(t, "calibration"))
+	if d := l.state(); d.Needs != "a device that does not hold itself back: cpu is at 86.0 °C, its hard limit is 85 °C" {
+		t.Errorf("it needs %q", d.Needs)
+	}
+	<-time.After(quiet + quiet/2) // when it would have begun
+	if d := l.state(); d.Last != nil || d.State != "collecting" {
+		t.Errorf("hot, and it trains: %+v", d)
+	}
+	b.temp(50)
+	wait(t, "the head", func() bool { d := l.state(); return d.Last != nil && d.Last.Ended != "" })
+}
