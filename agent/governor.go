@@ -52,7 +52,11 @@ func (g *governor) run(ctx context.Context) {
 	start := time.Now() // with its monotonic clock: nobody sets that
 	for {
 		v := boards.Strain(g.a.root)
-		if c, ok := g.machine.Step(reading(b, v), time.Since(start)); ok {
+		r := reading(b, v)
+		if b.MemoryFrom == byConfiguration { // no group counts that
+			r.Memory = append(r.Memory, policy.Memory{Left: max(0, *b.Memory-anonymousBytes()), Of: *b.Memory, From: b.MemoryFrom})
+		}
+		if c, ok := g.machine.Step(r, time.Since(start)); ok {
 			g.change(c, v)
 		}
 		select {

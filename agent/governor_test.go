@@ -443,3 +443,20 @@ func TestHotBoardLearnsLater(t *testing.T) {
 	b.temp(50)
 	wait(t, "the head", func() bool { d := l.state(); return d.Last != nil && d.Last.Ended != "" })
 }
+
+// What the configuration gives is counted in this process, which no group does.
+func TestShortOfWhatTheConfigurationGives(t *testing.T) {
+	h, b := newTestHub(t), newBoard(t)
+	c, _ := h.config(t)
+	hold := make([]byte, 64<<20)
+	for i := 0; i < len(hold); i += 1 << 12 {
+		hold[i] = 1 // resident
+	}
+	c.Limits.MemoryMB = 32
+	a := runOn(t, b, c)
+	wait(t, "the highest level", func() bool { return level(a) == 3 })
+	if why := a.Status().Limits.Throttle.Why; why != "0 MB are left of 32 MB (the configuration)" {
+		t.Errorf("because %q", why)
+	}
+	runtime.KeepAlive(hold)
+}

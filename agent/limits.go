@@ -44,8 +44,11 @@ func limitsCheck(c LimitsConfig) fieldError {
 // bounds returns what bounds the board below root, and what the configuration
 // says in its place.
 func (c *Config) bounds(root string) boards.Bounds {
-	return boards.Limits(root).With(float64(c.Limits.SoftC), float64(c.Limits.HardC), int64(c.Limits.MemoryMB)<<20, "the configuration")
+	return boards.Limits(root).With(float64(c.Limits.SoftC), float64(c.Limits.HardC), int64(c.Limits.MemoryMB)<<20, byConfiguration)
 }
+
+// byConfiguration is who says so where the configuration does.
+const byConfiguration = "the configuration"
 
 // maxMemory is what a model may take, in bytes; 0: unknown.
 func (c *Config) maxMemory(b boards.Bounds) int64 {

@@ -58,7 +58,7 @@ func TestDescribeLimits(t *testing.T) {
 	b := newBoard(t)
 	for want, c := range map[string]Config{
 		"limits: Raspberry Pi: soft 80 °C, hard 85 °C\nlimits: 976 MB of memory (RAM), Go's collector keeps below 732 MB, a model below 488 MB\n": defaults(),
-		"limits: the configuration: soft 60 °C, hard unknown\nlimits: 100 MB of memory (the configuration), Go's collector keeps below 84 MB, a model below 20 MB\n": {
+		"limits: the configuration: soft 60 °C, hard 70 °C\nlimits: 100 MB of memory (the configuration), Go's collector keeps below 84 MB, a model below 20 MB\n": {
 			Model: ModelConfig{MaxMemoryMB: 20}, Limits: LimitsConfig{SoftC: 60, MemoryMB: 100},
 		},
 	} {

@@ -229,18 +229,25 @@ func (a *Agent) figures() map[string]float64 {
 	return v
 }
 
-// residentBytes reads the second field of /proc/self/statm, in pages; 0 where
-// there is none.
-func residentBytes() int64 {
+// residentBytes is what the process has in memory, 0 where nothing says so.
+func residentBytes() int64 { return statm(1) }
+
+// anonymousBytes is residentBytes without what files hold, which the kernel
+// can drop.
+func anonymousBytes() int64 { return max(0, statm(1)-statm(2)) }
+
+// statm reads a field of /proc/self/statm, in pages: 1 is what is resident, 2
+// what of that is shared.
+func statm(field int) int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0
 	}
 	f := strings.Fields(string(text))
-	if len(f) < 2 {
+	if len(f) <= field {
 		return 0
 	}
-	pages, err := strconv.ParseInt(f[1], 10, 64)
+	pages, err := strconv.ParseInt(f[field], 10, 64)
 	if err != nil {
 		return 0
 	}

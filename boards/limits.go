@@ -208,12 +208,13 @@ func (b Bounds) With(softC, hardC float64, memory int64, from string) Bounds {
 	if softC > 0 || hardC > 0 {
 		z := ZoneBounds{SoftC: b.SoftC, HardC: b.HardC}
 		if softC > 0 {
-			z.SoftC, z.HardC = &softC, nil
+			above := softC + underHard
+			z.SoftC, z.HardC = &softC, &above
 		}
 		if hardC > 0 {
 			z.HardC = &hardC
 		}
-		if z.SoftC == nil || softC == 0 {
+		if softC == 0 {
 			z.spread()
 		}
 		b.SoftC, b.HardC, b.Zones, b.TempsFrom = z.SoftC, z.HardC, nil, from
