@@ -57,7 +57,7 @@ func (g *governor) run(ctx context.Context) {
 			r.Memory = append(r.Memory, policy.Memory{Left: max(0, *b.Memory-anonymousBytes()), Of: *b.Memory, From: b.MemoryFrom})
 		}
 		if c, ok := g.machine.Step(r, time.Since(start)); ok {
-			g.change(c, v)
+			g.change(ctx, c, v)
 		}
 		select {
 		case <-tick.C:
@@ -102,13 +102,18 @@ func reading(b boards.Bounds, v boards.Vitals) (r policy.Reading) {
 }
 
 // change does what a change asks for, and tells of it.
-func (g *governor) change(c policy.Change, v boards.Vitals) {
+func (g *governor) change(ctx context.Context, c policy.Change, v boards.Vitals) {
 	if c.Shed {
 		g.shed()
 	}
 	small := g.a.slots.HasSmall()
 	if c.From != c.To {
 		g.apply(c.To)
+	}
+	if c.Shed && c.To.Small() {
+		if err := g.a.slots.PutAway(ctx); err != nil {
+			return // the agent stops
+		}
 	}
 	log, message := g.a.log.Warn, "device holds itself back"
 	if c.To < c.From {

@@ -19,6 +19,7 @@ import (
 	"dunlin/agent/policy"
 	"dunlin/agent/probe"
 	"dunlin/agent/slots"
+	"dunlin/agent/source"
 	"dunlin/boards"
 	"dunlin/engine"
 	"dunlin/model"
@@ -459,4 +460,44 @@ func TestShortOfWhatTheConfigurationGives(t *testing.T) {
 		t.Errorf("because %q", why)
 	}
 	runtime.KeepAlive(hold)
+}
+
+// Short of memory for long, the first form makes room for the small one, and
+// is there again for a client's tensors, and when there is memory.
+func TestShortOfMemoryBySmallForm(t *testing.T) {
+	h, b := newTestHub(t), newBoard(t)
+	c, _ := h.config(t)
+	a := runOn(t, b, c)
+	const side = 16
+	h.want(h.offerValues(heavyNet(side, 16), heavyNet(side, 2), side*side), nil)
+	h.until("the model", func() bool { return h.ended(1) == wire.StateActive })
+	line := []byte(strings.Repeat("1;", side*side-1) + "1")
+	answered := func(want string) {
+		t.Helper()
+		r, err := a.p.process(t.Context(), source.New("http", line), nil)
+		if err != nil || r.Model.Form != want || len(r.Labels) == 0 || r.Labels[0].Label != "large" {
+			t.Errorf("form %q, want %q: %+v, %v", r.Model.Form, want, r.Labels, err)
+		}
+	}
+	answered("")
+	b.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 20000 kB\n")
+	wait(t, "the highest level", func() bool { return level(a) == 3 })
+	answered(wire.FormSmall)
+	m, err := a.slots.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := m.Running()
+	m.Release()
+	x, err := model.NewTensor(model.F32, 1, side*side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := (node{a}).Tensors(t.Context(), running, []*model.Tensor{x}); err != nil || len(out) != 1 {
+		t.Errorf("a client's tensors: %v, %v", out, err)
+	}
+	answered(wire.FormSmall)
+	b.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 800000 kB\n")
+	wait(t, "level 0", func() bool { return level(a) == 0 })
+	answered("")
 }

@@ -76,7 +76,7 @@ func (n node) Model(name, version string) (probe.Model, error) {
 		}
 		return out
 	}
-	return probe.Model{Running: m.Running(), Inputs: ports(m.Program.Inputs()), Outputs: ports(m.Program.Outputs())}, nil
+	return probe.Model{Running: m.Running(), Inputs: ports(m.Inputs()), Outputs: ports(m.Outputs())}, nil
 }
 
 func (n node) Infer(ctx context.Context, from string, picture []byte) (wire.Result, error) {
@@ -105,7 +105,7 @@ func (n node) Tensors(ctx context.Context, want wire.Running, inputs []*model.Te
 			return nil
 		},
 		Read: func(s *engine.Session) error {
-			for i := range m.Program.Outputs() {
+			for i := range m.Outputs() {
 				outputs = append(outputs, s.Output(i).Clone())
 			}
 			return nil

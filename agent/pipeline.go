@@ -115,7 +115,7 @@ func (p *pipeline) answer(ctx context.Context, m *slots.Model, f source.Frame, r
 	read := func(s *engine.Session) (err error) {
 		r.Model = m.Answered(s)
 		for _, out := range m.Spec.Outputs {
-			for i, port := range m.Program.Outputs() {
+			for i, port := range m.Outputs() {
 				if port.Name == out.Name {
 					best, err = out.Classes(s.Output(i), m.Labels(), m.Entities(), best)
 				}
@@ -168,7 +168,7 @@ func (p *pipeline) fill(ctx context.Context, m *slots.Model, data []byte, s *eng
 		return ctx.Err()
 	}
 	given := input{data: data, limits: p.limits}
-	for i, port := range m.Program.Inputs() {
+	for i, port := range m.Inputs() {
 		for _, in := range m.Spec.Inputs {
 			if in.Name != port.Name {
 				continue

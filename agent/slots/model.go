@@ -19,13 +19,12 @@ import (
 	"dunlin/sync/wire"
 )
 
-// Model is a loaded model: its pack, compiled, with one session. It is used
-// by one Run at a time; others wait.
+// Model is a loaded model: its pack, compiled, with a session for each form. It
+// is used by one Run at a time; others wait.
 type Model struct {
 	Name    string
 	Version int64
 	Digest  string
-	Program *engine.Program
 	Spec    *prep.Spec // how pictures become inputs; nil: the pack does not say
 	Learned int64      // number of the head that was learned here, 0 for the signed one
 
@@ -33,9 +32,11 @@ type Model struct {
 	graph   *model.Graph // that answers
 	exam    *pack.Exam   // nil: none
 	engine  engine.Options
-	session *engine.Session
-	turn    chan struct{} // holds one token: whoever has it may use the session
-	held    atomic.Int64  // when the token was taken, by turnClock; 0: it is there
+	inputs  []engine.Port
+	outputs []engine.Port
+	session *engine.Session // of the first form; nil: it is put away
+	turn    chan struct{}   // holds one token: whoever has it may use the session
+	held    atomic.Int64    // when the token was taken, by turnClock; 0: it is there
 	tally   tally
 	hold    *restraint
 	small   *smallForm  // nil: none
@@ -76,7 +77,8 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *re
 		m.exam, m.Learned = local.examOf(p), local.N
 	}
 	m.graph = graph
-	if m.Program, err = engine.Compile(graph, o); err != nil {
+	program, err := engine.Compile(graph, o)
+	if err != nil {
 		if unsupported, ok := errors.AsType[*engine.UnsupportedError](err); ok {
 			return nil, refuse(wire.ReasonUnsupported, unsupported)
 		}
@@ -89,13 +91,14 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *re
 		}
 		m.Spec = &spec
 	}
+	m.inputs, m.outputs = program.Inputs(), program.Outputs()
 	if err := m.fits(); err != nil {
 		return nil, refuse(wire.ReasonBroken, err)
 	}
-	if err := m.loadSmall(p.Small, o); err != nil {
+	if err := m.loadSmall(p.Small, o, program.Memory()); err != nil {
 		return nil, errSmall(err)
 	}
-	m.session = m.Program.NewSession()
+	m.session = program.NewSession()
 	return m, nil
 }
 
@@ -105,7 +108,7 @@ func (m *Model) fits() error {
 	if m.Spec == nil {
 		return nil
 	}
-	ports := m.Program.Inputs()
+	ports := m.inputs
 	if len(m.Spec.Inputs) != len(ports) {
 		return fmt.Errorf("the pipeline makes %d inputs, the graph has %d", len(m.Spec.Inputs), len(ports))
 	}
@@ -119,7 +122,7 @@ func (m *Model) fits() error {
 		}
 	}
 	for _, out := range m.Spec.Outputs {
-		if portNamed(m.Program.Outputs(), out.Name) < 0 {
+		if portNamed(m.outputs, out.Name) < 0 {
 			return fmt.Errorf("the pipeline reads an output %q, which the graph does not have", out.Name)
 		}
 	}
@@ -134,6 +137,12 @@ func portNamed(ports []engine.Port, name string) int {
 	}
 	return -1
 }
+
+// Inputs returns the graph's inputs, in its order.
+func (m *Model) Inputs() []engine.Port { return m.inputs }
+
+// Outputs returns the graph's outputs, in its order.
+func (m *Model) Outputs() []engine.Port { return m.outputs }
 
 // Graph returns the network that the program was made of. It is valid until
 // Release, and so is every program that is compiled of it.
@@ -206,7 +215,10 @@ func (m *Model) Do(ctx context.Context, j Job) (time.Duration, error) {
 	if j.End != nil {
 		defer j.End()
 	}
-	s := m.choose(j)
+	s, err := m.choose(j)
+	if err != nil {
+		return 0, err
+	}
 	if err := j.Fill(s); err != nil {
 		return 0, err
 	}
@@ -264,7 +276,7 @@ func (m *Model) examineFirst(ctx context.Context) error {
 func (m *Model) ask(ctx context.Context, inputs []*model.Tensor, form form) (outputs []*model.Tensor, err error) {
 	fill := func(s *engine.Session) error { return m.fill(s, inputs) }
 	read := func(s *engine.Session) error {
-		for i := range m.Program.Outputs() {
+		for i := range m.outputs {
 			outputs = append(outputs, s.Output(i).Clone())
 		}
 		return nil
@@ -275,7 +287,7 @@ func (m *Model) ask(ctx context.Context, inputs []*model.Tensor, form form) (out
 
 // fill copies tensors into the session's inputs.
 func (m *Model) fill(s *engine.Session, inputs []*model.Tensor) error {
-	ports := m.Program.Inputs()
+	ports := m.inputs
 	if len(inputs) != len(ports) {
 		return fmt.Errorf("%d inputs, the graph has %d", len(inputs), len(ports))
 	}
@@ -341,7 +353,7 @@ func (m *Model) retire() {
 }
 
 func (m *Model) close() {
-	m.session, m.Program, m.graph, m.small = nil, nil, nil, nil
+	m.session, m.graph, m.small = nil, nil, nil
 	// Unmapping fails only for a wrong address, and there is nobody to tell.
 	_ = m.pack.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 
 	"dunlin/engine"
@@ -40,7 +41,7 @@ func (s *Slots) HasSmall() bool {
 
 // smallForm is the small form of a loaded model, with a session of its own:
 // it takes its memory beside the first one, so that a device short of memory
-// need not compile anything.
+// need compile nothing to be helped.
 type smallForm struct {
 	session *engine.Session
 	exam    *pack.Exam // nil: none
@@ -48,19 +49,18 @@ type smallForm struct {
 
 // loadSmall compiles the small form, where the pack has one, in what memory
 // the first one leaves.
-func (m *Model) loadSmall(f *pack.Form, o engine.Options) error {
+func (m *Model) loadSmall(f *pack.Form, o engine.Options, first engine.Memory) error {
 	if f == nil {
 		return nil
 	}
 	if o.MaxMemory > 0 {
-		used := m.Program.Memory()
-		o.MaxMemory = max(1, o.MaxMemory-int64(used.Arena+used.Weights))
+		o.MaxMemory = max(1, o.MaxMemory-int64(first.Arena+first.Weights))
 	}
 	p, err := engine.Compile(f.Graph, o)
 	if err != nil {
 		return err
 	}
-	for _, list := range [][2][]engine.Port{{p.Inputs(), m.Program.Inputs()}, {p.Outputs(), m.Program.Outputs()}} {
+	for _, list := range [][2][]engine.Port{{p.Inputs(), m.inputs}, {p.Outputs(), m.outputs}} {
 		for i, port := range list[0] {
 			first := list[1][i] // as many, and in the same order: pack.Open looked
 			if port.Type != first.Type || !port.Shape.Equal(first.Shape) {
@@ -81,14 +81,57 @@ const (
 	theSmall
 )
 
+// restrained reports whether the small form stands in for the first.
+func (m *Model) restrained() bool { return m.small != nil && m.hold.small.Load() && !m.onTrial.Load() }
+
 // choose returns the session that a job runs on. It is called in the model's
 // turn.
-func (m *Model) choose(j Job) *engine.Session {
-	held := j.form == either && m.hold.small.Load() && !j.Foreign && !m.onTrial.Load()
-	if m.small != nil && (held || j.form == theSmall) {
-		return m.small.session
+func (m *Model) choose(j Job) (*engine.Session, error) {
+	if j.form == theSmall || j.form == either && !j.Foreign && m.restrained() {
+		return m.small.session, nil
 	}
-	return m.session
+	if m.session == nil {
+		if err := m.takeOut(); err != nil {
+			return nil, err
+		}
+	}
+	return m.session, nil
+}
+
+// PutAway gives the memory of the first form back, where the small one stands
+// in for it. The first job that needs it compiles it again.
+func (s *Slots) PutAway(ctx context.Context) error {
+	m, err := s.Acquire()
+	if errors.Is(err, ErrNoModel) {
+		return nil
+	}
+	defer m.Release()
+	if err := m.take(ctx); err != nil {
+		return err
+	}
+	defer m.give()
+	if m.restrained() {
+		m.session = nil
+		debug.FreeOSMemory()
+	}
+	return nil
+}
+
+// takeOut compiles the first form again, from the graph that was loaded. It is
+// called in the model's turn.
+func (m *Model) takeOut() (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil { // a card that cannot be read any more
+			err = fmt.Errorf("compile %s again: %v", m.Name, r)
+		}
+	}()
+	p, err := engine.Compile(m.graph, m.engine)
+	if err != nil {
+		return fmt.Errorf("compile %s again: %w", m.Name, err)
+	}
+	m.session = p.NewSession()
+	return nil
 }
 
 func (m *Model) isSmall(s *engine.Session) bool { return m.small != nil && s == m.small.session }

@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -191,4 +192,62 @@ func TestFormChanges(t *testing.T) {
 		<-time.After(50 * time.Microsecond)
 	}
 	all.Wait()
+}
+
+// Short of memory, a device puts the first form away while the small one
+// answers; whoever needs it gets the same answers as before, and it is not put
+// away where nothing stands in for it.
+func TestPutAway(t *testing.T) {
+	s := newShop(t)
+	slots := s.open()
+	if err := slots.PutAway(t.Context()); err != nil {
+		t.Errorf("no model: %v", err)
+	}
+	take(t, slots, s.offer(recipe{version: 1, small: alwaysSix}))
+	first, _ := asks(t, slots, false)
+	m, err := slots.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	away := func(want bool) {
+		t.Helper()
+		if err := slots.PutAway(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.session == nil; got != want {
+			t.Errorf("put away: %v, want %v", got, want)
+		}
+	}
+	away(false)
+	slots.HoldBack(2, true)
+	away(true)
+	if got, as := asks(t, slots, false); !slices.Equal(got, six) || as.Form != wire.FormSmall || m.session != nil {
+		t.Errorf("put away, %+v says %v", as, got)
+	}
+	if got, as := asks(t, slots, true); !slices.Equal(got, first) || as.Form != "" || m.session == nil {
+		t.Errorf("a client's tensors: %+v says %v, not %v", as, got, first)
+	}
+	away(true)
+	slots.HoldBack(1, false)
+	if got, as := asks(t, slots, false); !slices.Equal(got, first) || as.Form != "" {
+		t.Errorf("after, %+v says %v, not %v", as, got, first)
+	}
+	slots.HoldBack(1, true)
+	away(true)
+	if err := m.examine(t.Context()); err != nil {
+		t.Errorf("examined: %v", err)
+	}
+	// What cannot be compiled again is an error of the run, not of the process.
+	away(true)
+	m.engine.MaxMemory = 1
+	slots.HoldBack(1, false)
+	none := func(*engine.Session) error { return nil }
+	if _, err := m.Run(t.Context(), none, none); !errors.Is(err, engine.ErrMemory) {
+		t.Errorf("without memory: %v", err)
+	}
+	m.engine.MaxMemory = 0
+	if got, _ := asks(t, slots, false); !slices.Equal(got, first) {
+		t.Errorf("with memory again it says %v", got)
+	}
 }
