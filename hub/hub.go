@@ -60,6 +60,10 @@ type Options struct {
 	// devices reach the listeners under another name.
 	PublicHTTP, PublicMQTT string
 
+	// OwnHost is a name or an address for which the hub makes a certificate of
+	// its own, kept in Dir, where CertFile and KeyFile name none. "": none.
+	OwnHost string
+
 	// BrokerURL, BrokerUser and BrokerPassword name an MQTT broker to use in
 	// place of the embedded one.
 	BrokerURL, BrokerUser, BrokerPassword string
@@ -432,7 +436,13 @@ func (h *Hub) linkOptions() link.Options {
 	return o
 }
 
-func (h *Hub) loadTLS() error {
+func (h *Hub) loadTLS() (err error) {
+	if h.o.OwnHost != "" && h.o.CertFile == "" && h.o.KeyFile == "" {
+		if h.o.CertFile, h.o.KeyFile, err = ownCertificate(h.o.Dir, h.o.OwnHost); err != nil {
+			return fmt.Errorf("TLS: %w", err)
+		}
+		h.o.CAFile = h.o.CertFile
+	}
 	if h.o.CAFile != "" {
 		pem, err := os.ReadFile(h.o.CAFile)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,64 @@ func TestTLS(t *testing.T) {
 	if _, err := hub.Open(everywhere); !errors.Is(err, hub.ErrNeedsPublic) {
 		t.Errorf("on every address: %v", err)
 	}
+}
+
+// TestOwnCertificate enrols a device with a hub that made its certificate. The
+// hub then gets another address: what the device was told of it still holds.
+func TestOwnCertificate(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	s := run(t, hub.Options{Dir: dir, OwnHost: "127.0.0.1"})
+	line, err := s.hub.Enrol(wire.Device{Tenant: "acme", Name: "left"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := wire.ParseToken(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(token.CAPEM)) {
+		t.Fatal("no certificate authority in the token")
+	}
+	b := startTLS(t, token, state, &tls.Config{RootCAs: roots})
+	b.put(3)
+	eventually(t, "the results are stored", b.drained)
+	b.stop()
+	s.stop()
+	before := read(t, filepath.Join(dir, hub.OwnCertFile))
+
+	again := run(t, hub.Options{Dir: dir, OwnHost: "127.0.0.1"})
+	again.stop()
+	if read(t, filepath.Join(dir, hub.OwnCertFile)) != before {
+		t.Error("the certificate was made anew for the same host")
+	}
+	moved := run(t, hub.Options{Dir: dir, OwnHost: "hub.example"})
+	if read(t, filepath.Join(dir, hub.OwnCertFile)) == before {
+		t.Error("the certificate is not for the new host")
+	}
+	for _, name := range []string{"localhost", "hub.example"} {
+		c, err := tls.Dial("tcp", moved.hub.HTTPAddr(), &tls.Config{RootCAs: roots, ServerName: name})
+		if err != nil {
+			t.Errorf("as %s: %v", name, err)
+			continue
+		}
+		c.Close()
+	}
+	if err := os.WriteFile(filepath.Join(dir, hub.OwnKeyFile), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hub.Open(hub.Options{Dir: dir, OwnHost: "other.example"}); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("a torn key: %v", err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestExternalBroker runs a hub on a broker that another process would have.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -22,7 +24,7 @@ func hubCommand() *cobra.Command {
 		keys  []string
 		level string
 
-		brokerPassword string
+		brokerPassword, lan string
 	)
 	c := &cobra.Command{
 		Use:   "hub",
@@ -31,10 +33,13 @@ func hubCommand() *cobra.Command {
 results, devices, its own key (hub.key) and the token for its HTTP API and page
 (admin.token). Killing it at any moment loses nothing that it had acknowledged.
 
-It listens on loopback; any other address needs --tls-cert and --tls-key. Without
---release-key it makes a key pair for signing models, release.key and release.pub, at
-its first start: move release.key to the machine that signs.`,
+It listens on loopback. For devices, --lan HOST listens on every address, and makes a
+certificate for HOST, the name or address by which they reach this machine; they are
+told of it when they are enrolled. With a certificate of your own give --tls-cert and
+--tls-key, and the addresses one by one. Without --release-key it makes a key pair for signing models, release.key and
+release.pub, at its first start: move release.key to the machine that signs.`,
 		Example: `  dunlin hub --release-key release.pem.pub
+  dunlin hub --lan 192.168.1.10
   dunlin hub --dir /var/lib/dunlin-hub --http 0.0.0.0:7070 --mqtt 0.0.0.0:8883 \
       --tls-cert hub.crt --tls-key hub.pem --release-key release.pem.pub`,
 		Args: cobra.NoArgs,
@@ -58,6 +63,11 @@ its first start: move release.key to the machine that signs.`,
 				}
 				o.BrokerPassword = strings.TrimSpace(string(text))
 			}
+			if lan != "" {
+				if err := onLAN(&o, lan, c.Flags().Changed); err != nil {
+					return err
+				}
+			}
 			o.Page, o.Version = page.Handler(), buildVersion().Version
 			h, err := hub.Open(o)
 			if err != nil {
@@ -67,6 +77,9 @@ its first start: move release.key to the machine that signs.`,
 				select {
 				case <-h.Ready():
 					fmt.Fprintf(c.OutOrStdout(), "page: %s/  (its token: %s)\nMQTT: %s\n", h.HTTPURL(), filepath.Join(o.Dir, "admin.token"), h.MQTTURL())
+					if lan != "" && o.CertFile == "" {
+						fmt.Fprintf(c.OutOrStdout(), "other commands here: export DUNLIN_HUB=%s SSL_CERT_FILE=%s\n", h.HTTPURL(), filepath.Join(o.Dir, hub.OwnCertFile))
+					}
 				case <-c.Context().Done():
 				}
 			}()
@@ -83,6 +96,7 @@ its first start: move release.key to the machine that signs.`,
 	f.StringVar(&o.MQTTAddr, "mqtt", "127.0.0.1:1883", "address of the MQTT listener")
 	f.StringVar(&o.PublicHTTP, "public-http", "", "URL under which devices reach the API, where it is another")
 	f.StringVar(&o.PublicMQTT, "public-mqtt", "", "URL under which devices reach the MQTT listener, where it is another")
+	f.StringVar(&lan, "lan", "", "be there for the network, with TLS, under this name or address of the machine (HTTP 7070, MQTT 8883)")
 	f.StringVar(&o.CertFile, "tls-cert", "", "certificate (PEM) of both listeners")
 	f.StringVar(&o.KeyFile, "tls-key", "", "its key (PEM)")
 	f.StringVar(&o.CAFile, "tls-ca", "", "certificate (PEM) of the authority, for devices that do not know it")
@@ -94,3 +108,34 @@ its first start: move release.key to the machine that signs.`,
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
+
+// onLAN has the hub listen for the whole network, under the name or address
+// host, with a certificate of its own where none was given. given tells which
+// flags were.
+func onLAN(o *hub.Options, host string, given func(flag string) bool) error {
+	if net.ParseIP(host) == nil && !hostName.MatchString(host) {
+		return usagef("--lan %q: want the name or the address by which devices reach this machine, without a port", host)
+	}
+	o.OwnHost = host
+	for _, at := range []struct {
+		flag, public, scheme, port string
+		listen, url                *string
+	}{
+		{"http", "public-http", "https", "7070", &o.HTTPAddr, &o.PublicHTTP},
+		{"mqtt", "public-mqtt", "tls", "8883", &o.MQTTAddr, &o.PublicMQTT},
+	} {
+		if !given(at.flag) {
+			*at.listen = net.JoinHostPort("", at.port)
+		}
+		_, port, err := net.SplitHostPort(*at.listen)
+		if err != nil {
+			return usagef("--%s: %v", at.flag, err)
+		}
+		if !given(at.public) {
+			*at.url = at.scheme + "://" + net.JoinHostPort(host, port)
+		}
+	}
+	return nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
