@@ -24,7 +24,7 @@ import (
 // rollback that a person ordered, nor try a refused model every time. A new
 // document that changes nothing asks for another try.
 type lane struct {
-	name    string // key in the journal: "model", "facts"
+	name    string // key in the journal: "model", "facts", "agent"
 	take    func(context.Context, wire.Offer) (wire.Report, error)
 	journal *journal
 	log     *slog.Logger
