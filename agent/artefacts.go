@@ -84,15 +84,15 @@ type fetchFunc func(context.Context, wire.Offer, func(done, total int64)) error
 
 // fetcher returns what brings an offer into a layout: from the folder that
 // the configuration names where the offer came from there, else from the hub.
-// want chooses among the layers, nil: all of them.
-func (a *Agent) fetcher(l *oci.Layout, want func(oci.Descriptor) bool) (fetchFunc, error) {
+// choose returns the layers that are wanted, nil: all of them.
+func (a *Agent) fetcher(l *oci.Layout, choose func([]oci.Descriptor) []oci.Descriptor) (fetchFunc, error) {
 	var remote *fetch.Fetcher
 	if a.token != nil {
 		config, err := a.tls()
 		if err != nil {
 			return nil, err
 		}
-		if remote, err = fetch.New(a.token.HTTP, a.token.Secret, l, fetch.Options{TLS: config, Want: want}); err != nil {
+		if remote, err = fetch.New(a.token.HTTP, a.token.Secret, l, fetch.Options{TLS: config, Layers: choose}); err != nil {
 			return nil, err
 		}
 	}

@@ -74,7 +74,7 @@ func (a *Agent) openUpdates() (err error) {
 	if u.layout, err = oci.Create(a.path(updateDir, "fetched")); err != nil {
 		return err
 	}
-	u.fetch, err = a.fetcher(u.layout, func(d oci.Descriptor) bool { return release.Runs(release.Platform(), d) })
+	u.fetch, err = a.fetcher(u.layout, func(all []oci.Descriptor) []oci.Descriptor { return release.Layers(release.Platform(), all) })
 	return err
 }
 
@@ -156,6 +156,9 @@ func (u *updates) run(ctx context.Context) {
 // desire takes up what the hub wants. A version on trial goes back first where
 // that is another one; the next process takes it up then.
 func (u *updates) desire(o wire.Offer, again bool) {
+	if u.layout == nil {
+		return // it is what a hub wanted that this device does not know any more
+	}
 	if on := u.store.Offer(); on != nil && on.Manifest == o.Manifest {
 		return // it runs, or is to at the next start
 	} else if on != nil && !u.interrupt() {

@@ -283,3 +283,16 @@ func TestLaunchDir(t *testing.T) {
 		t.Errorf("without a configuration: %q", got)
 	}
 }
+
+// What a hub wanted is not pursued where the configuration knows none any more.
+func TestAgentOfAHubThatIsGone(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), script("0.2.0", 0))
+	c.Hub = HubConfig{}
+	a, _ := run(t, c)
+	a.pursue(wire.Desired{Gen: 1, Agent: o}, true, true)
+	if all := a.updates.lane.wanted(); len(all) != 0 {
+		t.Errorf("it wants %v", all)
+	}
+}

@@ -202,21 +202,38 @@ func parse(m *oci.Manifest, config []byte) (r Release, err error) {
 // For returns the build that a machine of that platform runs: its own, or
 // for arm that of the highest lower version of the architecture.
 func (r Release) For(platform string) (Build, error) {
-	best := -1
+	layers := make([]oci.Descriptor, len(r.Builds))
 	for i, b := range r.Builds {
-		if Runs(platform, b.Blob) && (best < 0 || b.Platform > r.Builds[best].Platform) {
+		layers[i] = b.Blob
+	}
+	best := Layers(platform, layers)
+	if best == nil {
+		return Build{}, fmt.Errorf("%s for %s: %w", r.Version, platform, ErrNoBuild)
+	}
+	return Build{platformText(best[0].Platform), best[0]}, nil
+}
+
+// Layers returns of a manifest's layers the one that For is about, nil for
+// none: what a machine of that platform has to fetch.
+func Layers(platform string, all []oci.Descriptor) []oci.Descriptor {
+	best := -1
+	for i, d := range all {
+		if runs(platform, d) && (best < 0 || platformText(d.Platform) > platformText(all[best].Platform)) {
 			best = i
 		}
 	}
 	if best < 0 {
-		return Build{}, fmt.Errorf("%s for %s: %w", r.Version, platform, ErrNoBuild)
+		return nil
 	}
-	return r.Builds[best], nil
+	return all[best : best+1]
 }
 
-// Runs tells whether a machine of that platform runs the binary of a layer.
-func Runs(platform string, layer oci.Descriptor) bool {
+// runs tells whether a machine of that platform runs the binary of a layer.
+func runs(platform string, layer oci.Descriptor) bool {
 	have := platformText(layer.Platform)
+	if layer.MediaType != MediaTypeBinary {
+		return false
+	}
 	if have == "" || have == platform {
 		return have != ""
 	}

@@ -3,7 +3,7 @@
 //
 // Start with New and Fetcher.Artefact. The promise: when Artefact returns nil
 // the manifest and every blob that it names (of the layers, those that
-// Options.Want wants) are in the layout, and each has
+// Options.Layers returns) are in the layout, and each has
 // the digest it should have; a blob becomes visible only after it was hashed
 // and synced. What was received before an interruption is not received again.
 //
@@ -80,8 +80,8 @@ type Options struct {
 	Stall    time.Duration // a try without a byte for so long has failed, default 30 s
 	Reserve  int64         // bytes to be left free on the disk, default 16 MiB
 	MaxBytes int64         // an artefact may have in all, default 4 GiB
-	// Want tells which layers are brought; nil: all of them.
-	Want func(layer oci.Descriptor) bool
+	// Layers returns those of a manifest's layers that are brought; nil: all of them.
+	Layers func(all []oci.Descriptor) []oci.Descriptor
 }
 
 func (o Options) withDefaults() Options {

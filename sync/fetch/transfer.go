@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,11 +62,11 @@ func (t *transfer) artefact(ctx context.Context, d oci.Digest) error {
 
 // wanted is the manifest without the layers that nobody asked for.
 func (t *transfer) wanted(m *oci.Manifest) *oci.Manifest {
-	if t.o.Want == nil {
+	if t.o.Layers == nil {
 		return m
 	}
 	w := *m
-	w.Layers = slices.DeleteFunc(slices.Clone(m.Layers), func(d oci.Descriptor) bool { return !t.o.Want(d) })
+	w.Layers = t.o.Layers(m.Layers)
 	return &w
 }
 
