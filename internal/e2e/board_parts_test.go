@@ -3,21 +3,26 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"dunlin/firmware-tools/vm"
+	"dunlin/firmware-tools/vm/guest"
 )
 
 // gpio returns what the kernel says of a line that somebody has: its user and
 // its level, "hi" or "lo", which it reads from the chip. The lines of a chip
 // are numbered from the base that the kernel gave it.
-func (b *board) gpio(chip string, offset int) (user, level string, err error) {
-	text, err := b.vm.Get(b.t.Context(), "/sys/kernel/debug/gpio")
+func gpio(ctx context.Context, v *vm.VM, chip string, offset int) (user, level string, err error) {
+	text, err := v.Get(ctx, "/sys/kernel/debug/gpio")
 	if err != nil {
 		return "", "", err
 	}
@@ -65,7 +70,7 @@ func TestBoardPins(t *testing.T) {
 	is := func(when string, line int, want string) {
 		t.Helper()
 		wait(t, 30*time.Second, fmt.Sprintf("line %d to be %s %s", line, want, when), func() error {
-			user, level, err := b.gpio(chip, line)
+			user, level, err := gpio(t.Context(), b.vm, chip, line)
 			if err == nil && (level != want || user == "") {
 				err = fmt.Errorf("it is %q, had by %q", level, user)
 			}
@@ -107,30 +112,81 @@ func TestBoardPins(t *testing.T) {
 	if err := b.vm.Service(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	if user, level, err := b.gpio(chip, 1); err != nil || level == "hi" {
+	if user, level, err := gpio(t.Context(), b.vm, chip, 1); err != nil || level == "hi" {
 		t.Errorf("after the agent's end line 1 is %q, had by %q: %v", level, user, err)
 	}
 	b.stop()
 }
 
-// TestBoardCamera takes pictures from the kernel's virtual camera through
-// mapped buffers, with the structures of 64 and of 32 bits.
-func TestBoardCamera(t *testing.T) {
-	large := named(t, "virt")
-	large.Flavour = vm.Generic // the small kernel has no cameras
-	for _, kind := range []vm.Board{large, named(t, "armhf")} {
-		t.Run(kind.Name, func(t *testing.T) { camera(t, kind) })
-		if testing.Short() {
-			break
-		}
-	}
+// generic is the virt board with the kernel that has cameras, and leaves the
+// power button's line to programs.
+func generic(t *testing.T) vm.Board {
+	b := named(t, "virt")
+	b.Flavour = vm.Generic
+	return b
 }
 
-func camera(t *testing.T, kind vm.Board) {
+// buttonLine is where QEMU's power button is.
+const buttonLine = "9030000.pl061:3"
+
+// press presses the button for a tenth of a second, and returns when it has
+// been up again for longer than that. What it waits for is the finger.
+func press(t *testing.T, v *vm.VM) {
+	t.Helper()
+	if out, err := v.Monitor(t.Context(), "system_powerdown"); err != nil || out != "" {
+		t.Fatalf("press the button: %v %s", err, out)
+	}
+	time.Sleep(400 * time.Millisecond)
+}
+
+// withCamera adds the kernel's virtual camera.
+func withCamera(c *vm.Config) {
+	c.Modules = []string{"vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0"}
+}
+
+const cameraSource = "[[source]]\nname = \"shelf\"\nkind = \"v4l2\"\ndevice = \"/dev/video0\"\nwidth = 320\nheight = 240\n"
+
+// TestBoardCamera takes pictures from the kernel's virtual camera through
+// mapped buffers, with the structures of 32 bits; those of 64 bits are
+// TestBoardButton's.
+func TestBoardCamera(t *testing.T) {
 	e, f := theExample(t), startBoardFleet(t)
-	b := f.newBoard(kind, "camera", "[[source]]\nname = \"shelf\"\nkind = \"v4l2\"\ndevice = \"/dev/video0\"\nwidth = 320\nheight = 240\nevery_ms = 200\n", func(c *vm.Config) {
-		c.Modules = []string{"vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0"}
+	b := f.newBoard(named(t, "armhf"), "camera", cameraSource+"every_ms = 200\n", withCamera)
+	f.offer(e)
+	b.start(vm.Boot{})
+	b.runs(e.digest)
+	f.frames("camera", 3)
+	b.stop()
+}
+
+// frames waits for so many results of the camera of a device. The picture
+// moves: each frame has another digest.
+func (f *fleet) frames(device string, n int) {
+	f.t.Helper()
+	wait(f.t, 120*time.Second, fmt.Sprintf("%d pictures of the camera", n), func() error {
+		rows, err := f.results()
+		if err != nil {
+			return err
+		}
+		inputs := map[string]bool{}
+		for _, r := range rows {
+			if r.Device != "e2e/"+device || r.Result.Source != "v4l2:shelf" || r.Result.Error != "" || len(r.Result.Labels) == 0 {
+				f.t.Fatalf("result of %s, %s: %d labels %s", r.Device, r.Result.Source, len(r.Result.Labels), r.Result.Error)
+			}
+			inputs[r.Result.Input] = true
+		}
+		if len(inputs) < n {
+			return fmt.Errorf("%d different ones in %d results", len(inputs), len(rows))
+		}
+		return nil
 	})
+}
+
+// TestBoardButton has the camera looked at when a button is pressed, and at no
+// other time; and the board's agent offers the camera.
+func TestBoardButton(t *testing.T) {
+	e, f := theExample(t), startBoardFleet(t)
+	b := f.newBoard(generic(t), "button", cameraSource+fmt.Sprintf("[[trigger]]\nsources = [\"shelf\"]\nline = %q\nedge = \"rising\"\n", buttonLine), withCamera)
 	f.offer(e)
 	b.start(vm.Boot{})
 	out, err := b.vm.Run(t.Context(), "/usr/bin/dunlin-agent", "sources", "-json")
@@ -151,25 +207,128 @@ func camera(t *testing.T, kind vm.Board) {
 		t.Errorf("the agent offers %+v, want the camera vivid at /dev/video0", offers.Inputs)
 	}
 	b.runs(e.digest)
-	inputs := map[string]bool{} // the picture moves: each frame has another digest
-	wait(t, 60*time.Second, "three different pictures of the camera", func() error {
-		rows, err := f.results()
+	looked := func() (uint64, error) {
+		var s struct {
+			Sources []struct {
+				Frames, Taken uint64
+				Error         string
+			}
+		}
+		err := b.vm.Ask(t.Context(), "GET", "/agent/v1/status", nil, &s)
+		if err == nil && (len(s.Sources) != 1 || s.Sources[0].Frames < 10 || s.Sources[0].Error != "") {
+			err = fmt.Errorf("the camera does not play: %+v", s.Sources)
+		}
 		if err != nil {
-			return err
+			return 0, err
 		}
-		for _, r := range rows {
-			if r.Result.Source != "v4l2:shelf" {
-				return fmt.Errorf("a result of %s", r.Result.Source)
-			}
-			if r.Result.Error != "" || len(r.Result.Labels) == 0 {
-				return fmt.Errorf("a frame without labels: %s", r.Result.Error)
-			}
-			inputs[r.Result.Input] = true
+		return s.Sources[0].Taken, nil
+	}
+	wait(t, 60*time.Second, "the camera to play, and nobody to look", func() error {
+		n, err := looked()
+		if n != 0 {
+			t.Fatalf("%d frames were looked at before the button was pressed", n)
 		}
-		if len(inputs) < 3 {
-			return errors.New("not yet")
-		}
-		return nil
+		return err
 	})
+	presses := uint64(0)
+	for want := range uint64(3) {
+		// A press is short, and an emulator that got no time for it has not seen it.
+		next := time.Time{}
+		wait(t, 60*time.Second, "a frame to be looked at", func() error {
+			if time.Now().After(next) && presses < 6 {
+				press(t, b.vm)
+				presses++
+				next = time.Now().Add(10 * time.Second)
+			}
+			n, err := looked()
+			if err == nil && n <= want {
+				err = fmt.Errorf("%d so far", n)
+			}
+			return err
+		})
+	}
+	f.frames("button", 3)
+	if n, err := looked(); err != nil || n > presses {
+		t.Errorf("%d frames were looked at, the button was pressed %d times: %v", n, presses, err)
+	}
 	b.stop()
+}
+
+// hits counts what the test on the board saw of the button.
+func hits(v *vm.VM) int {
+	n := 0
+	for _, line := range v.Console() {
+		if strings.Contains(line, "hit at") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestBoardEdges runs the test that boards/pins has for any board: lines that
+// are driven, edges and levels that are seen each once.
+func TestBoardEdges(t *testing.T) {
+	kind := generic(t)
+	test := filepath.Join(t.TempDir(), "pins.test")
+	cmd := exec.Command("go", "test", "-c", "-tags", "board", "-o", test, "dunlin/boards/pins")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+kind.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	data, err := os.ReadFile(test)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := vm.New(t.Context(), kind, vm.Config{
+		Files: vm.Base(vm.Files{"pins.test": {Data: data, Mode: 0o755}}),
+		Service: guest.Service{
+			Exec: []string{"/pins.test", "-test.run", "TestBoard(Output|Edges)", "-test.v"}, Env: []string{"DUNLIN_BOARD_OUT=9030000.pl061:1", "DUNLIN_BOARD_EDGES=" + buttonLine},
+			StartMS: 600_000, RestartMS: 600_000,
+		},
+	})
+	if err != nil {
+		cannot(t, err)
+	}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	v, err := m.Start(ctx, vm.Boot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Kill()
+	for i := range 3 { // kinds of edges
+		waits := 0
+		if _, err := v.WaitLine(ctx, func(line string) bool {
+			if strings.Contains(line, "waiting for 5 pulses") {
+				waits++
+			}
+			return waits > i
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, 30*time.Second, "somebody to listen to the button", func() error {
+			user, _, err := gpio(ctx, v, "9030000.pl061", 3)
+			if err == nil && user == "" {
+				err = errors.New("nobody has the line")
+			}
+			return err
+		})
+		// Where this machine gives the emulator no time for the tenth of a second
+		// that a press lasts, there was none for the board.
+		for presses := 0; hits(v) < 5*(i+1); presses++ {
+			if presses == 7 {
+				t.Fatalf("7 presses, and not yet 5 hits:\n%s", v.Tail(30))
+			}
+			press(t, v)
+		}
+	}
+	line, err := v.WaitLine(ctx, vm.Marked("service ended"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(v.Console(), "\n")
+	if !strings.Contains(line, "exit status 0") || strings.Count(all, "--- PASS") != 2 {
+		t.Errorf("on the board:\n%s", all)
+	}
 }
