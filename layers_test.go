@@ -45,6 +45,7 @@ var mayImport = map[string]string{
 	"model/tflite":   "model",
 	"model/samples":  "model model/prep", // decodes with the same code as the device
 	"boards/pins":    "",                 // knows periph.io, which nothing else does
+	"boards/sensors": "",                 // chips on buses that are handed in, as periph.io's interfaces
 	"facts/rdf":      "facts",
 	"facts/cache":    "facts facts/rdf internal/durable",             // applies patches, which rdf reads
 	"facts/graph":    "facts facts/rdf facts/cache internal/durable", // builds the file that a cache opens
@@ -53,8 +54,6 @@ var mayImport = map[string]string{
 	"sync/wire":      "facts internal/sign",
 	"sync/outbox":    "sync/wire internal/durable",              // its records are wire's
 	"sync/fetch":     "sync/wire internal/oci internal/durable", // wire.FetchRules say how fast; one word for a full disk
-
-	"boards/sensors": "", // chips on buses that are handed in, as periph.io's interfaces
 
 	// 2
 	"sync/link":       "sync/wire sync/outbox",
@@ -80,8 +79,8 @@ var mayImport = map[string]string{
 	"hub/page":     "",
 
 	// 4
-	"agent": "agent/source agent/slots agent/probe agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
-		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link agent/policy firmware-tools/files",
+	"agent": "agent/source agent/slots agent/probe agent/policy agent/update boards boards/pins boards/sensors engine explain model model/pack model/prep train/head facts facts/cache " +
+		"internal/durable internal/oci internal/release internal/sign sync/wire sync/outbox sync/fetch sync/link firmware-tools/files",
 	"hub": "hub/broker hub/registry hub/rollout hub/results hub/api hub/page model/pack facts facts/cache facts/graph facts/rdf " +
 		"internal/durable internal/oci internal/release internal/sign sync/wire sync/link",
 
@@ -91,16 +90,17 @@ var mayImport = map[string]string{
 	"internal/figures": "model train", // steps beside torch's, in turn; all else it runs as programs
 	"cmd/figures":      "internal/figures",
 	"internal/cli": "hub hub/page examples/garments facts/cache engine engine/lockstep explain kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify " +
-		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/sign internal/durable sync/wire internal/release firmware-tools/image firmware-tools/vm firmware-tools/deb",
+		"train train/recipe facts facts/rdf internal/chart internal/qr internal/oci internal/release internal/sign internal/durable sync/wire firmware-tools/deb firmware-tools/image firmware-tools/vm",
 
-	// The virtual board: the programs that it runs are built apart and packed.
+	// What puts dunlin onto boards. The programs that a virtual board runs are
+	// built apart, and packed.
+	"firmware-tools/files":         "", // the agent links it too: it installs itself where there is no package
+	"firmware-tools/deb":           "firmware-tools/files",
+	"firmware-tools/image":         "sync/wire internal/durable",                   // a claim is checked before it goes onto a card
 	"firmware-tools/vm":            "firmware-tools/vm/guest firmware-tools/files", // the plan of its first program; the agent's unit
 	"firmware-tools/vm/guest":      "",
 	"firmware-tools/vm/guest/init": "firmware-tools/vm/guest",
 	"firmware-tools/vm/relay":      "",
-	"firmware-tools/image":         "sync/wire internal/durable", // a claim is checked before it goes onto a card
-	"firmware-tools/files":         "",                           // the agent links it too: it installs itself where there is no package
-	"firmware-tools/deb":           "firmware-tools/files",
 	"firmware-tools/vm/blocklog":   "", // bytes in, a card out
 	"firmware-tools/vm/nosync":     "firmware-tools/vm/guest",
 	"firmware-tools/vm/netem":      "firmware-tools/vm/guest",
