@@ -16,7 +16,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb device-test size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb device-test install-test size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -116,6 +116,9 @@ deb: build ## Debian packages of the agent and the hub, in dist/
 	  -o $(DIST) $(foreach p,amd64 arm64 armv6,$(DIST)/linux-$(p)/dunlin-agent $(DIST)/linux-$(p)/dunlin)
 
 # Alone: emulators take both cores. In CI no test may be skipped.
+install-test: ## install the packages on a Debian under systemd, in QEMU (wants root, debootstrap, qemu-system-x86, cpio; 5 minutes)
+	$(GO) test -count=1 -v -timeout 30m -tags systemd -run TestUnderSystemd ./firmware-tools/deb
+
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
 	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \
