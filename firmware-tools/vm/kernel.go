@@ -92,9 +92,25 @@ func (f Flavour) Fetch(ctx context.Context, dir string) (Kernel, error) {
 	}
 	k, err := f.download(ctx, dir)
 	if err != nil {
-		return Kernel{}, fmt.Errorf("kernel %s: %w", f.Name, err)
+		return Kernel{}, &KernelError{Flavour: f, Dir: filepath.Join(dir, f.Arch), Err: err}
 	}
 	return k, nil
+}
+
+// KernelError is a kernel that is not in the cache and could not be fetched.
+type KernelError struct {
+	Flavour Flavour
+	Dir     string // where it would be
+	Err     error
+}
+
+func (e *KernelError) Error() string { return fmt.Sprintf("kernel %s: %v", e.Flavour.Name, e.Err) }
+func (e *KernelError) Unwrap() error { return e.Err }
+
+// Hint says how to do without apt-get.
+func (e *KernelError) Hint() string {
+	return fmt.Sprintf("boards run Debian's kernel, which apt-get fetches where its sources name Debian's archive; elsewhere unpack a linux-image-VERSION-%s (%s) yourself: dpkg-deb -x FILE.deb %s",
+		e.Flavour.Name, e.Flavour.Arch, filepath.Join(e.Dir, "linux-image-VERSION-"+e.Flavour.Name))
 }
 
 // find looks for an unpacked kernel, the last by name.

@@ -214,6 +214,17 @@ func TestNoQEMU(t *testing.T) {
 	}
 }
 
+// TestNoKernel: where apt-get cannot help, the hint says what can.
+func TestNoKernel(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	dir := t.TempDir()
+	_, err := Flavour{"sparc", "sparc"}.Fetch(t.Context(), dir)
+	var e *KernelError
+	if !errors.As(err, &e) || !strings.Contains(e.Hint(), filepath.Join(dir, "sparc", "linux-image-VERSION-sparc")) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestMakeDisk(t *testing.T) {
 	debugfs, err := tool("debugfs", "e2fsprogs")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -59,7 +60,11 @@ func Main() {
 		<-c
 		b.powerOff(s)
 	}()
-	go func() { b.trouble("answering", b.serve(s)) }()
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", Port)) // before up is said: whoever reads it may ask
+	if err == nil {
+		go func() { b.trouble("answering", b.serve(l, s)) }()
+	}
+	b.trouble("listening", err)
 	say("up after %d ms", uptime().Milliseconds())
 	s.run()
 	select {}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -26,7 +27,7 @@ import (
 // reach.
 const agentAddress = "http://127.0.0.1:8790"
 
-// serve answers on Port:
+// serve answers what comes by l:
 //
 //	GET    /vm                 State
 //	any    /agent/...          what the agent answers to /...
@@ -37,7 +38,7 @@ const agentAddress = "http://127.0.0.1:8790"
 //	POST   /service?on=true    or false: stop it in order, and leave it off
 //	POST   /clock?unix=S       set the board's clock
 //	POST   /power              turn the board off, in order
-func (b *board) serve(s *supervisor) error {
+func (b *board) serve(l net.Listener, s *supervisor) error {
 	agent, err := url.Parse(agentAddress)
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func (b *board) serve(s *supervisor) error {
 		answer(w, nil, nil)
 		go b.powerOff(s)
 	})
-	return http.ListenAndServe(fmt.Sprintf(":%d", Port), m)
+	return http.Serve(l, m)
 }
 
 func answer(w http.ResponseWriter, v any, err error) {
