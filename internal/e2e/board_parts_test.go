@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -330,5 +331,86 @@ func TestBoardEdges(t *testing.T) {
 	all := strings.Join(v.Console(), "\n")
 	if !strings.Contains(line, "exit status 0") || strings.Count(all, "--- PASS") != 2 {
 		t.Errorf("on the board:\n%s", all)
+	}
+}
+
+// TestBoardNetwork: a board reaches what it was given, by name and by address,
+// and nothing else of this machine.
+func TestBoardNetwork(t *testing.T) {
+	kind := named(t, "virt")
+	program := filepath.Join(t.TempDir(), "relay")
+	if err := vm.Build(t.Context(), "dunlin/firmware-tools/vm/relay", program, kind.GOARCH, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	greet := func(host string) string {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprintf(c, "hello of %s", l.Addr())
+				c.Close()
+			}
+		}()
+		return l.Addr().String()
+	}
+	here := greet("127.0.0.1")
+	_, port, _ := net.SplitHostPort(here)
+	want := map[string]string{here: here, "localhost:" + port: here}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs { // this machine by an address that is not the loopback's
+		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLoopback() && ip.IP.To4() != nil {
+			other := greet(ip.IP.String())
+			want[other] = other
+			break
+		}
+	}
+	c := vm.Config{Files: vm.Base(vm.Files{"relay": {Data: data, Mode: 0o755}}), Reach: []string{here}}
+	for addr := range want {
+		if addr != here && addr != "localhost:"+port { // the same port at the board's loopback
+			c.Reach = append(c.Reach, addr)
+		}
+	}
+	c.Hub = map[int]string{boardHTTP: here}
+	m, err := vm.New(t.Context(), kind, c)
+	if err != nil {
+		cannot(t, err)
+	}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	v, err := m.Start(ctx, vm.Boot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Kill()
+	if err := v.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want[fmt.Sprintf("%s:%d", vm.HubHost, boardHTTP)] = here
+	for range 2 { // each connection is one of its own
+		for addr, from := range want {
+			if out, err := v.Run(ctx, "/relay", addr); err != nil || out != "hello of "+from {
+				t.Errorf("%s: %v %q, want the greeting of %s", addr, err, out, from)
+			}
+		}
+	}
+	for _, addr := range []string{"10.0.2.2:" + port, fmt.Sprintf("%s:%d", vm.HubHost, boardMQTT), "192.0.2.1:80"} {
+		if out, err := v.Run(ctx, "/relay", addr); !errors.As(err, new(*vm.RunError)) {
+			t.Errorf("%s: %v %q, want no way there", addr, err, out)
+		}
 	}
 }
