@@ -5,17 +5,22 @@ package e2e_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"dunlin/firmware-tools/vm"
+	"dunlin/hub/rollout"
+	"dunlin/internal/release"
 	"dunlin/sync/wire"
 )
 
@@ -39,6 +44,8 @@ type cutting struct {
 	wrong []string // what may not happen
 	did   map[string]int
 	pushN int
+
+	releases []string // of the agent, from 1.1.0 on
 }
 
 func (c *cutting) note(format string, a ...any) { c.wrong = append(c.wrong, fmt.Sprintf(format, a...)) }
@@ -68,6 +75,50 @@ func newCutting(t *testing.T, name string, seed uint64, pictures int, o ordeal) 
 	return c
 }
 
+// agents builds the agent for the board in versions 1.0.0 to 1.3.0, and packs
+// and signs all but the first.
+var agents = sync.OnceValues(func() (dirs []string, err error) {
+	e, err := makeExample()
+	if err != nil {
+		return nil, err
+	}
+	for i := range 4 {
+		version := fmt.Sprintf("1.%d.0", i)
+		dir := filepath.Join(programs, "board-"+version)
+		dirs = append(dirs, dir)
+		build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -X dunlin/agent.Version="+version, "-o", dir+"/", "dunlin/cmd/dunlin-agent")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("agent %s: %w: %s", version, err, out)
+		}
+		if i == 0 {
+			continue
+		}
+		for _, args := range [][]string{
+			{"agent", "pack", filepath.Join(dir, "dunlin-agent"), "--version", version, "-o", dir + "-release"},
+			{"agent", "sign", dir + "-release", "--key", e.key},
+		} {
+			if out, err := exec.Command(filepath.Join(programs, "dunlin"), args...).CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("dunlin %s: %w: %s", strings.Join(args, " "), err, out)
+			}
+		}
+	}
+	return dirs, nil
+})
+
+// withUpdates has the board begin with agent 1.0.0, and the hub know the later
+// ones.
+func (c *cutting) withUpdates() {
+	dirs, err := agents()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i, dir := range dirs[1:] {
+		c.releases = append(c.releases, fmt.Sprintf("1.%d.0", i+1))
+		dunlin(c.t, "agent", "push", dir+"-release", "--hub", c.f.http, "--token", c.f.token)
+	}
+}
+
 // pushFacts gives the hub a version of the facts with one more than before.
 func (c *cutting) pushFacts() {
 	c.t.Helper()
@@ -80,29 +131,46 @@ func (c *cutting) pushFacts() {
 	dunlin(c.t, "facts", "push", path, "--hub", c.f.http, "--token", c.f.token)
 }
 
-// rollOut starts the next rollout, unless one is under way: then the cut meets
-// that one again.
-func (c *cutting) rollOut() {
-	var list struct{ Rollouts []struct{ Phase string } }
+// ended tells whether no rollout is under way.
+func (c *cutting) ended() bool {
+	var list struct{ Rollouts []rollout.State }
 	c.f.must("GET", "/v1/rollouts", nil, &list)
-	for _, r := range list.Rollouts {
-		if !slices.Contains([]string{"done", "rolled_back", "aborted"}, r.Phase) {
-			return
-		}
+	return !slices.ContainsFunc(list.Rollouts, func(r rollout.State) bool { return r.Phase != rollout.Done && r.Phase != rollout.RolledBack })
+}
+
+// rollOut starts the next rollout of a model or, with update, of the agent,
+// unless one is under way: then the cut meets that one again.
+func (c *cutting) rollOut(update bool) {
+	if !c.ended() {
+		return
 	}
-	version := 2 + c.did["rollout"]%len(c.all)
-	c.did["rollout"]++
+	if update && len(c.releases) > 0 {
+		n, err := release.Number(c.releases[0])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.releases = c.releases[1:]
+		c.did["rollouts of agents"]++
+		c.f.must("POST", "/v1/rollouts", map[string]any{"model": release.Name, "version": n}, nil)
+		return
+	}
+	version := 2 + (c.did["rollouts of models"]+1)%len(c.all)
+	c.did["rollouts of models"]++
 	c.f.must("POST", "/v1/rollouts", map[string]any{"model": "garments", "version": version, "trial": wire.TrialRules{Seconds: 1, MaxMillis: 60_000}}, nil)
 }
 
 // boot gives the board power and returns when its agent is ready. A model must
-// answer at once, and rightly.
+// answer, and rightly; an agent that just becomes another may be asked again.
 func (c *cutting) boot() {
 	c.t.Helper()
 	c.b.start(vm.Boot{})
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
 	r, err := c.feed.one(ctx, c.b.vm)
+	for err != nil && ctx.Err() == nil {
+		time.Sleep(50 * time.Millisecond)
+		r, err = c.feed.one(ctx, c.b.vm)
+	}
 	if err == nil {
 		err = right(r, c.all)
 	}
@@ -131,8 +199,14 @@ func (c *cutting) cut(kind string) {
 		case "inference":
 			wait(1200 * time.Millisecond)
 		case "model":
-			c.rollOut()
+			c.rollOut(false)
 			wait(2500 * time.Millisecond) // the download, the exam, the trial of a second
+		case "update":
+			for end := time.Now().Add(20 * time.Second); !c.ended() && time.Now().Before(end); { // a model's is mostly under way
+				time.Sleep(50 * time.Millisecond)
+			}
+			c.rollOut(true)
+			wait(5 * time.Second) // 12 MB, another process, a healthy second
 		case "facts":
 			c.pushFacts()
 			wait(700 * time.Millisecond)
@@ -203,9 +277,10 @@ func (c *cutting) settle(limit time.Duration) (lost, twice int) {
 }
 
 // TestPowerCuts cuts the power of two boards again and again: while they
-// start, infer, fetch a model, try it, take facts. Each picture that lay on a
-// card, and each that was answered for, must be at the hub exactly once in the
-// end; after each boot a model must answer, rightly; no file may be torn.
+// start, infer, fetch a model, try it, take facts, become another version of
+// the agent. Each picture that lay on a card, and each that was answered for,
+// must be at the hub exactly once in the end; after each boot a model must
+// answer, rightly; no file may be torn; no rollout may hang.
 func TestPowerCuts(t *testing.T) {
 	seed := *cutSeed
 	if seed == 0 {
@@ -217,11 +292,19 @@ func TestPowerCuts(t *testing.T) {
 			t.Parallel()
 			t.Logf("%d cuts, seed %d", n, seed)
 			begin := time.Now()
-			c := newCutting(t, "cut", seed+uint64(i), 25*n, ordeal{cardMB: 128})
+			dirs, err := agents()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newCutting(t, "cut", seed+uint64(i), 25*n, ordeal{
+				cardMB: 128, config: "[update]\nhealthy_s = 1\ntries = 10\n",
+				files: vm.Files{"usr/bin/dunlin-agent": {Data: readFile(t, filepath.Join(dirs[0], "dunlin-agent")), Mode: 0o755}},
+			})
+			c.withUpdates()
 			c.b.start(vm.Boot{})
 			c.b.runs(c.all[0].digest)
 			c.b.vm.Kill()
-			kinds := []string{"inference", "model", "facts", "model", "boot"}
+			kinds := []string{"inference", "model", "update", "facts", "model", "update", "boot"}
 			for range n {
 				c.cut(kinds[c.rnd.IntN(len(kinds))])
 			}
@@ -230,9 +313,18 @@ func TestPowerCuts(t *testing.T) {
 			if lost > 0 || twice > 0 {
 				c.note("%d results lost, %d counted twice", lost, twice)
 			}
+			wait(t, time.Minute, "every rollout to be decided", func() error {
+				if !c.ended() {
+					return errors.New("one is under way")
+				}
+				return nil
+			})
 			c.b.stop()
 			if err := fsck(t, c.b.disk, "-fn"); err != nil {
 				c.note("%v", err)
+			}
+			if n >= 20 && c.did["rollouts of agents"] == 0 {
+				c.note("no agent was rolled out")
 			}
 			if len(c.wrong) > 0 {
 				t.Errorf("seed %d:\n%s", seed, strings.Join(c.wrong, "\n"))

@@ -74,7 +74,7 @@ func record(t *testing.T, seed uint64) *recorded {
 	since := logSize(t, log)
 	stop := c.feed.feed(c.b.vm, 4)
 	for range 3 {
-		c.rollOut()
+		c.rollOut(false)
 		c.pushFacts()
 		time.Sleep(3 * time.Second) // of the life that is recorded
 	}

@@ -108,10 +108,10 @@ func TestWear(t *testing.T) {
 	}
 	each := measure("results in groups", func() int {
 		stop := feed.feed(b.vm, 100)
-		wait(t, 3*time.Minute, "1000 answers", func() error {
+		wait(t, 5*time.Minute, "600 answers", func() error {
 			feed.mu.Lock()
 			defer feed.mu.Unlock()
-			if n := len(feed.acked); n < 1000 {
+			if n := len(feed.acked); n < 600 {
 				return fmt.Errorf("%d", n)
 			}
 			return nil

@@ -152,12 +152,12 @@ func TestFullDisk(t *testing.T) {
 // card that works; what came after was refused.
 func TestBrokenCard(t *testing.T) {
 	t.Parallel()
-	const after = 60 // flushes
+	const after = 150 // flushes: of a first boot with a model there are less
 	var rules strings.Builder
 	for i := 1; i < after; i++ {
 		fmt.Fprintf(&rules, "[set-state]\nevent = \"flush_to_disk\"\nstate = \"%d\"\nnew_state = \"%d\"\n\n", i, i+1)
 	}
-	fmt.Fprintf(&rules, "[inject-error]\nevent = \"flush_to_disk\"\nerrno = \"5\"\nstate = \"%d\"\n", after)
+	fmt.Fprintf(&rules, "[inject-error]\nevent = \"flush_to_disk\"\niotype = \"flush\"\nerrno = \"5\"\nstate = \"%d\"\n", after)
 	f, b, feed := world(t, "broken", ordeal{}, func(b *board) vm.Boot {
 		conf := b.disk + ".conf"
 		if err := os.WriteFile(conf, []byte(rules.String()), 0o644); err != nil {
