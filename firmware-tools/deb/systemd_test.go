@@ -26,7 +26,7 @@ func TestUnderSystemd(t *testing.T) {
 	output(t, "sh", "-ec", `
 [ ! -e "$1" ] || exit 0
 rm -rf "$1.new"; mkdir -p "$1.new/kernel"
-debootstrap --variant=minbase --include=systemd,systemd-sysv,udev,kmod bookworm "$1.new/root" http://deb.debian.org/debian
+debootstrap --variant=minbase --include=systemd,systemd-sysv,udev,kmod bookworm "$1.new/root"
 cd "$1.new/kernel"
 apt-get download "$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/{print $2; exit}')"
 dpkg -x linux-image-*.deb .
