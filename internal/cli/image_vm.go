@@ -73,6 +73,9 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	if line == "" && c.Flags().Changed("claim") {
+		return usagef("--claim: it is empty")
+	}
 	say := func(format string, a ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", a...) }
 	disk := f.disk
 	if disk == "" {
@@ -83,6 +86,13 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 		defer os.RemoveAll(dir)
 		disk = filepath.Join(dir, "disk.img")
 	}
+	// First, for it finds out what is not installed.
+	config := vm.Config{Disk: disk, Service: vm.Agent(), Reach: reach, Log: func(s string) { say("%s", s) }}
+	m, err := vm.New(c.Context(), kind, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
 	if _, err := os.Stat(disk); errors.Is(err, os.ErrNotExist) {
 		if err := f.makeDisk(c.Context(), kind, disk, line); err != nil {
 			return err
@@ -92,12 +102,6 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 	} else {
 		say("%s is there: its agent and its configuration are taken", disk)
 	}
-	config := vm.Config{Disk: disk, Service: vm.Agent(), Reach: reach, Log: func(s string) { say("%s", s) }}
-	m, err := vm.New(c.Context(), kind, config)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
 	v, err := m.Start(c.Context(), vm.Boot{Terminal: true})
 	if err != nil {
 		return err

@@ -112,7 +112,9 @@ func (v *supervisor) run() {
 			<-v.kick
 			continue
 		}
-		if err := v.start(); err != nil {
+		if err := v.start(); errors.Is(err, errOff) {
+			continue
+		} else if err != nil {
 			say("trouble: service: %v", err)
 			v.ended(err.Error())
 		} else {
@@ -121,6 +123,9 @@ func (v *supervisor) run() {
 		time.Sleep(time.Duration(v.s.RestartMS) * time.Millisecond)
 	}
 }
+
+// errOff means that the service was turned off before it started.
+var errOff = errors.New("the service is off")
 
 func (v *supervisor) start() error {
 	cmd := exec.Command(v.s.Exec[0], v.s.Exec[1:]...)
@@ -138,6 +143,9 @@ func (v *supervisor) start() error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.off {
+		return errOff
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
