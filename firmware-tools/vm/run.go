@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -68,21 +69,16 @@ func (m *Machine) start(ctx context.Context, b Boot) (*VM, error) {
 	var stderr strings.Builder
 	if b.Terminal {
 		v.cmd.Stdin, v.cmd.Stdout, v.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		if err := v.cmd.Start(); err != nil {
-			return nil, err
-		}
-		go v.wait(nil)
-		return v, nil
+		return v, v.launch(nil)
 	}
 	v.cmd.Stderr = &stderr
 	out, err := v.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := v.cmd.Start(); err != nil {
+	if err := v.launch(func() { v.read(out, b.Console) }); err != nil {
 		return nil, err
 	}
-	go v.wait(func() { v.read(out, b.Console) })
 	if _, err := v.WaitLine(ctx, Marked("init")); err != nil {
 		v.Kill()
 		if strings.Contains(strings.ToLower(stderr.String()), errPort.Error()) {
@@ -152,14 +148,28 @@ func (m *Machine) args(b Boot, port int) ([]string, error) {
 	return append(args, b.Args...), nil
 }
 
-// wait waits for QEMU's end, after all of its output was read.
-func (v *VM) wait(read func()) {
-	if read != nil {
-		read()
-	}
-	v.err = v.cmd.Wait()
-	v.client.CloseIdleConnections()
-	close(v.done)
+// launch starts QEMU and has its end waited for, after all of its output was
+// read. The thread that starts it stays until then: QEMU ends with it
+// (withParent), and so with this process.
+func (v *VM) launch(read func()) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		v.cmd.SysProcAttr = withParent()
+		err := v.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		if read != nil {
+			read()
+		}
+		v.err = v.cmd.Wait()
+		v.client.CloseIdleConnections()
+		close(v.done)
+	}()
+	return <-started
 }
 
 // read takes the console's lines.
