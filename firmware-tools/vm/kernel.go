@@ -68,15 +68,15 @@ func tool(name, pkg string) (string, error) {
 	return path, nil
 }
 
-// CacheDir is where kernels stay between runs: $DUNLIN_KERNELS, or a folder of
+// CacheDir is where kernels stay between runs: $DUNLIN_LINUX, or a folder of
 // the user's cache.
 func CacheDir() (string, error) {
-	if dir := os.Getenv("DUNLIN_KERNELS"); dir != "" {
+	if dir := os.Getenv("DUNLIN_LINUX"); dir != "" {
 		return filepath.Abs(dir)
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("folder for kernels: %w (or set DUNLIN_KERNELS)", err)
+		return "", fmt.Errorf("folder for kernels: %w (or set DUNLIN_LINUX)", err)
 	}
 	return filepath.Join(dir, "dunlin", "kernels"), nil
 }

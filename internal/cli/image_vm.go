@@ -32,7 +32,7 @@ func imageVMCommand() *cobra.Command {
 		Use:   "vm",
 		Short: "Boot a virtual board with the agent on this machine",
 		Long: `Vm boots a board in QEMU with a kernel of Debian's, which apt-get fetches once (20 to
-60 MB, kept in the user's cache or $DUNLIN_KERNELS), and the agent of this checkout on
+60 MB, kept in the user's cache or $DUNLIN_LINUX), and the agent of this checkout on
 an ext4 disk. The board's console is this terminal: Ctrl-A X cuts its power.
 
 With the line that "dunlin fleet enrol" printed it joins the fleet. It reaches the hub
