@@ -133,7 +133,7 @@ func TestFirstBootBookworm(t *testing.T) {
 		for _, want := range []string{
 			"[imager_custom][set_hostname][door-1]\n", "[imager_custom][enable_ssh][-k][ssh-ed25519 AAAAC3Nza ann's laptop]\n",
 			"[userconf][ann][$6$saltsalt$abcdefghijkl.]\n", `[imager_custom][set_wlan][it's "ours"][` + mine.WiFi.key() + "][DE]\n",
-			"[dunlin-agent][install]\n", "[systemctl][enable][dunlin-agent]\n", "[chown][dunlin:dunlin]",
+			"[dunlin-agent][install]\n", "[systemctl][enable][dunlin-agent]\n", "[systemctl][--no-block][restart][dunlin-agent]\n", "[chown][dunlin:dunlin]",
 		} {
 			if !strings.Contains(calls, want) {
 				t.Errorf("%s: no call %s in\n%s", shell, want, calls)

@@ -74,8 +74,8 @@ hand_over() { # FROM TO MODE OWNER
 		say "failed: $failed; nothing is removed, so that it can be tried again"
 	else
 		systemctl enable dunlin-agent
-		# Now, where the system is up; at the next boot, where it is not.
-		systemctl --no-block try-restart dunlin-agent
+		# The package may have started it before it had its token, or not at all.
+		systemctl --no-block restart dunlin-agent
 		wipe "$here/dunlin-token"
 		for f in user-data network-config; do
 			if grep -q '^# dunlin image provision: whole' "$here/$f" 2>/dev/null; then
