@@ -45,9 +45,9 @@ check: ## format, vet for amd64 and arm64, staticcheck
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
 	GOARCH=amd64 $(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
-	$(GO) vet -tags board ./internal/e2e ./boards/pins
+	$(GO) vet -tags board,systemd ./internal/e2e ./boards/pins ./firmware-tools/deb
 	$(TOOL) staticcheck ./...
-	$(TOOL) staticcheck -tags board ./internal/e2e ./boards/pins
+	$(TOOL) staticcheck -tags board,systemd ./internal/e2e ./boards/pins ./firmware-tools/deb
 
 test-purego:
 	$(GO) test -short -tags purego $(NUMERIC)
@@ -112,13 +112,14 @@ build: ## static binaries for every platform, in dist/
 # Debian calls one architecture of 32 bits armhf; the package has the program that also runs on ARMv6.
 deb: PLATFORMS := linux/amd64 linux/arm64 linux/arm/6
 deb: build ## Debian packages of the agent and the hub, in dist/
+	@rm -f $(DIST)/*.deb
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(GO) run ./cmd/dunlin image deb --version $(VERSION) \
 	  -o $(DIST) $(foreach p,amd64 arm64 armv6,$(DIST)/linux-$(p)/dunlin-agent $(DIST)/linux-$(p)/dunlin)
 
-# Alone: emulators take both cores. In CI no test may be skipped.
-install-test: ## install the packages on a Debian under systemd, in QEMU (wants root, debootstrap, qemu-system-x86, cpio; 5 minutes)
+install-test: ## install the packages on a Debian under systemd, in QEMU (wants root, debootstrap, qemu-system-x86, cpio, kmod; 5 minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags systemd -run TestUnderSystemd ./firmware-tools/deb
 
+# Alone: emulators take both cores. In CI no test may be skipped.
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
 	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \

@@ -1,5 +1,5 @@
-// Package firmwaretools holds no code: its rooms do. deb makes the Debian
-// packages of both programs and holds the files that they install. They run on
-// a person's computer; the agent links none of them but the files themselves,
-// which it writes on a board that has no package.
+// Package firmwaretools holds no code: its rooms do. files has what gets
+// installed, deb makes Debian packages of it, image puts it into an image of
+// Raspberry Pi OS, vm boots virtual boards. They run on a person's computer;
+// the agent links files alone, which it writes on a board that has no package.
 package firmwaretools

@@ -36,7 +36,9 @@ results, devices, its own key (hub.key) and the token for its HTTP API and page
 It listens on loopback. For devices, --lan HOST listens on every address, and makes a
 certificate for HOST, the name or address by which they reach this machine; they are
 told of it when they are enrolled. With a certificate of your own give --tls-cert and
---tls-key, and the addresses one by one. Without --release-key it makes a key pair for signing models, release.key and
+--tls-key, and the addresses one by one.
+
+Without --release-key it makes a key pair for signing models, release.key and
 release.pub, at its first start: move release.key to the machine that signs.`,
 		Example: `  dunlin hub --release-key release.pem.pub
   dunlin hub --lan 192.168.1.10
