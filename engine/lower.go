@@ -186,6 +186,7 @@ func (l *lowering) node(n *model.Node) error {
 		if i == 1 && k.weights > 0 && !call.wide && packs[n.Op] && call.constant(1) != nil {
 			s.in = append(s.in, -1)
 			l.packed(name)
+			call.in[i] = &model.Value{Type: call.in[i].Type, Shape: call.in[i].Shape} // calls live until all is cut
 			continue
 		}
 		s.in = append(s.in, l.use(name, at))

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"dunlin/model"
 )
 
@@ -13,13 +15,19 @@ func foldShapes(c *compiler, g *model.Graph) (*model.Graph, error) {
 
 func foldsEarly(n *model.Node) bool { return n.Op != "DequantizeLinear" && n.Op != "QuantizeLinear" }
 
-// foldWeights replaces every node that reads only constants.
+// foldWeights replaces every node that reads only constants. Constants that
+// nothing else reads are dropped from g too, which is no graph then: the passes
+// have done with it.
 func foldWeights(c *compiler, g *model.Graph) (*model.Graph, error) {
 	return fold(c, g, func(*model.Node) bool { return true })
 }
 
 func fold(c *compiler, g *model.Graph, may func(*model.Node) bool) (*model.Graph, error) {
 	e := editing(g)
+	reads := map[string]int{}
+	for _, name := range slices.Concat(inputsOf(g), g.Outputs) {
+		reads[name]++
+	}
 	for _, n := range e.Nodes {
 		a, err := c.inferNode(e.Graph, n)
 		if err != nil {
@@ -41,6 +49,14 @@ func fold(c *compiler, g *model.Graph, may func(*model.Node) bool) (*model.Graph
 		for i, t := range made {
 			if t != nil {
 				e.AddConst(n.Out[i], t)
+			}
+		}
+		// What was only there for this goes at once: weights that all turn
+		// would be there twice.
+		for _, name := range n.In {
+			if v := g.Values[name]; name != "" && reads[name] == 1 && v != nil && v.Const != nil {
+				delete(e.Values, name)
+				delete(g.Values, name)
 			}
 		}
 	}

@@ -156,43 +156,54 @@ func drawn(many, n int) []int {
 // runner runs a graph on samples and shows each value; a program is compiled
 // again when the shapes of a sample differ from those of the one before.
 type runner struct {
-	g       *model.Graph
+	g       *model.Graph // nil where its shapes are fixed and it was compiled
+	inputs  []string
 	observe func(string, *model.Tensor)
 	shapes  map[string]model.Shape
-	session *engine.Session
+	program *engine.Program
+	session *engine.Session // nil: at rest
 }
 
 func newRunner(g *model.Graph, observe func(string, *model.Tensor)) *runner {
-	return &runner{g: g, observe: observe}
+	return &runner{g: g, inputs: g.Inputs, observe: observe}
 }
 
 func (r *runner) run(in []*model.Tensor) error {
-	if len(in) != len(r.g.Inputs) {
-		return fmt.Errorf("%d tensors for %d inputs", len(in), len(r.g.Inputs))
+	if len(in) != len(r.inputs) {
+		return fmt.Errorf("%d tensors for %d inputs", len(in), len(r.inputs))
 	}
-	if r.session == nil || !r.fits(in) {
+	if r.program == nil || r.g != nil && !r.fits(in) {
 		r.shapes = map[string]model.Shape{}
-		for i, name := range r.g.Inputs {
+		for i, name := range r.inputs {
 			r.shapes[name] = slices.Clone(in[i].Shape)
 		}
 		p, err := engine.Compile(r.g, engine.Options{Shapes: r.shapes, Observe: r.observe})
 		if err != nil {
 			return err
 		}
-		r.session = p.NewSession()
+		r.program, r.session = p, nil
+		if !slices.ContainsFunc(r.inputs, func(name string) bool { return !r.g.Value(name).Shape.Known() }) {
+			r.g = nil // its constants may go, where nobody else has them
+		}
+	}
+	if r.session == nil {
+		r.session = r.program.NewSession()
 	}
 	for i, t := range in {
 		to := r.session.Input(i)
 		if to.Type != t.Type || len(to.Data) != len(t.Data) {
-			return fmt.Errorf("input %s is %v %v, the sample has %v %v", r.g.Inputs[i], to.Type, to.Shape, t.Type, t.Shape)
+			return fmt.Errorf("input %s is %v %v, the sample has %v %v", r.inputs[i], to.Type, to.Shape, t.Type, t.Shape)
 		}
 		copy(to.Data, t.Data)
 	}
 	return r.session.Run()
 }
 
+// rest gives up the memory of a run until the next one.
+func (r *runner) rest() { r.session = nil }
+
 func (r *runner) fits(in []*model.Tensor) bool {
-	for i, name := range r.g.Inputs {
+	for i, name := range r.inputs {
 		if !r.shapes[name].Equal(in[i].Shape) {
 			return false
 		}

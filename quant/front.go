@@ -94,7 +94,8 @@ func (l *LayerCost) at(level Level) *StepCost {
 // it adds where all others are int8.
 //
 // It needs the memory of one sample's run with its weights in float and in
-// the form that runs, and at most 48 MiB for samples and outputs.
+// the form that runs, all of them in int8 and in int4, and at most 12 MiB for
+// samples and outputs.
 func Front(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o FrontOptions) ([]Candidate, *Sensitivity, error) {
 	if err := o.check(); err != nil {
 		return nil, nil, err
@@ -385,6 +386,7 @@ func (f *front) together(first []step) ([]step, error) {
 // candidates makes those of the steps that are worth testing.
 func (f *front) candidates(first, second []step) ([]Candidate, error) {
 	all := slices.Concat(first, second)
+	f.o.memo = newMemo() // the first ones have float16 in the place of what it holds
 	var out []Candidate
 	for _, k := range f.choose(all, len(first)) {
 		of := f.after(all[:k]...)

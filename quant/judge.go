@@ -11,7 +11,7 @@ import (
 // keptBytes bounds what a judge keeps of samples, and apart from that of the
 // float model's outputs. Samples beyond it are asked for again for each graph;
 // fewer samples are used where the outputs of all would not fit.
-const keptBytes = 24 << 20
+const keptBytes = 6 << 20
 
 // judge says how far the outputs of a lowered graph are from those of the
 // float graph, on the same samples and without labels.

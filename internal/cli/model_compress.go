@@ -127,8 +127,9 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 				return err
 			}
 			defer m.close()
+			defer sparing(m)()
 			start := func(what string, n int) bar { return newBar(c.ErrOrStderr(), what, n) }
-			r := compressing{m: m, o: o, keep: keep, start: start, out: c.ErrOrStderr(), page: page, json: asJSON}
+			r := compressing{m: m, o: o, keep: keep, start: start, out: c.ErrOrStderr(), page: page, json: asJSON, keepFloat: eval != ""}
 			p, err := r.pack(c.Context())
 			if err != nil {
 				return err
@@ -201,6 +202,8 @@ type compressing struct {
 	out   io.Writer // for people
 	page  string    // file for the report, or ""
 	json  bool
+
+	keepFloat bool // the float graph is wanted afterwards
 }
 
 // pack makes the pack, and the page where one is wanted: that also where
@@ -229,8 +232,12 @@ func (r compressing) pack(ctx context.Context) (*pack.Pack, error) {
 
 // certified searches, and packs what was chosen.
 func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
+	before := weightBytes(r.m.graph)
 	w, err := r.m.material(ctx, r.o)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.m.foldOnce(w, r.o.Rewrite); err != nil {
 		return nil, err
 	}
 	s, err := newSearch(ctx, w, r.o.Samples, r.keep)
@@ -245,7 +252,7 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 	if !r.json && len(s.cert.Front) > 0 {
 		printFront(r.out, s.cert)
 	}
-	rep := packReport{Certificate: s.cert, Bytes: sizes{weightBytes(r.m.graph), 0}, Rewrite: s.rewritten}
+	rep := packReport{Certificate: s.cert, Bytes: sizes{before, 0}, Rewrite: s.rewritten}
 	if failed != nil {
 		if r.page != "" && len(s.cert.Front) > 0 {
 			failed = errors.Join(failed, r.writePage(rep, w))
@@ -261,7 +268,13 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 			qr.Layers[i].WeightError = nil
 		}
 	}
-	if err := qr.Measure(s.graph, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
+	float := s.graph
+	s.graph, s.ranges, w.graph = nil, nil, nil // Measure is the last to want the float graph, and lets go of it
+	if !r.keepFloat {
+		r.m.letGo()
+	}
+	debug.FreeOSMemory()
+	if err := qr.Measure(float, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
 		return nil, err
 	}
 	qr.To = s.chosen.name

@@ -112,6 +112,7 @@ func TestTrained(t *testing.T) {
 	page := filepath.Join(dir, "page.html")
 	r, c := compress("trained", "--report", page)
 	p, l := c.Front[c.Chosen], c.Trained
+	t.Logf("%s: %.2f points lost, %.2f at most; %v", p.Name, 100*p.Drop, 100*p.Exact, l)
 	if !c.Certified || p.Name != "int8, trained" || p.Levels["int8"] != 3 || len(p.Levels) != 1 {
 		t.Fatalf("%+v was chosen", p)
 	}
