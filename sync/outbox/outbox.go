@@ -89,8 +89,10 @@ func (o Options) withDefaults() Options {
 }
 
 // ackRecords is how many acknowledged records may wait for a commit that
-// deletes them. They are sent again after a crash, and the hub knows them.
-const ackRecords = 100
+// deletes them. They are sent again after a crash, and the hub knows them. As
+// long as results come, a group takes them along before there are so many: a
+// commit of their own would be a third of what a card gets.
+const ackRecords = 400
 
 // Outbox is an open outbox. Its methods may be called from several goroutines.
 type Outbox struct {
@@ -113,7 +115,7 @@ type Outbox struct {
 	next    int64      // the seq that the next record gets
 	dropped int64
 	bytes   int64
-	unswept int64          // acknowledged since the last sweep began
+	unswept int64          // acknowledged, and not deleted by a commit that began
 	damaged map[int64]bool // records that could not be read back, counted in dropped
 	changed chan struct{}  // closed and made anew when records were added
 	err     error          // not nil: closed or broken

@@ -170,7 +170,7 @@ func (b *Outbox) write(g *group, first int64) error {
 	b.disk = d
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.next, b.bytes = d.next, d.bytes
+	b.next, b.bytes, b.unswept = d.next, d.bytes, b.first-first
 	b.dropped = max(b.dropped, d.dropped)
 	if len(g.entries) > 0 {
 		close(b.changed)
