@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -293,6 +294,12 @@ func (h *hub) acked(payload []byte) error {
 	h.heard.Store(true)
 	h.a.p.acks.Lock() // see pipeline.acks
 	defer h.a.p.acks.Unlock()
+	if f := h.a.folder; f != nil {
+		// The drain sends again what is not acknowledged, and so comes back to this.
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("acknowledgement: watched folder: %w", err)
+		}
+	}
 	h.drain.Ack(ack)
 	return nil
 }

@@ -50,12 +50,12 @@ type Folder struct {
 	o   Options
 	log *slog.Logger
 
-	left *together            // syncs of the folder
-	came map[string]*together // and of those below it
+	syncing sync.Mutex // held over a Sync; mu may be taken with it, not the other way round
 
-	mu   sync.Mutex
-	busy map[string]bool  // handed out, not settled yet
-	seen map[string]sight // files looked at and left
+	mu       sync.Mutex
+	busy     map[string]bool  // handed out, not settled yet
+	seen     map[string]sight // files looked at and left
+	unsynced map[string]bool  // folders whose changes a power cut can undo
 
 	dropped, rejected, done, failed atomic.Int64
 }
@@ -97,17 +97,12 @@ func OpenFolder(dir string, o Options) (*Folder, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Folder{
-		dir: dir, o: o, log: o.Log, left: newTogether(func() error { return syncDir(dir) }), came: map[string]*together{},
-		busy: map[string]bool{}, seen: map[string]sight{},
-	}
 	for _, d := range []string{DoneDir, RejectedDir} {
-		if err := os.MkdirAll(f.path(d), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, fmt.Errorf("watched folder: %w", err)
 		}
-		f.came[d] = newTogether(func() error { return syncDir(f.path(d)) })
 	}
-	return f, nil
+	return &Folder{dir: dir, o: o, log: o.Log, busy: map[string]bool{}, seen: map[string]sight{}, unsynced: map[string]bool{}}, nil
 }
 
 // Counters returns what became of files since the start.
@@ -226,6 +221,11 @@ func (f *Folder) look(ctx context.Context, out chan<- Frame) (soon time.Duration
 				f.settle(frame, RejectedDir, "the picture could not be used; see the result "+frame.ID)
 			} else {
 				f.settle(frame, DoneDir, "")
+			}
+			// The hub's acknowledgement may have come before, and waits for nothing.
+			if err := f.Sync(); err != nil {
+				f.failed.Add(1)
+				f.log.Error("a file that left may come back", "file", c.name, "error", err)
 			}
 			continue
 		}

@@ -2,7 +2,10 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -300,5 +303,42 @@ func TestFileID(t *testing.T) {
 	}
 	if fileID("a", "", 0, time.Unix(-1e9, 0), 0) == "" || fileID("a", "", 0, time.Unix(1<<40, 0), 0) == "" {
 		t.Error("a wild time has no ID")
+	}
+}
+
+// TestSync: what left the folder is noted until it is synced, and a folder that
+// cannot be synced stays noted.
+func TestSync(t *testing.T) {
+	f, dir, frames := watch(t, Options{})
+	noted := func() []string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.Sorted(maps.Keys(f.unsynced))
+	}
+	put(t, dir, "a.png", "A")
+	f.Done(next(t, frames))
+	put(t, dir, "b.png", "B")
+	f.Reject(next(t, frames), "no picture")
+	done, rejected := filepath.Join(dir, DoneDir), filepath.Join(dir, RejectedDir)
+	if got := noted(); !slices.Equal(got, []string{dir, done, rejected}) {
+		t.Errorf("noted: %v", got)
+	}
+	if err := os.Rename(done, done+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a sync of a folder that is gone: %v", err)
+	}
+	if got := noted(); !slices.Equal(got, []string{done}) {
+		t.Errorf("noted after it: %v", got)
+	}
+	if err := os.Rename(done+".away", done); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	if got := noted(); len(got) > 0 {
+		t.Errorf("noted in the end: %v", got)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Done moves a frame's file to done/ (or removes it), and makes that last.
-// Only then may its result leave the outbox: until then the outbox is what
+// Done moves a frame's file to done/ (or removes it). Sync makes that last, and
+// only then may its result leave the outbox: until then the outbox is what
 // tells, after a crash, that the file was dealt with.
 //
 // A file that cannot be moved stays where it is and is handed out again when
@@ -92,7 +92,8 @@ func (f *Folder) move(frame Frame, to, reason string) error {
 		if err := os.Remove(frame.path); err != nil {
 			return err
 		}
-		return f.left.last()
+		f.changed(f.dir)
+		return nil
 	}
 	dir := filepath.Join(f.dir, to)
 	target, err := free(filepath.Join(dir, filepath.Base(frame.path)))
@@ -107,7 +108,38 @@ func (f *Folder) move(frame Frame, to, reason string) error {
 	if err := os.Rename(frame.path, target); err != nil {
 		return err
 	}
-	return errors.Join(f.came[to].last(), f.left.last())
+	f.changed(dir, f.dir)
+	return nil
+}
+
+// changed notes folders for Sync.
+func (f *Folder) changed(dirs ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, dir := range dirs {
+		f.unsynced[dir] = true
+	}
+}
+
+// Sync returns when every file that left the folder before the call has left
+// it for good. A journal writes as much for one name that moved as for eight,
+// so this is asked for when results are about to leave the outbox, and not
+// for each file.
+func (f *Folder) Sync() error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
+	f.mu.Lock()
+	dirs := f.unsynced
+	f.unsynced = map[string]bool{}
+	f.mu.Unlock()
+	var errs []error
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			errs = append(errs, err)
+			f.changed(dir)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // free returns path, or where a file of that name is there already one with a
