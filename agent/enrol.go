@@ -311,7 +311,8 @@ func claimClient(claim wire.Claim, now func() (time.Time, bool)) *http.Client {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Time: func() time.Time { return notBefore(now, claim.Made) }}
 	if claim.Pinned() {
 		config.InsecureSkipVerify = true // VerifyConnection does it
-		config.VerifyConnection = func(s tls.ConnectionState) error { return checkPin(claim.Pin, s, now) }
+		host := hostOf(claim.HTTP)
+		config.VerifyConnection = func(s tls.ConnectionState) error { return checkPin(claim.Pin, host, s, now) }
 	}
 	return &http.Client{
 		Timeout: 30 * time.Second,
@@ -335,10 +336,23 @@ func notBefore(now func() (time.Time, bool), floor time.Time) time.Time {
 	return t
 }
 
+// hostOf returns the name or the address that a hub's certificate is for. An
+// address of one link is followed by the name of an interface, which is this
+// machine's own affair.
+func hostOf(hub string) string {
+	u, err := url.Parse(hub)
+	if err != nil {
+		return "" // no certificate is for it; ParseClaim has seen that it is a URL
+	}
+	host, _, _ := strings.Cut(u.Hostname(), "%")
+	return host
+}
+
 // checkPin holds that the hub's certificate is the one that the claim pins,
-// or was issued by it for the hub's name. A clock that nobody has set is not
+// or was issued by it for the hub's host. The connection itself does not know
+// the host where that is an IP address: its ServerName is "" then. A clock that nobody has set is not
 // asked whether it is still valid: who made the claim has said so.
-func checkPin(pin [sha256.Size]byte, s tls.ConnectionState, now func() (time.Time, bool)) error {
+func checkPin(pin [sha256.Size]byte, host string, s tls.ConnectionState, now func() (time.Time, bool)) error {
 	is := func(c *x509.Certificate) bool { return sha256.Sum256(c.RawSubjectPublicKeyInfo) == pin }
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("the hub shows no certificate")
@@ -362,9 +376,12 @@ func checkPin(pin [sha256.Size]byte, s tls.ConnectionState, now func() (time.Tim
 		}
 	}
 	if !found {
-		return fmt.Errorf("the certificate of %s is not the one that the claim names: this is another hub, or somebody in between", s.ServerName)
+		return fmt.Errorf("the certificate of %s is not the one that the claim names: this is another hub, or somebody in between", host)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: s.ServerName, CurrentTime: at})
+	if err := leaf.VerifyHostname(host); err != nil { // Verify takes "" for any host
+		return err
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at})
 	return err
 }
 

@@ -360,9 +360,9 @@ func TestWhichTokenCounts(t *testing.T) {
 	}
 }
 
-// issue makes a certificate for 127.0.0.1 that is valid from a day on, signed
-// by an authority, nil: by itself.
-func issue(t *testing.T, from time.Time, by *tls.Certificate, ca bool) tls.Certificate {
+// issue makes a certificate for 127.0.0.1, or for the host that is given, that
+// is valid from a day on, signed by an authority, nil: by itself.
+func issue(t *testing.T, from time.Time, by *tls.Certificate, ca bool, host ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -371,6 +371,12 @@ func issue(t *testing.T, from time.Time, by *tls.Certificate, ca bool) tls.Certi
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: fmt.Sprint("hub ", ca)}, NotBefore: from, NotAfter: from.Add(24 * time.Hour),
 		IsCA: ca, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if len(host) > 0 {
+		c.IPAddresses, c.DNSNames = nil, host
+		if ip := net.ParseIP(host[0]); ip != nil {
+			c.IPAddresses, c.DNSNames = []net.IP{ip}, nil
+		}
 	}
 	parent, signer := c, any(key)
 	if by != nil {
@@ -398,6 +404,7 @@ func TestPin(t *testing.T) {
 	ca := issue(t, today, nil, true)
 	leaf := issue(t, today, &ca, false)
 	alone := issue(t, today, nil, false)
+	self := issue(t, today, nil, false, "10.9.8.7")
 	pinOf := func(c tls.Certificate) [32]byte { return sha256.Sum256(c.Leaf.RawSubjectPublicKeyInfo) }
 	right := func() (time.Time, bool) { return time.Now(), true }
 	boot := func() (time.Time, bool) { return time.Unix(12, 0), false }
@@ -416,6 +423,9 @@ func TestPin(t *testing.T) {
 		{"another one, in 1970", alone, pinOf(ca), boot, "not the one that the claim names"},
 		{"expired, and the clock is right", issue(t, today.Add(-48*time.Hour), &ca, false), pinOf(ca), right, "expired"},
 		{"the authority shown, and not used", tls.Certificate{Certificate: append(append([][]byte(nil), alone.Certificate...), ca.Certificate...), PrivateKey: alone.PrivateKey}, pinOf(ca), right, "unknown authority"},
+		{"its authority, for another name", issue(t, today, &ca, false, "printer.example"), pinOf(ca), right, "doesn't contain any IP SANs"},
+		{"its authority, for another address", issue(t, today, &ca, false, "10.9.8.7"), pinOf(ca), boot, "not 127.0.0.1"},
+		{"its own, for another address", self, pinOf(self), right, ""},
 		{"no pin, an authority of nobody", alone, [32]byte{}, right, "certificate"},
 	} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"token":"x"}`) }))
@@ -430,6 +440,17 @@ func TestPin(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 		s.Close()
+	}
+}
+
+func TestHostOf(t *testing.T) {
+	for hub, want := range map[string]string{
+		"https://hub.example:7070": "hub.example", "https://10.0.0.5": "10.0.0.5", "https://[2001:db8::1]:7070": "2001:db8::1",
+		"https://[fe80::1%25eth0]:7070/hub": "fe80::1", "https://[": "",
+	} {
+		if got := hostOf(hub); got != want {
+			t.Errorf("%s: %q, want %q", hub, got, want)
+		}
 	}
 }
 
