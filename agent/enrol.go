@@ -162,8 +162,7 @@ func (c *claiming) status() string {
 	return "not enrolled yet"
 }
 
-// enrol gets the token for the claim, and has the agent begin anew with it. A
-// hub that cannot be reached is asked again; one that refuses is not.
+// enrol gets the token for the claim, and has the agent begin anew with it.
 func (a *Agent) enrol(ctx context.Context) {
 	if a.enrolment.spent {
 		a.dispose()
@@ -173,10 +172,7 @@ func (a *Agent) enrol(ctx context.Context) {
 	if u, err := url.Parse(claim.HTTP); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		a.log.Warn("the claim and the token go over the network unencrypted: whoever listens has them; give the hub a certificate", "hub", claim.HTTP)
 	}
-	if err := a.claimToken(ctx, claim); err != nil {
-		if ctx.Err() == nil {
-			a.log.Error("the claim is not taken, the device stays without this hub; make a new one: dunlin fleet enrol --claim", keyError, err)
-		}
+	if a.claimToken(ctx, claim) != nil {
 		return
 	}
 	a.log.Info("enrolled", "claim", claim.ID(), "hub", claim.HTTP)
@@ -189,44 +185,58 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// Bounds of how often the hub is asked.
+// Bounds of how often the hub is asked, and how often one that refused is: it
+// may have been another one in its place, or be set right.
 const (
 	minClaimDelay = time.Second
 	maxClaimDelay = time.Minute
+	refusedDelay  = time.Hour
 )
 
-// claimToken asks until there is an answer, and keeps the token.
+// claimToken asks until the token is kept, or ctx ends: that is its one error.
 func (a *Agent) claimToken(ctx context.Context, claim wire.Claim) error {
-	nonce, err := a.claimNonce(claim)
-	if err != nil {
-		a.claiming.say(err)
-		return err
-	}
 	client := claimClient(claim, a.clock.now)
-	defer client.CloseIdleConnections()
 	said := ""
 	for delay := minClaimDelay; ; delay = min(2*delay, maxClaimDelay) {
-		answer, err := askForToken(ctx, client, claim, nonce)
-		if err == nil {
-			err = a.keepToken(claim, answer)
-		}
+		err := a.tryClaim(ctx, client, claim)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		a.claiming.say(err)
-		if errors.As(err, new(claimRefused)) || ctx.Err() != nil {
-			return err
+		wait, refused := delay, errors.As(err, new(claimRefused))
+		if refused {
+			wait = refusedDelay
 		}
 		if text := err.Error(); text != said { // not once a minute for months
 			said = text
-			a.log.Warn("no token yet, the hub is asked again", keyError, err)
+			if refused {
+				a.log.Error("the claim is not taken, the device stays without this hub; make a new one: dunlin fleet enrol --claim", keyError, err)
+			} else {
+				a.log.Warn("no token yet, the hub is asked again", keyError, err)
+			}
 		}
 		select {
-		case <-time.After(delay/2 + mathrand.N(delay)): // a thousand boards get power at once
+		case <-time.After(wait/2 + mathrand.N(wait)): // a thousand boards get power at once
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// tryClaim asks once, and keeps the token.
+func (a *Agent) tryClaim(ctx context.Context, client *http.Client, claim wire.Claim) error {
+	nonce, err := a.claimNonce(claim)
+	if err != nil {
+		return err
+	}
+	answer, err := askForToken(ctx, client, claim, nonce)
+	if err != nil {
+		return err
+	}
+	return a.keepToken(claim, answer)
 }
 
 // claimNonce returns the nonce of a claim: the same in every run of the agent.
@@ -257,7 +267,7 @@ func (a *Agent) keepToken(claim wire.Claim, answer wire.ClaimAnswer) error {
 	return durable.WriteFile(a.path(enrolledFile), text, 0o600)
 }
 
-// claimRefused is an answer that asking again does not change.
+// claimRefused is an answer of the hub that asking again soon does not change.
 type claimRefused struct{ error }
 
 func askForToken(ctx context.Context, client *http.Client, claim wire.Claim, nonce string) (out wire.ClaimAnswer, err error) {
@@ -285,7 +295,7 @@ func askForToken(ctx context.Context, client *http.Client, claim wire.Claim, non
 	if res.StatusCode != http.StatusOK {
 		var said struct{ Error string }
 		if json.Unmarshal(text, &said) != nil || said.Error == "" {
-			said.Error = res.Status
+			return out, fmt.Errorf("hub: %s", res.Status) // a proxy before it
 		}
 		switch res.StatusCode {
 		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusRequestEntityTooLarge:
@@ -317,7 +327,8 @@ func claimClient(claim wire.Claim, now func() (time.Time, bool)) *http.Client {
 	return &http.Client{
 		Timeout: 30 * time.Second,
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: 15 * time.Second, MaxIdleConnsPerHost: 1,
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, TLSHandshakeTimeout: 15 * time.Second,
+			DisableKeepAlives: true, // it is a minute, or an hour, to the next question
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("redirected: a claim is for its hub alone")

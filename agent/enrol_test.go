@@ -26,6 +26,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	server "dunlin/hub"
@@ -286,6 +287,92 @@ func TestEnrolHubLater(t *testing.T) {
 	})
 	h.Store(real)
 	wait(t, "it is online", isOnline(real, "door"))
+}
+
+// claimer returns as much of an agent as a claim is taken by.
+func claimer(t *testing.T) *Agent {
+	return &Agent{c: Config{StateDir: t.TempDir()}, clock: &hubClock{}, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+// TestEnrolRefused: an answer that is not the hub's own changes nothing. After
+// one that is, the hub is asked about once an hour.
+func TestEnrolRefused(t *testing.T) {
+	var h *server.Hub
+	var answer atomic.Pointer[string] // in place of the hub's; nil: none
+	var status atomic.Int32
+	l := newLossy(t, func() string { return "http://" + h.HTTPAddr() })
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := answer.Load(); text != nil {
+			l.asked.Add(1)
+			w.WriteHeader(int(status.Load()))
+			fmt.Fprint(w, *text)
+			return
+		}
+		l.Config.Handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	h = realHub(t, server.Options{PublicHTTP: proxy.URL})
+	for _, tc := range []struct {
+		name, answer string
+		status       int32
+		least, most  int32 // questions in four hours
+	}{
+		{"a proxy's 404", "<html>not here", 404, 100, 1000},
+		{"a proxy's 403, in JSON", `{"message":"no"}`, 403, 100, 1000},
+		{"a proxy's 413", "", 413, 100, 1000},
+		{"the hub's 500", `{"error":"the hub could not do it"}`, 500, 100, 1000},
+		{"the hub's 403", `{"error":"claim: refused: it was used"}`, 403, 2, 9},
+		{"the hub's 400", `{"error":"invalid request: body"}`, 400, 2, 9},
+	} {
+		claim, err := wire.ParseClaim(claimLine(t, h, api.ClaimRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := claimer(t)
+		answer.Store(&tc.answer)
+		status.Store(tc.status)
+		l.asked.Store(0)
+		synctest.Test(t, func(t *testing.T) {
+			time.AfterFunc(4*time.Hour, func() { answer.Store(nil) })
+			if err := a.claimToken(t.Context(), claim); err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+		})
+		if n := l.asked.Load(); n < tc.least || n > tc.most {
+			t.Errorf("%s: asked %d times, want %d to %d", tc.name, n, tc.least, tc.most)
+		}
+		if k, err := readToken(a.c.StateDir); err != nil || k == nil || k.Claim != claim.ID() {
+			t.Errorf("%s: kept %+v, %v", tc.name, k, err)
+		}
+	}
+}
+
+// TestEnrolDiskFull: a nonce that cannot be written now is written later.
+func TestEnrolDiskFull(t *testing.T) {
+	h := realHub(t, server.Options{})
+	claim, err := wire.ParseClaim(claimLine(t, h, api.ClaimRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := claimer(t)
+	dir := a.c.StateDir
+	a.c.StateDir = filepath.Join(dir, "state")
+	synctest.Test(t, func(t *testing.T) {
+		time.AfterFunc(time.Hour, func() {
+			if s := a.claiming.status(); !strings.Contains(s, nonceFile) {
+				t.Errorf("status: %s", s)
+			}
+			if err := os.Mkdir(a.c.StateDir, 0o700); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := a.claimToken(t.Context(), claim); err != nil {
+			t.Error(err)
+		}
+	})
+	if k, err := readToken(a.c.StateDir); err != nil || k == nil || k.Claim != claim.ID() {
+		t.Errorf("kept %+v, %v", k, err)
+	}
 }
 
 func TestWhichTokenCounts(t *testing.T) {
