@@ -63,6 +63,7 @@ type enrolment struct {
 	since time.Time   // it is later than this, whatever the clock says; zero: nobody knows
 	file  string      // that holds the claim, "": the configuration does
 	spent bool        // the claim was used, and file is what is left of it
+	used  string      // id of the claim that the kept token was given for
 }
 
 // enrolment reads the token, or the claim that is to be used for one. A claim
@@ -76,6 +77,9 @@ func (c *Config) enrolment() (e enrolment, err error) {
 	line, err := c.tokenLine(&e, kept != nil)
 	if err != nil {
 		return e, err
+	}
+	if kept != nil {
+		e.used = kept.Claim
 	}
 	if wire.IsClaim(line) {
 		claim, err := wire.ParseClaim(line)
@@ -121,9 +125,8 @@ func (c *Config) tokenLine(e *enrolment, enrolled bool) (string, error) {
 		return "", fmt.Errorf("enrolment token: %w", err)
 	}
 	e.file = path
-	line := strings.TrimSpace(string(bytes.Trim(text, "\x00")))
-	e.spent = line == "" && len(text) > 0 && enrolled
-	return line, nil
+	e.spent = enrolled && overwritten(text)
+	return strings.TrimSpace(string(bytes.Trim(text, "\x00"))), nil
 }
 
 func readToken(dir string) (*keptToken, error) {
@@ -165,7 +168,7 @@ func (c *claiming) status() string {
 // enrol gets the token for the claim, and has the agent begin anew with it.
 func (a *Agent) enrol(ctx context.Context) {
 	if a.enrolment.spent {
-		a.dispose()
+		a.dispose(a.enrolment.used)
 		return
 	}
 	claim := *a.enrolment.claim
@@ -176,7 +179,7 @@ func (a *Agent) enrol(ctx context.Context) {
 		return
 	}
 	a.log.Info("enrolled", "claim", claim.ID(), "hub", claim.HTTP)
-	a.dispose()
+	a.dispose(claim.ID())
 	a.fail(errEnrolled)
 }
 
@@ -396,41 +399,57 @@ func checkPin(pin [sha256.Size]byte, host string, s tls.ConnectionState, now fun
 	return err
 }
 
-// dispose overwrites and removes the file of a claim that was used. Flash may
+// overwritten reports whether erase was here, and did not come to its end.
+func overwritten(text []byte) bool { return len(text) > 0 && len(bytes.Trim(text, "\x00")) == 0 }
+
+// dispose overwrites and removes the file of the claim that was used. Flash may
 // keep a copy that nobody can address: it is the claim's short life that
 // makes it worthless.
-func (a *Agent) dispose() {
+func (a *Agent) dispose(used string) {
 	path := a.enrolment.file
 	if path == "" {
 		a.log.Info("the claim in the configuration was used: the line can be removed", "field", "hub.token")
 		return
 	}
-	// Somebody may have put another one there meanwhile.
-	if line, err := readBounded(path, wire.MaxToken); err == nil && a.enrolment.claim != nil {
-		if c, err := wire.ParseClaim(string(line)); err == nil && c.ID() != a.enrolment.claim.ID() {
-			return
-		}
-	}
-	if err := erase(path); err != nil {
+	err := erase(path, func(text []byte) bool {
+		c, err := wire.ParseClaim(string(text))
+		return err == nil && c.ID() == used || overwritten(text)
+	})
+	if err != nil {
 		a.log.Warn("the file of the used claim cannot be removed", "file", path, keyError, err)
 	}
 }
 
-func erase(path string) error {
+// erase overwrites and removes a file whose content is what it is meant for:
+// somebody may have put another line there meanwhile, which stays.
+func erase(path string, meant func(text []byte) bool) error {
 	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
 		return errors.New("it is no regular file")
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, min(info.Size(), wire.MaxToken)))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, wire.MaxToken+1))
+	if err != nil || !meant(text) {
 		return err
+	}
+	_, err = f.WriteAt(make([]byte, len(text)), 0)
+	if err := errors.Join(err, f.Sync()); err != nil {
+		return err
+	}
+	mine, err1 := f.Stat()
+	now, err2 := os.Lstat(path)
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(mine, now) {
+		return err // another file has its name by now
 	}
 	return durable.Remove(durable.OS, path)
 }

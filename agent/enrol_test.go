@@ -268,6 +268,57 @@ func TestEnrolLeftovers(t *testing.T) {
 	}
 }
 
+// TestDispose: only what was used goes, whatever was put in its place after
+// the agent has looked.
+func TestDispose(t *testing.T) {
+	claim, other := newClaim(t), newClaim(t)
+	parsed, err := wire.ParseClaim(claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := newTestHub(t).token()
+	for _, spent := range []bool{false, true} {
+		for _, tc := range []struct {
+			name, text string
+			goes       bool
+		}{
+			{"the claim", claim + "\n", true},
+			{"overwritten", strings.Repeat("\x00", len(claim)), true},
+			{"a newer claim", other, false},
+			{"a token", token, false},
+			{"what nobody knows", "dunlin-2.later", false},
+			{"half overwritten", strings.Repeat("\x00", 40) + token, false},
+			{"nothing yet", "", false},
+		} {
+			a := claimer(t)
+			file := filepath.Join(a.c.StateDir, tokenFile)
+			a.enrolment = enrolment{file: file, spent: spent, used: parsed.ID()}
+			if !spent {
+				a.enrolment.claim = &parsed
+			}
+			if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a.dispose(parsed.ID())
+			if gone(t, file) != tc.goes {
+				t.Errorf("%s, spent %v: gone is %v", tc.name, spent, !tc.goes)
+			} else if text, err := os.ReadFile(file); !tc.goes && (err != nil || string(text) != tc.text) {
+				t.Errorf("%s, spent %v: %q, %v", tc.name, spent, text, err)
+			}
+			a.dispose(parsed.ID()) // it may be gone
+		}
+	}
+}
+
+func newClaim(t *testing.T) string {
+	t.Helper()
+	line, err := wire.NewClaim("http://127.0.0.1:1", [32]byte{}, time.Now(), time.Hour).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
 // TestEnrolHubLater: a device gets power before its hub does, works meanwhile,
 // and says what it waits for.
 func TestEnrolHubLater(t *testing.T) {
@@ -401,6 +452,8 @@ func TestWhichTokenCounts(t *testing.T) {
 		{name: "the file is gone", config: `token_file = "t"`, kept: claim.ID(), token: true},
 		{name: "nothing but what is kept", kept: claim.ID(), token: true},
 		{name: "used", config: `token_file = "t"`, file: line, kept: claim.ID(), token: true, spent: true},
+		{name: "overwritten", config: `token_file = "t"`, file: "\x00\x00\x00", kept: claim.ID(), token: true, spent: true},
+		{name: "empty", config: `token_file = "t"`, file: "\n", kept: claim.ID(), token: true},
 		{name: "used, in the configuration", config: fmt.Sprintf("token = %q", line), kept: claim.ID(), token: true},
 		{name: "a newer claim", config: `token_file = "t"`, file: line, kept: other.ID(), token: true, claim: true},
 		{name: "a token by hand", config: fmt.Sprintf("token = %q", token), kept: claim.ID(), token: true},
@@ -440,6 +493,9 @@ func TestWhichTokenCounts(t *testing.T) {
 		}
 		if err != nil || (e.claim != nil) != tc.claim || (e.token != nil) != tc.token || e.spent != tc.spent {
 			t.Errorf("%s: %+v, %v", tc.name, e, err)
+		}
+		if tc.spent && e.used != tc.kept {
+			t.Errorf("%s: used is %q, want %q", tc.name, e.used, tc.kept)
 		}
 		if tc.kept != "" && e.token != nil && tc.config != fmt.Sprintf("token = %q", token) && e.since.IsZero() {
 			t.Errorf("%s: nothing known of the time", tc.name)
