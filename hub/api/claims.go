@@ -1,9 +1,12 @@
 package api
 
 import (
+	"encoding/json"
 	"hash/maphash"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -37,7 +40,7 @@ type Claim struct {
 	RefusedWhy  string    `json:"refused_why,omitempty"`
 }
 
-// claimLimit bounds how often POST /v1/claim is answered, by address; a hash
+// claimLimit bounds how often POST /v1/claim is answered, by network; a hash
 // of it picks one of a few buckets, so that no flood of addresses takes memory.
 type claimLimit struct {
 	seed    maphash.Seed
@@ -53,7 +56,20 @@ func newClaimLimit() claimLimit {
 }
 
 func (l *claimLimit) allow(addr string) bool {
-	return l.buckets[maphash.String(l.seed, addr)%uint64(len(l.buckets))].Allow()
+	return l.buckets[maphash.String(l.seed, network(addr))%uint64(len(l.buckets))].Allow()
+}
+
+// network returns what one machine cannot choose of its address: all of it,
+// or the first 64 bits of IPv6, where it may take any of the others.
+func network(addr string) string {
+	ip, err := netip.ParseAddr(addr)
+	if err != nil {
+		return addr
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
 }
 
 func (s *Server) listClaims(http.ResponseWriter, *http.Request) (any, error) {
@@ -93,8 +109,14 @@ func (s *Server) takeClaim(w http.ResponseWriter, r *http.Request) (any, error) 
 		return nil, nil
 	}
 	var in wire.ClaimRequest
-	if err := readJSON(w, r, &in, 2<<10); err != nil {
-		return nil, err
+	// Not by readJSON: an agent that is newer than the hub may say more of
+	// itself, and must get its token all the same.
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 2<<10))
+	if err == nil {
+		err = json.Unmarshal(text, &in)
+	}
+	if err != nil {
+		return nil, invalid("body: %w", err)
 	}
 	return value(s.o.Backend.TakeClaim(in, from))
 }
