@@ -23,7 +23,12 @@ const (
 	maxClaims    = 1000                // that are open
 	maxClaimUses = 1000
 	keepClaims   = 7 * 24 * time.Hour // after they ended, for who asks what became of them
+	refusedEvery = 10 * time.Second   // the refusals of one claim are stored, logged and shown
 )
+
+// claimFloor is before every moment at which this program runs: a clock that
+// is behind it was never set.
+var claimFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // claim is the stored form of a claim. The secret itself is known to whoever
 // has the line.
@@ -31,6 +36,9 @@ type claim struct {
 	api.Claim
 	Hash []byte              `json:"hash"` // SHA-256 of its secret
 	Uses map[string]claimUse `json:"uses"` // by the SHA-256 of the nonce, in hex
+
+	noted time.Time // when refusals were stored last
+	newer bool      // there were more of them since
 }
 
 // claimUse is one device that took a token.
@@ -46,7 +54,14 @@ func (h *Hub) MakeClaim(r api.ClaimRequest) (string, api.Claim, error) {
 	if err := checkClaim(r); err != nil {
 		return "", api.Claim{}, fmt.Errorf("%w: claim: %w", api.ErrInvalid, err)
 	}
-	line := wire.NewClaim(h.HTTPURL(), h.pin, time.Now(), time.Duration(r.TTL)*time.Second)
+	now := time.Now()
+	if now.Before(claimFloor) {
+		return "", api.Claim{}, &api.HintError{
+			Err:  fmt.Errorf("claim: %w: the hub's clock says %s", api.ErrConflict, now.UTC().Format(time.RFC3339)),
+			Hint: "set the hub's clock first, timedatectl says how it stands: a claim carries the hub's time, and ends by it",
+		}
+	}
+	line := wire.NewClaim(h.HTTPURL(), h.pin, now, time.Duration(r.TTL)*time.Second)
 	text, err := line.Encode()
 	if err != nil {
 		return "", api.Claim{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
@@ -166,10 +181,14 @@ func (h *Hub) dropClaims(old []*claim) error {
 	return nil
 }
 
-// sweepClaims forgets claims that ended long ago; h.mu is held.
+// sweepClaims forgets claims that ended long ago, and stores what noteRefused
+// put off; h.mu is held.
 func (h *Hub) sweepClaims(now time.Time) {
 	var old []*claim
 	for _, c := range h.state.claims {
+		if c.newer {
+			h.storeRefused(c, now)
+		}
 		if now.Sub(c.NotAfter) > keepClaims {
 			old = append(old, c)
 		}
@@ -200,7 +219,7 @@ func (h *Hub) TakeClaim(r wire.ClaimRequest, from string) (wire.ClaimAnswer, err
 	id, err := h.grant(c, nonce, r, now)
 	if err != nil {
 		if errors.Is(err, api.ErrRefused) {
-			err = errors.Join(err, h.noteRefused(c, from, err, now))
+			h.noteRefused(c, from, err, now)
 		}
 		return wire.ClaimAnswer{}, err
 	}
@@ -218,13 +237,29 @@ func refusedClaim(format string, a ...any) error {
 	}
 }
 
-// noteRefused counts a refusal, for the operator to see. h.mu is held.
-func (h *Hub) noteRefused(c *claim, from string, why error, now time.Time) error {
-	h.log.Warn("claim refused", "claim", c.ID, "from", from, "why", why)
-	next := *c
-	next.Refused++
-	next.RefusedAt, next.RefusedFrom, next.RefusedWhy = now.UTC(), from, why.Error()
-	return h.putClaim(&next)
+// noteRefused counts a refusal, for the operator to see. Anybody who has a
+// claim's line can have it refused as often as he likes: it is counted here,
+// and costs more once in refusedEvery only. h.mu is held.
+func (h *Hub) noteRefused(c *claim, from string, why error, now time.Time) {
+	c.Refused++
+	c.RefusedAt, c.RefusedFrom, c.RefusedWhy = now.UTC(), from, why.Error()
+	c.newer = true
+	h.storeRefused(c, now)
+}
+
+// storeRefused stores a claim's refusals and tells the page, where that was
+// not done a moment ago. A hub that ends forgets those of the last
+// seconds. h.mu is held.
+func (h *Hub) storeRefused(c *claim, now time.Time) {
+	if ago := now.Sub(c.noted); ago >= 0 && ago < refusedEvery {
+		return
+	}
+	c.noted, c.newer = now, false
+	h.log.Warn("claim refused", "claim", c.ID, "from", c.RefusedFrom, "why", c.RefusedWhy, "times", c.Refused)
+	if err := h.putClaim(c); err != nil {
+		c.newer = true
+		h.log.Error("refusals of a claim not stored", "claim", c.ID, "error", err)
+	}
 }
 
 // deviceSecret is the secret in a device's token. Nobody can compute it who

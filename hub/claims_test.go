@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"dunlin/hub"
 	"dunlin/hub/api"
@@ -246,6 +247,39 @@ func TestBadClaimRequests(t *testing.T) {
 	}
 	if limited == 0 {
 		t.Error("sixty tries in a row, and none was too many")
+	}
+}
+
+// TestClaimOfNewerAgent: an agent may say more than this hub knows of.
+func TestClaimOfNewerAgent(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir()})
+	c := s.claim(api.ClaimRequest{Tenant: "acme"})
+	text, err := json.Marshal(claimBody(c, 1, "left"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Replace(string(text), "{", `{"board":{"name":"of later"},`, 1)
+	if status, answer, _ := s.do("POST", "/v1/claim", nil, body); status != 200 {
+		t.Errorf("%d %s", status, answer)
+	}
+	if d := s.hub.Devices(); len(d) != 1 || d[0].Name != "left" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestClaimWithoutClock: a hub whose clock was not set makes no claim; it
+// would have ended when the clock is set.
+func TestClaimWithoutClock(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir()})
+	synctest.Test(t, func(t *testing.T) { // where it is the year 2000
+		_, _, err := s.hub.MakeClaim(api.ClaimRequest{Tenant: "acme"})
+		var hinted *api.HintError
+		if !errors.Is(err, api.ErrConflict) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint, "clock") || !strings.Contains(err.Error(), "2000-01-01") {
+			t.Errorf("%v", err)
+		}
+	})
+	if all := s.claims(); len(all) != 0 {
+		t.Errorf("%+v", all)
 	}
 }
 
