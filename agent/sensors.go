@@ -109,6 +109,9 @@ type sensor struct {
 	log   *slog.Logger
 	all   *readings
 	heard []func(at time.Time) // after each reading, whatever came of it
+	// turn is full while somebody reads the chip: the channels of an ADS1115 are
+	// sensors of their own, and share its one configuration.
+	turn chan struct{}
 
 	chip    sensors.Chip // nil: it is not open
 	first   chan struct{}
@@ -121,10 +124,15 @@ type sensor struct {
 func (a *Agent) openSensors() error {
 	a.readings = newReadings(a.c.Sensors)
 	a.p.readings = a.readings
+	turns := map[string]chan struct{}{} // by the chip's place
 	for _, c := range a.c.Sensors {
+		place := c.chip().Place()
+		if turns[place] == nil {
+			turns[place] = make(chan struct{}, 1)
+		}
 		label := `{sensor="` + c.Name + `"}` // sourceName lets no quotes through
 		s := &sensor{
-			c: c, log: a.log, all: a.readings, first: make(chan struct{}),
+			c: c, log: a.log, all: a.readings, first: make(chan struct{}), turn: turns[place],
 			reads:  a.count.set.NewCounter("dunlin_sensor_reads_total" + label),
 			errors: a.count.set.NewCounter("dunlin_sensor_errors_total" + label),
 		}
@@ -206,8 +214,14 @@ func (s *sensor) run(ctx context.Context, buses sensors.Buses) {
 	}
 }
 
-// read opens the chip where it is not, and reads it.
+// read opens the chip where it is not, and reads it, when nobody else does.
 func (s *sensor) read(ctx context.Context, buses sensors.Buses) (_ []sensors.Reading, err error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if s.chip == nil {
 		if s.chip, err = sensors.Open(ctx, s.c.chip(), buses); err != nil {
 			s.chip = nil
@@ -316,7 +330,7 @@ func (c *Config) readingsCheck() fieldError {
 // checkSensors reads each sensor once.
 func checkSensors(ctx context.Context, all []SensorConfig, path string, buses sensors.Buses, stdout io.Writer) error {
 	for i, c := range all {
-		s := &sensor{c: c}
+		s := &sensor{c: c, turn: make(chan struct{}, 1)}
 		said, err := s.read(ctx, buses)
 		if err = errors.Join(err, s.close()); err != nil {
 			return &ConfigError{File: path, Field: fmt.Sprintf("sensor %d", i+1), Err: err, Hint: lineHint(err)}

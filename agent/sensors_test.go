@@ -27,6 +27,7 @@ type adc struct {
 	mv     float64
 	gone   error
 	config uint16
+	ready  time.Time // when the conversion ends; read before, its bit is 0
 	opened int
 }
 
@@ -63,10 +64,14 @@ func (b *adc) Tx(addr uint16, w, r []byte) error {
 	switch {
 	case len(w) == 3:
 		b.config = binary.BigEndian.Uint16(w[1:])
+		b.ready = time.Now().Add(time.Second / 128)
+	case w[0] == 1 && time.Now().Before(b.ready):
+		binary.BigEndian.PutUint16(r, b.config&^0x8000)
 	case w[0] == 1:
 		binary.BigEndian.PutUint16(r, b.config|0x8000)
 	default:
-		binary.BigEndian.PutUint16(r, uint16(int16(b.mv/4096*32768)))
+		channel := float64(b.config >> 12 & 3) // its inputs are 1 V apart
+		binary.BigEndian.PutUint16(r, uint16(int16((b.mv+1000*channel)/4096*32768)))
 	}
 	return nil
 }
@@ -150,6 +155,34 @@ func TestSensor(t *testing.T) {
 		}
 		if _, err := a.readings.value("tank.level", time.Now().Add(time.Hour)); err == nil {
 			t.Error("an hour later it still counts")
+		}
+	})
+}
+
+// The channels of one chip are read at the same times and do not disturb each
+// other: each reading is of its own input.
+func TestChannelsOfOneChip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := defaults()
+		for i, bus := range []string{"i2c-1", "/dev/i2c-1", "i2c-1", "i2c-1"} {
+			s := tank(500)
+			s.Name, s.Bus, s.Channel = fmt.Sprintf("tank%d", i), bus, fmt.Sprint(i)
+			if i == 2 {
+				s.Address = 0x48 // as without one
+			}
+			c.Sensors = append(c.Sensors, s)
+		}
+		a, log, stop := sensing(t, &adc{mv: 500}, c)
+		defer stop()
+		<-time.After(30*time.Second - 250*time.Millisecond)
+		synctest.Wait()
+		for i, s := range a.sensorStatus() {
+			if s.Error != "" || s.Reads != 60 || len(s.Readings) != 1 || s.Readings[0].Value != float64(500+1000*i) {
+				t.Errorf("channel %d: %+v", i, s)
+			}
+		}
+		if log.Len() > 0 {
+			t.Error(log)
 		}
 	})
 }

@@ -62,6 +62,17 @@ func (c Config) address() int {
 	return c.Address
 }
 
+// Place says where the chip is. Two configurations with one place are of the
+// same chip, which answers one of them at a time: who has it read from several
+// goroutines must keep them apart over Open and each Read.
+func (c Config) Place() string {
+	path, spi, _ := ParseBus(c.Bus)
+	if spi {
+		return path
+	}
+	return fmt.Sprintf("%s 0x%02x", path, c.address())
+}
+
 // quantity is what can stand in a metric as it is.
 var quantity = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,23}$`)
 
