@@ -111,9 +111,13 @@ func (g *governor) change(ctx context.Context, c policy.Change, v boards.Vitals)
 		g.apply(c.To)
 	}
 	if c.Shed && c.To.Small() {
-		if err := g.a.slots.PutAway(ctx); err != nil {
-			return // the agent stops
-		}
+		g.putAway(ctx)
+	}
+	if c.Again {
+		g.mu.Lock()
+		g.sheds++
+		g.mu.Unlock()
+		return
 	}
 	log, message := g.a.log.Warn, "device holds itself back"
 	if c.To < c.From {
@@ -137,6 +141,20 @@ func (g *governor) change(ctx context.Context, c policy.Change, v boards.Vitals)
 		case h.changed <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// awayWait bounds how long the first form is waited for: temperatures are not
+// read meanwhile. Tests shorten it.
+var awayWait = 3 * time.Second
+
+// putAway has the first form put away. Where an inference takes longer that is
+// tried again when caches are dropped the next time.
+func (g *governor) putAway(ctx context.Context) {
+	within, cancel := context.WithTimeout(ctx, awayWait)
+	defer cancel()
+	if err := g.a.slots.PutAway(within); err != nil && ctx.Err() == nil {
+		g.a.log.Debug("model is not put away", keyError, err)
 	}
 }
 

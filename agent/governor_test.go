@@ -437,7 +437,7 @@ func TestHotBoardLearnsLater(t *testing.T) {
 	if d := l.state(); d.Needs != "a device that does not hold itself back: cpu is at 86.0 °C, its hard limit is 85 °C" {
 		t.Errorf("it needs %q", d.Needs)
 	}
-	<-time.After(quiet + quiet/2) // when it would have begun
+	a.learner.lesson(t.Context()) // as when nothing has come for a while
 	if d := l.state(); d.Last != nil || d.State != "collecting" {
 		t.Errorf("hot, and it trains: %+v", d)
 	}
@@ -460,6 +460,29 @@ func TestShortOfWhatTheConfigurationGives(t *testing.T) {
 		t.Errorf("because %q", why)
 	}
 	runtime.KeepAlive(hold)
+}
+
+// An inference that takes its time does not keep the governor from its sensors.
+func TestPutAwayDoesNotWaitForLong(t *testing.T) {
+	defer func(d time.Duration) { awayWait = d }(awayWait)
+	awayWait = 10 * time.Millisecond
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, stop := run(t, c)
+	defer stop()
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	release := hold(t, a)
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		a.governor.change(t.Context(), policy.Change{From: 2, To: policy.Top, Shed: true, Why: "1 MB is left"}, boards.Vitals{})
+	}()
+	ended(t, "the change", changed)
+	if l := level(a); l != 3 {
+		t.Errorf("level %d", l)
+	}
+	release()
 }
 
 // Short of memory for long, the first form makes room for the small one, and
@@ -497,6 +520,8 @@ func TestShortOfMemoryBySmallForm(t *testing.T) {
 		t.Errorf("a client's tensors: %v, %v", out, err)
 	}
 	answered(wire.FormSmall)
+	sheds := a.Status().Limits.Sheds
+	wait(t, "caches to be dropped again", func() bool { return a.Status().Limits.Sheds > sheds+2 })
 	b.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 800000 kB\n")
 	wait(t, "level 0", func() bool { return level(a) == 0 })
 	answered("")

@@ -21,7 +21,7 @@ type heart struct {
 	// others that were left while somebody was in it.
 	models []*slots.Model
 	puts   int       // results on their way to the disk
-	moved  time.Time // the last one began with none before it, or arrived
+	moved  time.Time // the last one began with none before it, or came back, kept or not
 }
 
 // errTurn is returned while a model's turn is neither free nor held.
@@ -33,14 +33,14 @@ var errTurn = errors.New("the turn of the model is lost")
 var (
 	leastTurn = 30 * time.Second
 	mostTurn  = 2 * time.Minute
-	mostPut   = 2 * time.Minute // in which no result reached the disk while one was on its way
+	mostPut   = 2 * time.Minute // in which no result came back from the outbox while one was on its way
 )
 
 const slowTurn = 20
 
 func turnLimit(m *slots.Model) time.Duration {
 	_, _, p95 := m.Runs()
-	if p95 <= 0 {
+	if p95 <= 0 || m.Compiling() {
 		return mostTurn
 	}
 	return min(max(time.Duration(min(p95, 1e6)*slowTurn)*time.Millisecond, leastTurn), mostTurn)
@@ -55,6 +55,9 @@ func (h *heart) putting() {
 	h.puts++
 }
 
+// put is told of each result that is not on its way any more. One that the disk
+// refused counts as well: where it is full, or broken, a restart mends nothing,
+// and would only keep the device from answering.
 func (h *heart) put() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,12 +75,13 @@ func (h *heart) hangs(now *slots.Model) error {
 		h.models = append(h.models, now)
 	}
 	for _, m := range h.models {
-		if held := m.Held(); held > turnLimit(m) {
+		limit := turnLimit(m) // before Held, which counts anew once m does not compile any more
+		if held := m.Held(); held > limit {
 			return fmt.Errorf("an inference of %s has been running for %v", m.Name, held.Round(time.Millisecond))
 		}
 	}
 	if h.puts > 0 && time.Since(h.moved) > mostPut {
-		return fmt.Errorf("no result has reached the disk for %v", time.Since(h.moved).Round(time.Second))
+		return fmt.Errorf("the outbox has been silent for %v", time.Since(h.moved).Round(time.Second))
 	}
 	return nil
 }

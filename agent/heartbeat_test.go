@@ -33,7 +33,22 @@ func hold(t *testing.T, a *Agent) (release func()) {
 		_, _ = m.Do(context.Background(), slots.Job{Fill: func(*engine.Session) error { close(in); <-out; return errors.New("held") }})
 	}()
 	<-in
-	return func() { close(out); <-done }
+	return func() {
+		t.Helper()
+		close(out)
+		ended(t, "the inference", done)
+	}
+}
+
+// ended waits for what a channel says, or for its end, as wait does.
+func ended[T any](t testing.TB, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(60 * time.Second):
+		t.Fatalf("waited in vain for: %s", what)
+	}
+	return v
 }
 
 // systemd is a socket for sd_notify; next returns the next message, "" after
@@ -128,7 +143,7 @@ func TestLeftModelHangs(t *testing.T) {
 	wait(t, "the end", func() bool { return a.p.live() == nil })
 }
 
-// A disk that takes nothing is a hang too.
+// An outbox that does not come back is a hang too; one that refuses is none.
 func TestNothingReachesTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h heart
@@ -139,12 +154,12 @@ func TestNothingReachesTheDisk(t *testing.T) {
 			t.Errorf("after %v: %v", mostPut, err)
 		}
 		time.Sleep(time.Second)
-		if err := h.hangs(nil); err == nil || !strings.Contains(err.Error(), "reached the disk for 2m1s") {
+		if err := h.hangs(nil); err == nil || !strings.Contains(err.Error(), "silent for 2m1s") {
 			t.Errorf("a second later: %v", err)
 		}
-		h.put() // one arrived
+		h.put() // one came back
 		if err := h.hangs(nil); err != nil {
-			t.Errorf("one arrived: %v", err)
+			t.Errorf("one came back: %v", err)
 		}
 		h.put()
 		time.Sleep(time.Hour)

@@ -95,7 +95,7 @@ func TestAgentsThatAreRefused(t *testing.T) {
 		}
 	}
 	cancel()
-	if err := <-done; err != nil {
+	if err := ended(t, "the agent's end", done); err != nil {
 		t.Error(err)
 	}
 	if s, err := update.Open(durable.OS, filepath.Join(c.StateDir, updateDir), ""); err != nil || s.Offer() != nil {
@@ -122,7 +122,7 @@ func next(t *testing.T, c Config, mark string) (a *Agent, end func()) {
 		if want == nil {
 			cancel()
 		}
-		if err := <-done; !errors.Is(err, want) {
+		if err := ended(t, "the agent's end", done); !errors.Is(err, want) {
 			t.Errorf("agent: %v, want %v", err, want)
 		}
 		cancel()

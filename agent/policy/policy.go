@@ -10,7 +10,8 @@
 // Heat and memory each climb a ladder of their own, and the higher one counts.
 // One step up shows its effect before the next is taken; one step down takes a
 // minute without a reason for it, so that a device at its limit does not swing.
-// Before memory costs a frame, caches are dropped.
+// Before memory costs a frame, caches are dropped, and at the top of its ladder
+// again and again, as long as it is short.
 //
 // The promise: the same readings at the same times give the same levels; a
 // sensor that says nothing neither raises nor, for a while, lowers the level;
@@ -86,6 +87,7 @@ var Usual = Rules{Step: 30 * time.Second, Urgent: 5 * time.Second, Calm: time.Mi
 type Change struct {
 	From, To Level
 	Shed     bool   // caches are to be dropped
+	Again    bool   // nothing but that, as before: memory is still short at the top
 	Why      string // "cpu is at 82.1 °C, its soft limit is 80 °C"
 }
 
@@ -93,7 +95,8 @@ type Change struct {
 type Machine struct {
 	rules  Rules
 	heat   ladder
-	memory ladder // its first rung is dropping caches
+	memory ladder        // its first rung is dropping caches
+	shed   time.Duration // when caches were dropped last
 	last   time.Duration
 }
 
@@ -127,6 +130,14 @@ func (m *Machine) Step(r Reading, now time.Duration) (c Change, ok bool) {
 	m.memory.step(short, memoryWhy, now, m.rules)
 	c.To, c.Why = m.Level()
 	c.Shed = m.memory.level > shed
+	// Caches fill again, and a model that was put away comes back for whoever
+	// needs it: where no rung is left, that is all that can still be given.
+	if !c.Shed && m.memory.level == m.memory.top && short >= over && now-m.shed >= m.rules.Step {
+		c.Shed, c.Again = true, c.From == c.To
+	}
+	if c.Shed {
+		m.shed = now
+	}
 	switch {
 	case c.Shed:
 		c.Why = memoryWhy

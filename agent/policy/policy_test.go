@@ -126,7 +126,8 @@ func TestMachine(t *testing.T) {
 			{40, left(12), 1, "12 MB"},
 			{70, left(12), 2, "12 MB"},
 			{100, left(12), 3, "12 MB"},
-			{130, left(12), 3, ""},
+			{115, left(12), 3, ""},
+			{130, left(12), 3, "12 MB"}, // caches again: there is nothing else to give
 			{135, left(26), 3, ""},
 			{195, left(26), 2, "26 MB"},
 			{255, left(26), 1, "26 MB"},
@@ -185,6 +186,31 @@ func TestShed(t *testing.T) {
 		if c, _ := m.Step(a.r, time.Duration(i)*40*time.Second); c.Shed != a.shed {
 			t.Errorf("reading %d: %+v", i, c)
 		}
+	}
+}
+
+// Memory that stays short has caches dropped for as long as it does, at the
+// pace of the steps, and nobody is told the same again.
+func TestShedAtTheTop(t *testing.T) {
+	m := New(Usual)
+	sheds, again := 0, 0
+	for second := 0; second <= 7200; second += 5 {
+		c, ok := m.Step(left(1), time.Duration(second)*time.Second)
+		if ok != c.Shed {
+			t.Fatalf("second %d: %+v, %v", second, c, ok)
+		}
+		if c.Shed {
+			sheds++
+		}
+		if c.Again {
+			again++
+		}
+	}
+	if want := 4 + (7200-15)/30; sheds != want || again != want-4 {
+		t.Errorf("caches are dropped %d times, %d of them again, want %d", sheds, again, want)
+	}
+	if c, ok := m.Step(both(50, 20), 7300*time.Second); ok {
+		t.Errorf("memory is not short any more: %+v", c)
 	}
 }
 

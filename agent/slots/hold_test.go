@@ -36,13 +36,24 @@ func TestHold(t *testing.T) {
 		t.Error("a model was tried while trials were held")
 	}
 	release()
-	if r := <-done; r.State != wire.StateActive {
+	if r := ended(t, done); r.State != wire.StateActive {
 		t.Errorf("%+v", r)
 	}
 	if release, err = slots.Hold(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	release()
+}
+
+// ended waits for the report of a trial.
+func ended(t *testing.T, done <-chan wire.Report) (r wire.Report) {
+	t.Helper()
+	select {
+	case r = <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the trial does not end")
+	}
+	return r
 }
 
 // Where Strict is set a model that cannot be loaded is an error, and is still

@@ -37,6 +37,7 @@ type Model struct {
 	session *engine.Session // of the first form; nil: it is put away
 	turn    chan struct{}   // holds one token: whoever has it may use the session
 	held    atomic.Int64    // when the token was taken, by turnClock; 0: it is there
+	compile atomic.Bool     // whoever has it compiles
 	tally   tally
 	hold    *restraint
 	small   *smallForm  // nil: none

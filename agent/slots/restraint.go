@@ -120,6 +120,11 @@ func (s *Slots) PutAway(ctx context.Context) error {
 // takeOut compiles the first form again, from the graph that was loaded. It is
 // called in the model's turn.
 func (m *Model) takeOut() (err error) {
+	m.compile.Store(true)
+	defer func() {
+		m.held.Store(turnClock()) // before: Held must never count the compiling as an inference
+		m.compile.Store(false)
+	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil { // a card that cannot be read any more

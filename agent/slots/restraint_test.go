@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -117,11 +118,12 @@ func TestTrialIsOfTheFirstForm(t *testing.T) {
 	slots := s.open()
 	slots.HoldBack(1, true)
 	o := s.offer(recipe{version: 1, small: alwaysSix})
-	o.Trial.Seconds = 1
+	o.Trial.Seconds = 3600
+	ctx, abort := context.WithCancelCause(t.Context())
 	done := make(chan wire.Report, 1)
 	go func() {
-		r, err := slots.Try(t.Context(), o)
-		if err != nil {
+		r, err := slots.Try(ctx, o)
+		if !errors.Is(err, ErrSuperseded) {
 			t.Error(err)
 		}
 		done <- r
@@ -135,7 +137,9 @@ func TestTrialIsOfTheFirstForm(t *testing.T) {
 	if got, as := asks(t, slots, false); slices.Equal(got, six) || as.Form != "" {
 		t.Errorf("on trial, %+v says %v", as, got)
 	}
-	if r := <-done; r.State != wire.StateActive {
+	abort(ErrSuperseded)
+	ended(t, done)
+	if r := take(t, slots, s.offer(recipe{version: 2, small: alwaysSix})); r.State != wire.StateActive {
 		t.Fatalf("%+v", r)
 	}
 	if got, _ := asks(t, slots, false); !slices.Equal(got, six) {
@@ -238,6 +242,16 @@ func TestPutAway(t *testing.T) {
 	if err := m.examine(t.Context()); err != nil {
 		t.Errorf("examined: %v", err)
 	}
+	// The time that compiling takes is no inference's.
+	away(true)
+	if err := m.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.held.Store(turnClock() - int64(time.Hour))
+	if err := m.takeOut(); err != nil || m.Held() > time.Minute || m.Compiling() {
+		t.Errorf("compiled with %v, the turn lasts %v, compiling: %v", err, m.Held(), m.Compiling())
+	}
+	m.give()
 	// What cannot be compiled again is an error of the run, not of the process.
 	away(true)
 	m.engine.MaxMemory = 1

@@ -28,6 +28,11 @@ func (m *Model) give() {
 	m.turn <- struct{}{}
 }
 
+// Compiling reports whether whoever has the turn compiles the first form again,
+// which takes what it takes and tells nothing about inferences. Held counts
+// anew when it ends.
+func (m *Model) Compiling() bool { return m.compile.Load() }
+
 // Held returns how long ago the turn was taken by whoever has it, 0 where
 // nobody has.
 func (m *Model) Held() time.Duration {
