@@ -123,6 +123,10 @@ func TestAgentRollout(t *testing.T) {
 	m := s.rollOut(api.RolloutRequest{})
 	eventually(t, "it has its model", func() bool { return s.phase(m.ID).Phase == rollout.Done })
 
+	never := api.RolloutRequest{Model: release.Name, Version: 2000, Rules: rollout.Rules{MinRuns: 1}}
+	if status := s.call("POST", "/v1/rollouts", never, nil); status != http.StatusBadRequest {
+		t.Errorf("with min_runs, which it would wait for in vain: %d", status)
+	}
 	var st rollout.State
 	s.must("POST", "/v1/rollouts", api.RolloutRequest{Model: release.Name, Version: 2000}, &st)
 	eventually(t, "it is told", func() bool { d := b.newest(); return d.Agent != nil && d.Agent.Manifest == manifest })

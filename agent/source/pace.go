@@ -48,6 +48,10 @@ func (p *Pace) Of(every time.Duration) time.Duration {
 	return every * time.Duration(factor)
 }
 
+// Due reports whether a frame is due where the last one was at that time: by
+// the pace of now, which may not be the one of then.
+func (p *Pace) Due(last time.Time, every time.Duration) bool { return time.Since(last) >= p.Of(every) }
+
 // mostRest bounds a rest: what took long may have waited, not worked.
 const mostRest = time.Minute
 

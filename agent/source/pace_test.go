@@ -133,3 +133,27 @@ func TestPause(t *testing.T) {
 		t.Errorf("no pace: %v", every)
 	}
 }
+
+// A frame that was put off while the device held itself back comes as soon as
+// it does not any more.
+func TestDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace, last := new(Pace), time.Time{}
+		due := func(want bool) {
+			t.Helper()
+			if got := pace.Due(last, time.Second); got != want {
+				t.Errorf("due: %v, want %v", got, want)
+			}
+		}
+		due(true) // the first
+		last = time.Now()
+		pace.Set(4)
+		time.Sleep(3 * time.Second)
+		due(false)
+		pace.Set(1)
+		due(true)
+		pace.Set(4)
+		time.Sleep(time.Second)
+		due(true)
+	})
+}

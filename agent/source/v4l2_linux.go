@@ -156,7 +156,7 @@ func (c V4L2) Play(ctx context.Context, got func([]byte)) (err error) {
 		width: int(pix.width), height: int(pix.height), stride: int(pix.bytesPerLine),
 		full: pix.quantization == quantizationFull || pix.quantization == 0 && pix.colorspace == colorspaceJPEG,
 	}
-	var next time.Time
+	var last time.Time
 	for {
 		err := d.frame(ctx, func(data []byte) error {
 			alive()
@@ -166,10 +166,10 @@ func (c V4L2) Play(ctx context.Context, got func([]byte)) (err error) {
 				}
 				return nil
 			}
-			if time.Now().Before(next) {
+			if !c.Pace.Due(last, c.Every) {
 				return nil
 			}
-			next = time.Now().Add(c.Pace.Of(c.Every))
+			last = time.Now()
 			file, err := raw.encode(data)
 			if err == nil {
 				got(file)

@@ -30,7 +30,7 @@ const (
 //	a device of the wave that is online is assigned, on trial, stuck  hold
 //	agent: a device of the wave is on trial, online or not            hold
 //	no device of the wave passed (wave 2 may be empty)                hold
-//	fewer than MinRuns answers with the new model                     hold
+//	fewer than MinRuns answers with the new model (an agent: 0)       hold
 //	the wave is open for less than SoakS                              hold
 //	otherwise                                                         pass
 //

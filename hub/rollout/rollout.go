@@ -116,7 +116,7 @@ func (d *Device) given() bool { return d.Stage != Waiting && d.Stage != Back }
 type Rules struct {
 	DeadlineS    int     `json:"deadline_s"`     // a wave undecided after it is paused
 	SoakS        int     `json:"soak_s"`         // a wave is open at least so long
-	MinRuns      int64   `json:"min_runs"`       // answers of a wave that must be seen before it passes
+	MinRuns      int64   `json:"min_runs"`       // answers of a wave that must be seen before it passes; of an agent 0
 	MaxFailed    float64 `json:"max_failed"`     // share of wave 2 that may fail; of the canaries none may
 	MaxErrors    float64 `json:"max_errors"`     // share of errors above that of the control
 	MaxSlowdown  float64 `json:"max_slowdown"`   // mean latency over that of the control; 0: not judged
@@ -175,13 +175,16 @@ type State struct {
 }
 
 // New makes the draft of a rollout. It fails where the plan names no model,
-// no canary, or a device twice.
+// no canary, or a device twice, or asks for answers of an agent.
 func New(p Plan) (State, error) {
 	if p.New.Digest == "" {
 		return State{}, fmt.Errorf("rollout %s: no model", p.ID)
 	}
 	if len(p.Canary) == 0 {
 		return State{}, fmt.Errorf("rollout %s of %s@%d: no canary: the first wave needs a device", p.ID, p.New.Name, p.New.Version)
+	}
+	if p.Kind == wire.OfferAgent && p.Rules.MinRuns > 0 {
+		return State{}, fmt.Errorf("rollout %s of %s@%d: min_runs is %d: answers are counted by model, not by agent, so the wave would never pass; want 0, and soak_s for how long it is watched", p.ID, p.New.Name, p.New.Version, p.Rules.MinRuns)
 	}
 	s := State{ID: p.ID, Kind: p.Kind, New: p.New, Scope: p.Scope, Phase: Draft, Created: p.Created, Since: p.Created, Trial: p.Trial, Fetch: p.Fetch, Rules: p.Rules.withDefaults()}
 	for i, wave := range [][]string{p.Canary, p.Rest} {
