@@ -122,6 +122,7 @@ func newAt(root string, c Config, log *slog.Logger, level *slog.LevelVar) (a *Ag
 		a.openStore, a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub,
 		a.openFolder, a.openSensors, a.openStreams, a.openTriggers, a.listen,
 	} {
+		notify("WATCHDOG=1") // in place of another version, or of itself, the watchdog runs already
 		if err := open(); err != nil {
 			return a, err
 		}
@@ -195,7 +196,11 @@ const stopping = 15 * time.Second
 // at most, and closes everything. It returns an error where the agent could
 // not go on, or had to give something up.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, a.Close()) }()
+	defer func() {
+		notify("WATCHDOG=1") // nothing else feeds it from the stop on
+		err = errors.Join(err, a.Close())
+		notify("WATCHDOG=1")
+	}()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var all sync.WaitGroup
@@ -227,16 +232,18 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	shut := a.serve(ctx, &all)
 	a.log.Info("agent is running", "version", Version, "board", a.board.Name, "http", a.Addr(), "socket", a.c.HTTP.Socket)
-	notify("READY=1\nWATCHDOG=1") // of a version that began in place of another, the watchdog runs already
+	notify("READY=1\nWATCHDOG=1")
 	select {
 	case <-ctx.Done():
 		a.updates.stopped()
 	case err = <-a.fatal:
 		a.log.Log(ctx, stopLevel(err), "agent stops", keyError, err)
 	}
+	state := "WATCHDOG=1"
 	if !beginsAnew(err) {
-		notify("STOPPING=1")
+		state += "\nSTOPPING=1"
 	}
+	notify(state)
 	stop()
 	shut()
 	done := make(chan struct{})

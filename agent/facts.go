@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"dunlin/agent/slots"
 	"dunlin/facts/cache"
 	"dunlin/internal/durable"
 	"dunlin/internal/oci"
+	"dunlin/internal/release"
 	"dunlin/internal/sign"
 	"dunlin/sync/wire"
 )
@@ -115,11 +117,11 @@ func (t *factsTaker) use(o wire.Offer, digest oci.Digest) error {
 		if errors.As(err, new(*oci.DigestError)) {
 			return &refusal{wire.ReasonDigest, err}
 		}
-		return &refusal{wire.ReasonBroken, err}
+		return unlessBroken(err)
 	}
 	m, err := t.layout.Manifest(digest)
 	if err != nil {
-		return &refusal{wire.ReasonBroken, err}
+		return unlessBroken(err)
 	}
 	name, version := m.Annotations[oci.AnnotationTitle], m.Annotations[oci.AnnotationVersion]
 	if name != o.Name || version != strconv.FormatInt(o.Version, 10) {
@@ -152,6 +154,20 @@ func (t *factsTaker) applyPatch(o wire.Offer, d oci.Descriptor) error {
 	return errors.Join(t.cache.ApplyPatch(o.Name, o.From, o.Version, f), f.Close())
 }
 
+// isBroken reports whether it is what was fetched that cannot be used. Any other
+// error is the card's, which may be able to read it the next time.
+func isBroken(err error) bool {
+	return errors.Is(err, release.ErrRelease) || errors.Is(err, oci.ErrManifest) || errors.Is(err, oci.ErrTooLarge)
+}
+
+// unlessBroken returns a refusal of what is broken, and other errors as they are.
+func unlessBroken(err error) error {
+	if isBroken(err) {
+		return &refusal{wire.ReasonBroken, err}
+	}
+	return err
+}
+
 // applied finds the reason for which the cache refused.
 func (t *factsTaker) applied(err error) error {
 	switch {
@@ -161,6 +177,8 @@ func (t *factsTaker) applied(err error) error {
 		return &refusal{wire.ReasonWrongBase, err}
 	case durable.IsNoSpace(err):
 		return fmt.Errorf("%w: %w", errNoSpace, err)
+	case errors.As(err, new(syscall.Errno)): // it says nothing about the facts
+		return err
 	}
 	return &refusal{wire.ReasonBroken, err}
 }

@@ -3,9 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -116,6 +118,44 @@ func TestWatchdogStarves(t *testing.T) {
 	release()
 	fed("after it came back")
 	if _, err := a.p.process(t.Context(), source.New("http", picture(t, 250, 1)), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// What feeds the watchdog while the agent works does not while it opens and
+// closes its files: each step of that feeds it once.
+func TestWatchdogOverARestart(t *testing.T) {
+	next := systemd(t)
+	t.Setenv("WATCHDOG_USEC", "") // only what is fed beside the loop
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, err := New(c, slog.New(slog.NewTextHandler(testLog{t}, nil)), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func() (all []string) {
+		for s := next(time.Millisecond); s != ""; s = next(time.Millisecond) {
+			all = append(all, s)
+		}
+		return all
+	}
+	if all := said(); len(all) < 10 || slices.ContainsFunc(all, func(s string) bool { return s != "WATCHDOG=1" }) {
+		t.Errorf("New says %q", all)
+	}
+	for end, last := range map[error]string{errRestart: "WATCHDOG=1", errors.New("a fault"): "WATCHDOG=1\nSTOPPING=1"} {
+		a.fail(end)
+		if err := a.Run(t.Context()); !errors.Is(err, end) {
+			t.Errorf("Run says %v, want %v", err, end)
+		}
+		if got, want := said(), []string{"READY=1\nWATCHDOG=1", last, "WATCHDOG=1", "WATCHDOG=1"}; !slices.Equal(got, want) {
+			t.Errorf("%v: %q, want %q", end, got, want)
+		}
+		if a, err = New(c, a.log, a.level); err != nil {
+			t.Fatal(err)
+		}
+		said()
+	}
+	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
 }

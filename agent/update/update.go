@@ -43,8 +43,11 @@ type Store struct {
 	fsys durable.FS
 	mark string // the slot that this process was started from, "": the package's own
 
-	mu sync.Mutex // guards what follows, over each change of it
-	st state
+	// writing is held by who changes which slot is idle, or writes to it, which
+	// may take a minute: those who only ask wait for mu alone. It is taken first.
+	writing sync.Mutex
+	mu      sync.Mutex // guards what follows, over each change of it
+	st      state
 }
 
 // Open reads the state in dir for the process that was started from the slot
@@ -131,18 +134,11 @@ var ErrTrial = errors.New("a version is on trial")
 // Write puts a binary into the slot that does not run, whole and synced, and
 // returns its file and its hash. The slot counts as empty until Begin.
 func (s *Store) Write(content io.Reader) (file, sum string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.st.Candidate != nil {
-		return "", "", ErrTrial
-	}
-	slot := s.st.idle()
-	if s.st.Slots[slot].Digest != "" {
-		next := s.st
-		next.Slots[slot] = Build{}
-		if err := s.put(next); err != nil {
-			return "", "", err
-		}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	slot, err := s.empty()
+	if err != nil {
+		return "", "", err
 	}
 	file = s.binary(slot)
 	if err := durable.Mkdir(s.fsys, filepath.Dir(file), 0o750); err != nil {
@@ -156,6 +152,22 @@ func (s *Store) Write(content io.Reader) (file, sum string, err error) {
 		return "", "", fmt.Errorf("write %s: %w", file, err)
 	}
 	return file, sum, nil
+}
+
+// empty forgets what is in the slot that does not run, and returns it.
+func (s *Store) empty() (slot int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.st.Candidate != nil {
+		return 0, ErrTrial
+	}
+	slot = s.st.idle()
+	if s.st.Slots[slot].Digest == "" {
+		return slot, nil
+	}
+	next := s.st
+	next.Slots[slot] = Build{}
+	return slot, s.put(next)
 }
 
 func (s *Store) copy(file string, content io.Reader) (sum string, err error) {
@@ -176,8 +188,11 @@ func (s *Store) copy(file string, content io.Reader) (sum string, err error) {
 }
 
 // Begin puts what Write wrote on trial: from the next start on it runs, tries
-// times at most.
-func (s *Store) Begin(o wire.Offer, b Build, tries int) error {
+// times at most. self is the version that asks for it: where that is the
+// package's own, a package that is upgraded before the next start is noticed.
+func (s *Store) Begin(o wire.Offer, b Build, tries int, self string) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.st.Candidate != nil {
@@ -185,6 +200,9 @@ func (s *Store) Begin(o wire.Offer, b Build, tries int) error {
 	}
 	next := s.st
 	next.Candidate = &candidate{Offer: o, Build: b, Slot: s.st.idle(), Tries: tries}
+	if s.mark == "" {
+		next.Factory = self
+	}
 	return s.put(next)
 }
 
@@ -240,6 +258,8 @@ func (s *Store) GiveBack(tries int) error {
 // Exchange has the build of that digest run from the next start on, where the
 // other slot holds it; it was confirmed once. ok is false where it does not.
 func (s *Store) Exchange(digest string) (ok bool, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.st.previous(); p.Digest == "" || p.Digest != digest || s.st.Candidate != nil {
@@ -254,6 +274,8 @@ func (s *Store) Exchange(digest string) (ok bool, err error) {
 // forgets both slots and a candidate. ok is false where nothing was installed.
 // The report is about what ran.
 func (s *Store) Withdraw(at wire.Clock) (r wire.Report, ok bool, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	b, _, ran := s.Running()
 	s.mu.Lock()
 	defer s.mu.Unlock()

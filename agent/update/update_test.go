@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -83,7 +84,7 @@ func install(s *Store, version string, tries int) error {
 	if sum != b.SHA256 {
 		return fmt.Errorf("%s was written with the hash %s", version, sum)
 	}
-	return s.Begin(wire.Offer{Kind: wire.OfferAgent, Name: release.Name, Version: b.Number, Manifest: b.Digest}, b, tries)
+	return s.Begin(wire.Offer{Kind: wire.OfferAgent, Name: release.Name, Version: b.Number, Manifest: b.Digest}, b, tries, "0.1.0")
 }
 
 // step is a part of a life: what runs for good when it is over, and what is
@@ -414,6 +415,16 @@ func TestNewerPackage(t *testing.T) {
 			t.Errorf("package %s, again: %q runs", c.packaged, s.what)
 		}
 	}
+	// Nor does one that came before the first start of what was installed.
+	for packaged, want := range map[string]string{"0.1.9": "agent 0.2.0", "0.2.0": "package"} {
+		card := newCard(t)
+		if err := life[0].do(device{t, card}); err != nil {
+			t.Fatal(err)
+		}
+		if s, fault := boot(t, card, packaged); s.what != want || fault != nil {
+			t.Errorf("package %s, before the first start: %q runs, %v", packaged, s.what, fault)
+		}
+	}
 	// A candidate that is no newer is over; one that is goes on.
 	for packaged, want := range map[string]string{"0.2.9": "agent 0.3.0", "0.3.0": "package"} {
 		card := newCard(t)
@@ -460,6 +471,37 @@ func TestStopIsNoCrash(t *testing.T) {
 	}
 	if _, _, err := s.Write(strings.NewReader("x")); !errors.Is(err, ErrTrial) {
 		t.Errorf("a slot was written to during a trial: %v", err)
+	}
+}
+
+// readerFunc is called for what is read.
+type readerFunc func() (int, error)
+
+func (f readerFunc) Read([]byte) (int, error) { return f() }
+
+// Whoever asks what runs does not wait for what is being written.
+func TestWriteKeepsNobodyWaiting(t *testing.T) {
+	s, err := Open(newCard(t), dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.Write(readerFunc(func() (int, error) {
+		told := make(chan struct{})
+		go func() {
+			defer close(told)
+			s.Running()
+			s.Offer()
+			s.Previous()
+		}()
+		select {
+		case <-told:
+			return 0, io.EOF
+		case <-time.After(10 * time.Second):
+			return 0, errors.New("they wait")
+		}
+	}))
+	if err != nil {
+		t.Error(err)
 	}
 }
 
