@@ -96,8 +96,8 @@ var mayImport = map[string]string{
 	// built apart, and packed.
 	"firmware-tools/files":         "", // the agent links it too: it installs itself where there is no package
 	"firmware-tools/deb":           "firmware-tools/files",
-	"firmware-tools/image":         "sync/wire internal/durable",                   // a claim is checked before it goes onto a card
-	"firmware-tools/vm":            "firmware-tools/vm/guest firmware-tools/files", // the plan of its first program; the agent's unit
+	"firmware-tools/image":         "firmware-tools/deb sync/wire internal/durable", // the agent, its package and a claim are checked before they go onto a card
+	"firmware-tools/vm":            "firmware-tools/vm/guest firmware-tools/files",  // the plan of its first program; the agent's unit
 	"firmware-tools/vm/guest":      "",
 	"firmware-tools/vm/guest/init": "firmware-tools/vm/guest",
 	"firmware-tools/vm/relay":      "",

@@ -69,6 +69,9 @@ func identify(data []byte) (Binary, error) {
 	return b, nil
 }
 
+// Data is the program itself.
+func (b Binary) Data() []byte { return b.data }
+
 // HasVersion reports whether the program can be of version v: whether the
 // text is in it.
 func (b Binary) HasVersion(v string) bool { return bytes.Contains(b.data, []byte(v)) }

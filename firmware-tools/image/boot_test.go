@@ -2,7 +2,6 @@ package image
 
 import (
 	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,7 +118,7 @@ func shells(t *testing.T) (all []string) {
 func TestFirstBootBookworm(t *testing.T) {
 	path := makeImage(t, bookwormBoot, bookwormRoot, false)
 	token := claimOf(t, "http://10.0.0.5:7070", time.Hour)
-	if _, err := Provision(Options{Image: path, Agent: agentFor(t, elf.EM_AARCH64, 1000), Token: token, Settings: mine}); err != nil {
+	if _, err := Provision(Options{Image: path, Agent: agentFor(t, agentName, "arm64", 1000), Token: token, Settings: mine}); err != nil {
 		t.Fatal(err)
 	}
 	for _, shell := range shells(t) {
@@ -160,7 +159,7 @@ func TestFirstBootBookworm(t *testing.T) {
 // lost, and it can be tried again.
 func TestFirstBootFails(t *testing.T) {
 	path := makeImage(t, bookwormBoot, bookwormRoot, false)
-	if _, err := Provision(Options{Image: path, Agent: agentFor(t, elf.EM_AARCH64, 1000), Token: claimOf(t, "http://10.0.0.5:7070", time.Hour)}); err != nil {
+	if _, err := Provision(Options{Image: path, Agent: agentFor(t, agentName, "arm64", 1000), Token: claimOf(t, "http://10.0.0.5:7070", time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	b := newBoard(t, path)
@@ -191,10 +190,7 @@ func TestFirstBootFails(t *testing.T) {
 
 func TestFirstBootTrixie(t *testing.T) {
 	path := makeImage(t, trixieBoot, trixieRoot, false)
-	deb := filepath.Join(t.TempDir(), "dunlin-agent_1.0_arm64.deb")
-	if err := os.WriteFile(deb, []byte("!<arch>\nrest"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	deb, _ := debFor(t, agentName, "arm64", 10)
 	o := Options{Image: path, Deb: deb, Token: claimOf(t, "https://hub.example", time.Hour), Settings: mine, Config: []byte("state_dir = \"/var/lib/dunlin\"\n")}
 	if _, err := Provision(o); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem"
 	"github.com/diskfs/go-diskfs/partition/mbr"
 
+	"dunlin/firmware-tools/deb"
 	"dunlin/sync/wire"
 )
 
@@ -170,23 +171,61 @@ func listed(t testing.TB, path string) string {
 	return output(t, need(t, "mdir", "mtools"), "-b", "-i", path+"@@4M", "::")
 }
 
-// agentFor writes a program for a machine: the head of one, and ballast.
-func agentFor(t testing.TB, m elf.Machine, size int) string {
+// agentFor writes what passes for a program of dunlin's: the head of one for
+// Linux, what Go's linker says of it (debug/buildinfo), and ballast.
+func agentFor(t testing.TB, program, goarch string, size int) string {
 	t.Helper()
+	const data, at = 64 + 56, 1 << 20 // where the one segment begins: in the file, in memory
+	mod := fmt.Sprintf("%016d"+"path\tdunlin/cmd/%s\nbuild\tCGO_ENABLED=0\nbuild\tGOARCH=%s\nbuild\tGOOS=linux\nbuild\tGOARM=6\n"+"%016d", 0, program, goarch, 0)
+	info := make([]byte, 32)
+	copy(info, "\xff Go buildinf:\x08\x02") // the texts follow
+	for _, text := range []string{"go1.26", mod} {
+		info = append(binary.AppendUvarint(info, uint64(len(text))), text...)
+	}
 	var b bytes.Buffer
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(m), Version: 1, Ehsize: 64}
-	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
-	if err := binary.Write(&b, binary.LittleEndian, h); err != nil {
-		t.Fatal(err)
+	for _, part := range []any{
+		elf.Header64{
+			Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type:  uint16(elf.ET_EXEC), Machine: uint16(elf.EM_AARCH64), Version: 1, Ehsize: 64, Phoff: 64, Phentsize: 56, Phnum: 1,
+		},
+		elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W), Off: data, Vaddr: at, Filesz: uint64(len(info)), Memsz: uint64(len(info))},
+		info,
+	} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i := b.Len(); i < size; i++ {
 		b.WriteByte(byte(i * 7))
 	}
-	path := filepath.Join(t.TempDir(), "dunlin-agent")
+	path := filepath.Join(t.TempDir(), program)
 	if err := os.WriteFile(path, b.Bytes(), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// debFor writes a package with nothing but ballast in it, under a name that
+// does not say what it is for.
+func debFor(t testing.TB, name, arch string, size int) (path string, written int) {
+	t.Helper()
+	ballast := make([]byte, size)
+	for i := range ballast {
+		ballast[i] = byte(i>>16*i>>8*i ^ i)
+	}
+	p := deb.Package{
+		Name: name, Version: "1.0", Arch: arch, Maintainer: deb.Maintainer, Summary: "ballast", Time: time.Unix(1700000000, 0),
+		Files: []deb.File{{Path: "/usr/bin/" + name, Mode: 0o755, Data: ballast}},
+	}
+	var b bytes.Buffer
+	if err := p.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "agent.deb")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, b.Len()
 }
 
 func claimOf(t testing.TB, http string, ttl time.Duration) string {
@@ -209,7 +248,7 @@ func TestBookworm(t *testing.T) {
 			continue
 		}
 		path := makeImage(t, bookwormBoot, bookwormRoot, mtools)
-		agent, token := agentFor(t, elf.EM_AARCH64, 5*mib+17), claimOf(t, "http://10.0.0.5:7070", time.Hour)
+		agent, token := agentFor(t, agentName, "arm64", 5*mib+17), claimOf(t, "http://10.0.0.5:7070", time.Hour)
 		var at, of int64
 		o := Options{Image: path, Agent: agent, Token: token, Settings: mine, Progress: func(done, total int64) { at, of = done, total }}
 		r, err := Provision(o)
@@ -247,18 +286,15 @@ func TestBookworm(t *testing.T) {
 		}
 
 		// Again, with a package and no claim: it replaces what was there.
-		deb := filepath.Join(t.TempDir(), "dunlin-agent_1.0_arm64.deb")
-		if err := os.WriteFile(deb, append([]byte("!<arch>\n"), make([]byte, 3*mib)...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if r, err = Provision(Options{Image: path, Deb: deb}); err != nil || !r.System.Prepared || r.System.FirstRun {
+		pkg, size := debFor(t, agentName, "arm64", 3*mib)
+		if r, err = Provision(Options{Image: path, Deb: pkg}); err != nil || !r.System.Prepared || r.System.FirstRun {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		read = checked(t, path)
 		if got := read("cmdline.txt"); got != kernelWas+" "+runWords+"\n" {
 			t.Errorf("cmdline.txt after the second time: %q", got)
 		}
-		if read(nameToken) != nothing || read(nameAgent) != nothing || len(read(nameDeb)) != 3*mib+8 || strings.Contains(read(nameRun), "ann") {
+		if read(nameToken) != nothing || read(nameAgent) != nothing || len(read(nameDeb)) != size || strings.Contains(read(nameRun), "ann") {
 			t.Errorf("something is left of the first time:\n%s", listed(t, path))
 		}
 	}
@@ -270,7 +306,7 @@ func TestTrixie(t *testing.T) {
 			continue
 		}
 		path := makeImage(t, trixieBoot, trixieRoot, mtools)
-		o := Options{Image: path, Agent: agentFor(t, elf.EM_AARCH64, mib), Token: claimOf(t, "https://hub.example", time.Hour), Settings: mine, Config: []byte("metrics_every_s = 30\n")}
+		o := Options{Image: path, Agent: agentFor(t, agentName, "arm64", mib), Token: claimOf(t, "https://hub.example", time.Hour), Settings: mine, Config: []byte("metrics_every_s = 30\n")}
 		r, err := Provision(o)
 		if err != nil || r.Format != Trixie {
 			t.Fatalf("%+v, %v", r, err)
@@ -326,7 +362,7 @@ runcmd:
 
 // TestOthersFiles: what a person, or another program, has put there is kept.
 func TestOthersFiles(t *testing.T) {
-	agent := agentFor(t, elf.EM_AARCH64, mib)
+	agent := agentFor(t, agentName, "arm64", mib)
 	with := func(base contents, name, text string) contents {
 		c := contents{name: text}
 		for k, v := range base {
@@ -373,7 +409,7 @@ func TestOthersFiles(t *testing.T) {
 // TestRefused: nothing is written to what is not understood.
 func TestRefused(t *testing.T) {
 	good := makeImage(t, bookwormBoot, bookwormRoot, false)
-	agent := agentFor(t, elf.EM_AARCH64, mib)
+	agent := agentFor(t, agentName, "arm64", mib)
 	file := func(name string, data []byte) string {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -381,6 +417,10 @@ func TestRefused(t *testing.T) {
 		}
 		return path
 	}
+	armhf, _ := debFor(t, agentName, "armhf", 10)
+	amd64, _ := debFor(t, agentName, "amd64", 10)
+	hub, _ := debFor(t, "dunlin-hub", "arm64", 10)
+	unknown := makeImage(t, bookwormBoot, contents{"usr/lib/os-release": osRelease(12, "bookworm")}, false)
 	big := contents{"ballast": strings.Repeat("x", 150*mib)}
 	for k, v := range bookwormBoot {
 		big[k] = v
@@ -399,11 +439,17 @@ func TestRefused(t *testing.T) {
 		{"short", Options{Image: file("a.img", []byte("x")), Agent: agent}, "no image"},
 		{"zeros", Options{Image: file("a.img", make([]byte, 4*mib)), Agent: agent}, "no boot partition"},
 		{"another system", Options{Image: makeImage(t, contents{"boot.scr": "x"}, contents{"usr/lib/os-release": osRelease(11, "bullseye")}, false), Agent: agent}, "bullseye"},
-		{"another machine", Options{Image: good, Agent: agentFor(t, elf.EM_X86_64, mib)}, "no Raspberry Pi runs"},
-		{"armhf", Options{Image: good, Agent: agentFor(t, elf.EM_ARM, mib)}, "is for armhf, the image for arm64"},
-		{"armhf.deb", Options{Image: good, Deb: file("dunlin-agent_1_armhf.deb", []byte("!<arch>\n"))}, "is for armhf, the image for arm64"},
+		{"another machine", Options{Image: good, Agent: agentFor(t, agentName, "amd64", mib)}, "is for amd64, the image for arm64"},
+		{"another machine, and who knows the image's", Options{Image: unknown, Agent: agentFor(t, agentName, "amd64", mib)}, "no Raspberry Pi runs"},
+		{"armhf", Options{Image: good, Agent: agentFor(t, agentName, "arm", mib)}, "is for armhf, the image for arm64"},
+		{"dunlin", Options{Image: good, Agent: agentFor(t, "dunlin", "arm64", mib)}, "is dunlin, not the agent"},
+		{"relay", Options{Image: good, Agent: agentFor(t, "relay", "arm64", mib)}, "no program of dunlin"},
+		{"armhf.deb", Options{Image: good, Deb: armhf}, "is for armhf, the image for arm64"},
+		{"amd64.deb by another name", Options{Image: good, Deb: amd64}, "is for amd64, the image for arm64"},
+		{"the hub's package", Options{Image: good, Deb: hub}, "is the package dunlin-hub"},
+		{"junk.deb", Options{Image: good, Deb: file("dunlin-agent_1_arm64.deb", []byte("!<arch>\njunk"))}, "no Debian package"},
 		{"no package", Options{Image: good, Deb: agent}, "no Debian package"},
-		{"no program", Options{Image: good, Agent: file("dunlin-agent", []byte("#!/bin/sh\n"))}, "no program for Linux"},
+		{"no program", Options{Image: good, Agent: file("dunlin-agent", []byte("#!/bin/sh\n"))}, "no program of dunlin"},
 		{"a claim that ended", Options{Image: good, Agent: agent, Token: claimOf(t, "http://10.0.0.5", -time.Minute)}, "ended at"},
 		{"a hub on loopback", Options{Image: good, Agent: agent, Token: claimOf(t, "http://127.0.0.1:7070", time.Hour)}, "the board itself"},
 		{"no claim", Options{Image: good, Agent: agent, Token: "hello"}, "does not begin with"},
@@ -418,7 +464,7 @@ func TestRefused(t *testing.T) {
 		{"password", Options{Image: good, Agent: agent, Settings: Settings{User: "ann", PasswordHash: "secret"}}, "no hash"},
 		{"country", Options{Image: good, Agent: agent, Settings: Settings{WiFi: WiFi{SSID: "x", Password: "12345678"}}}, "country"},
 		{"short password", Options{Image: good, Agent: agent, Settings: Settings{WiFi: WiFi{SSID: "x", Password: "1234567", Country: "DE"}}}, "8 to 63"},
-		{"no room", Options{Image: makeImage(t, big, bookwormRoot, false), Agent: agentFor(t, elf.EM_AARCH64, 12*mib)}, "KiB are free"},
+		{"no room", Options{Image: makeImage(t, big, bookwormRoot, false), Agent: agentFor(t, agentName, "arm64", 12*mib)}, "KiB are free"},
 	} {
 		before := touched(tc.o.Image)
 		_, err := Provision(tc.o)

@@ -1,10 +1,9 @@
 package image
 
 import (
-	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"regexp"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"dunlin/firmware-tools/deb"
 	"dunlin/sync/wire"
 )
 
@@ -173,7 +173,7 @@ func checkToken(line string) error {
 		address = t.HTTP
 	}
 	if loopback.MatchString(address) {
-		return refuse("start the hub with --public-http, or with an address of its network, and make the claim anew",
+		return refuse("start the hub for the network, dunlin hub --lan HOST, and make the claim anew",
 			"the hub's address is %s: that is the board itself, seen from a board", address)
 	}
 	return nil
@@ -181,51 +181,70 @@ func checkToken(line string) error {
 
 var loopback = regexp.MustCompile(`^https?://(127\.|localhost\b|\[::1\])`)
 
-// program reads the agent, and holds that it is for the image's architecture.
-func (o *Options) program(s System) (file, error) {
-	name, from := nameAgent, o.Agent
+// program reads the agent, and holds that it is the agent, for the image's
+// architecture.
+func (o *Options) program(s System) (f file, err error) {
+	var arch, from string
 	if o.Deb != "" {
-		name, from = nameDeb, o.Deb
+		f.name, from = nameDeb, o.Deb
+		f.data, arch, err = readDeb(from)
+	} else {
+		f.name, from = nameAgent, o.Agent
+		f.data, arch, err = readAgent(from)
 	}
-	data, err := os.ReadFile(from)
 	if err != nil {
 		return file{}, err
 	}
-	arch, err := archOf(from, data, o.Deb != "")
-	if err != nil {
-		return file{}, err
-	}
-	if arch != "" && s.Arch != "" && arch != s.Arch {
+	if s.Arch != "" && arch != s.Arch {
 		return file{}, refuse("take the one for "+s.Arch, "%s is for %s, the image for %s", from, arch, s.Arch)
 	}
-	return file{name, data}, nil
+	if arch != "arm64" && arch != "armhf" {
+		return file{}, refuse("give the agent for arm64 or armhf", "%s is for %s, which no Raspberry Pi runs", from, arch)
+	}
+	return f, nil
 }
 
-var debArch = regexp.MustCompile(`_(arm64|armhf|amd64)\.deb$`)
+// agentName is what the agent and its package are called.
+const agentName = "dunlin-agent"
 
-// archOf returns Debian's word for the architecture of a program or package,
-// "" where it does not say.
-func archOf(name string, data []byte, deb bool) (string, error) {
-	if deb {
-		if !bytes.HasPrefix(data, []byte("!<arch>\n")) {
-			return "", refuse("", "%s is no Debian package", name)
-		}
-		if m := debArch.FindStringSubmatch(name); m != nil {
-			return m[1], nil
-		}
-		return "", nil
+// readAgent returns the agent's program, and Debian's word for its architecture.
+func readAgent(from string) (data []byte, arch string, err error) {
+	b, err := deb.Identify(from)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, "", err
 	}
-	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return "", refuse("give the agent for Linux: make build, in dist", "%s is no program for Linux: %v", name, err)
+		return nil, "", refuse("give the agent for Linux: make build, dist/linux-arm64/dunlin-agent", "%w", err)
 	}
-	switch f.Machine {
-	case elf.EM_AARCH64:
-		return "arm64", nil
-	case elf.EM_ARM:
-		return "armhf", nil
+	if b.Program != agentName {
+		return nil, "", refuse("give the one beside it: dunlin-agent", "%s is %s, not the agent", from, b.Program)
 	}
-	return "", refuse("give the agent for arm64 or armhf", "%s is a program for %s, which no Raspberry Pi runs", name, f.Machine)
+	return b.Data(), b.Arch, nil
+}
+
+// maxDeb bounds a package, in bytes.
+const maxDeb = 512 << 20
+
+// readDeb returns the agent's package, and its architecture.
+func readDeb(from string) (data []byte, arch string, err error) {
+	info, err := os.Stat(from)
+	if err != nil {
+		return nil, "", err
+	}
+	if info.Size() > maxDeb {
+		return nil, "", refuse("", "%s: %d bytes, more than %d", from, info.Size(), int64(maxDeb))
+	}
+	if data, err = os.ReadFile(from); err != nil {
+		return nil, "", err
+	}
+	c, err := deb.ReadControl(data)
+	if err != nil {
+		return nil, "", refuse("make the agent's package: dunlin image deb dist/linux-arm64/dunlin-agent", "%s: %w", from, err)
+	}
+	if c.Package != agentName {
+		return nil, "", refuse("give the package dunlin-agent", "%s is the package %s, not the agent's", from, c.Package)
+	}
+	return data, c.Arch, nil
 }
 
 // notes are what a person should know before the card is used.

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bytes"
-	"debug/elf"
-	"encoding/binary"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,17 +47,16 @@ func TestImageProvision(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var program bytes.Buffer
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_AARCH64), Version: 1, Ehsize: 64}
-	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
-	if err := binary.Write(&program, binary.LittleEndian, h); err != nil {
-		t.Fatal(err)
+	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", at("agent"), "dunlin/cmd/dunlin-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
 	}
 	claim, err := wire.NewClaim("http://10.0.0.5:7070", [32]byte{}, time.Now(), time.Hour).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"agent": program.String(), "claim": claim + "\n", "wifi": "correct horse\n", "key.pub": "# mine\nssh-ed25519 AAAA me\n"} {
+	for name, text := range map[string]string{"claim": claim + "\n", "wifi": "correct horse\n", "key.pub": "# mine\nssh-ed25519 AAAA me\n"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
