@@ -72,6 +72,15 @@ func identify(data []byte) (Binary, error) {
 // Data is the program itself.
 func (b Binary) Data() []byte { return b.data }
 
+// SetTo reports whether the linker has set a variable of a program to a text:
+// -X gives it a zero byte behind it, which the texts of the compiler have not.
+// So 0.2.0 is not found in a program of 0.2.0-dev, nor in one that needs a
+// library of that version.
+func SetTo(program []byte, text string) bool {
+	return bytes.Contains(program, append([]byte(text), 0))
+}
+
 // HasVersion reports whether the program can be of version v: whether the
-// text is in it.
+// text is in it. Where the compiler has set it, not the linker, that is all there
+// is to see.
 func (b Binary) HasVersion(v string) bool { return bytes.Contains(b.data, []byte(v)) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/firmware-tools/deb"
 	"dunlin/internal/oci"
 	"dunlin/internal/release"
 	"dunlin/internal/sign"
@@ -42,6 +43,9 @@ must be the one that the binaries were built with: a device refuses one that say
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.Version == "" || out == "" {
 				return usagef("say which version, and where to: --version V -o RELEASE")
+			}
+			if _, err := c.Check(); err != nil {
+				return usageError{err}
 			}
 			files, err := agentFiles(args)
 			if err != nil {
@@ -118,16 +122,36 @@ func readBinaries(files []string, version string) ([]release.Binary, error) {
 		if slices.ContainsFunc(all, func(b release.Binary) bool { return b.Platform == platform }) {
 			return nil, fmt.Errorf("%s: another file is for %s too", file, platform)
 		}
-		if platform == release.Platform() { // the one that can be asked
-			if said, err := exec.Command(file, "version").Output(); err != nil || !strings.HasPrefix(string(said), release.Name+" "+version+" ") {
-				return nil, withHint(fmt.Errorf("%s: it says %q, not version %s: %w", file, strings.TrimSpace(string(said)), version, errors.Join(err)),
-					"build it with -ldflags \"-X dunlin/agent.Version=%s\"", version)
-			}
+		if err := checkVersion(file, data, platform, version); err != nil {
+			return nil, withHint(fmt.Errorf("%s, for %s: %w", file, platform, err), "build it so: make build VERSION=%s, or with -ldflags \"-X dunlin/agent.Version=%[1]s\"", version)
 		}
 		all = append(all, release.Binary{Platform: platform, Content: bytes.NewReader(data)})
 	}
 	slices.SortFunc(all, func(a, b release.Binary) int { return strings.Compare(a.Platform, b.Platform) })
 	return all, nil
+}
+
+// checkVersion holds that a binary was built with that version. The one for
+// this machine can be asked.
+func checkVersion(file string, data []byte, platform, version string) error {
+	if !deb.SetTo(data, version) {
+		return fmt.Errorf("it was not built with version %s", version)
+	}
+	if platform != release.Platform() {
+		return nil
+	}
+	path, err := filepath.Abs(file) // a bare name would be looked for on the PATH
+	if err != nil {
+		return err
+	}
+	said, err := exec.Command(path, "version").Output()
+	if err != nil {
+		return fmt.Errorf("its command version: %w", err)
+	}
+	if !strings.HasPrefix(string(said), release.Name+" "+version+" ") {
+		return fmt.Errorf("it says %q, not version %s", bytes.TrimSpace(said), version)
+	}
+	return nil
 }
 
 // agentPlatform reads from a binary what it was built for.

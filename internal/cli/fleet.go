@@ -2,7 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -259,6 +261,20 @@ func commandArgs(name, text string) (json.RawMessage, error) {
 	return data, nil
 }
 
+// rolloutRefused says in a person's words why the hub starts no rollout: a
+// release of the agent has a number in its registry, which nobody gave.
+func rolloutRefused(name, version string, err error) error {
+	e, ok := errors.AsType[*apiError](err)
+	switch {
+	case !ok:
+	case e.Status == http.StatusNotFound && name == release.Name:
+		return withHint(fmt.Errorf("%s %s: no such release at the hub", name, version), "send it there first: dunlin agent push RELEASE")
+	case e.Advice == "" && e.Status == http.StatusBadRequest && strings.Contains(e.Text, "the first wave needs a device"):
+		return withHint(err, "enrol a device first, and see it in dunlin fleet list: dunlin fleet enrol NAME --claim")
+	}
+	return err
+}
+
 func fleetRolloutCommand() *cobra.Command {
 	var (
 		hub    hubFlags
@@ -298,7 +314,7 @@ whole rollout back. Without arguments it lists the rollouts. A release of the ag
 			}
 			version, err := strconv.ParseInt(args[1], 10, 64)
 			if args[0] == release.Name {
-				version, err = release.Number(args[1])
+				version, err = release.Config{Version: args[1]}.Check()
 			}
 			if err != nil {
 				return usagef("version %q: %w", args[1], err)
@@ -311,7 +327,7 @@ whole rollout back. Without arguments it lists the rollouts. A release of the ag
 			} else {
 				plan["canary"] = strings.Split(canary, ",")
 			}
-			return passThrough(c, api, "POST", "/v1/rollouts", plan)
+			return rolloutRefused(args[0], args[1], passThrough(c, api, "POST", "/v1/rollouts", plan))
 		},
 	}
 	hub.register(c)

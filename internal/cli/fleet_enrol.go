@@ -2,7 +2,10 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -140,6 +143,9 @@ func (f *enrolFlags) makeClaim(c *cobra.Command) error {
 	if err := api.do(c.Context(), "POST", "/v1/claims", map[string]any{
 		"tenant": f.tenant, "name": f.named, "renew": f.renew, "ttl_s": seconds, "count": f.count,
 	}, &out); err != nil {
+		if e, ok := errors.AsType[*apiError](err); ok && e.Status == http.StatusConflict && strings.Contains(e.Advice, "--renew") {
+			return withHint(err, "take another name, or let the claim replace its token: dunlin fleet enrol %s/%s --claim --renew", f.tenant, f.named)
+		}
 		return err
 	}
 	if err := f.draw(c, out.Line); err != nil {
@@ -153,10 +159,29 @@ func (f *enrolFlags) makeClaim(c *cobra.Command) error {
 	}
 	_, err = fmt.Fprintf(c.ErrOrStderr(), "claim %s: good for %s until %s; give the line to the agent as its token, or: dunlin-agent install 'LINE'\n",
 		out.Claim.ID, out.Claim.whom(), out.Claim.NotAfter.Local().Format(time.DateTime))
-	if err == nil && strings.Contains(out.Line, "@http://") {
-		_, err = fmt.Fprintln(c.ErrOrStderr(), "note: this hub speaks without TLS: whoever listens on its network sees the token; see dunlin hub --tls-cert")
+	if note := noteOf(out.Line); err == nil && note != "" {
+		_, err = fmt.Fprintln(c.ErrOrStderr(), "note: "+note)
 	}
 	return err
+}
+
+// noteOf is what a person should know of the hub that a claim leads to, or "".
+func noteOf(line string) string {
+	c, err := wire.ParseClaim(line)
+	if err != nil {
+		return ""
+	}
+	u, err := url.Parse(c.HTTP)
+	if err != nil {
+		return ""
+	}
+	switch ip := net.ParseIP(u.Hostname()); {
+	case ip.IsLoopback() || u.Hostname() == "localhost":
+		return "a board cannot reach this hub, which is at " + c.HTTP + ": start it with dunlin hub --lan HOST"
+	case u.Scheme == "http":
+		return "this hub speaks without TLS: whoever listens on its network sees the token; start it with dunlin hub --lan HOST"
+	}
+	return ""
 }
 
 // draw shows the QR code where it is wanted.

@@ -52,10 +52,7 @@ func TestImageProvision(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	claim, err := wire.NewClaim("http://10.0.0.5:7070", [32]byte{}, time.Now(), time.Hour).Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
+	claim := claimOf(t, "http://10.0.0.5:7070")
 	for name, text := range map[string]string{"claim": claim + "\n", "wifi": "correct horse\n", "key.pub": "# mine\nssh-ed25519 AAAA me\n"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -106,4 +103,14 @@ func TestImageProvision(t *testing.T) {
 	if status, out, errOut := call(append(usual, "--in-place")...); status != 0 || !strings.Contains(out, "dunlin-token") || !strings.Contains(errOut, "the claim is good for 1h0m0s") {
 		t.Errorf("in place: status %d\n%s%s", status, out, errOut)
 	}
+}
+
+// claimOf is a claim of a hub at that address.
+func claimOf(t *testing.T, address string) string {
+	t.Helper()
+	line, err := wire.NewClaim(address, [32]byte{}, time.Now(), time.Hour).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
 }

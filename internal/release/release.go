@@ -104,8 +104,8 @@ func Text(number int64) string {
 	return fmt.Sprintf("%d.%d.%d", number/1_000_000, number/1000%1000, number%1000)
 }
 
-// check returns the number of the version.
-func (c Config) check() (int64, error) {
+// Check returns the number of the version, or what is wrong with the config.
+func (c Config) Check() (int64, error) {
 	n, err := Number(c.Version)
 	if err == nil && Text(n) != c.Version {
 		err = fmt.Errorf("version %.40q: a release is MAJOR.MINOR.PATCH and nothing more", c.Version)
@@ -119,7 +119,7 @@ func (c Config) check() (int64, error) {
 // Write packs binaries into a layout, at the end of its index, and returns
 // the manifest's descriptor.
 func Write(l *oci.Layout, c Config, binaries []Binary) (oci.Descriptor, error) {
-	n, err := c.check()
+	n, err := c.Check()
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -174,7 +174,7 @@ func parse(m *oci.Manifest, config []byte) (r Release, err error) {
 	if err := json.Unmarshal(config, &r.Config); err != nil {
 		return r, fmt.Errorf("%w: config: %w", ErrRelease, err)
 	}
-	if r.Number, err = r.check(); err != nil {
+	if r.Number, err = r.Check(); err != nil {
 		return r, fmt.Errorf("%w: %w", ErrRelease, err)
 	}
 	name, version := m.Annotations[oci.AnnotationTitle], m.Annotations[oci.AnnotationVersion]
