@@ -208,6 +208,16 @@ func (v *VM) Kill() {
 // Done is closed when the board is off.
 func (v *VM) Done() <-chan struct{} { return v.done }
 
+// Err is how QEMU has ended, once the board is off: nil where the board turned
+// itself off, or a person cut its power on the terminal.
+func (v *VM) Err() error {
+	<-v.done
+	if v.err != nil {
+		return fmt.Errorf("QEMU: %w", v.err)
+	}
+	return nil
+}
+
 // Console returns the lines since the start.
 func (v *VM) Console() []string {
 	v.mu.Lock()

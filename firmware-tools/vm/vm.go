@@ -10,6 +10,7 @@ package vm
 
 import (
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -80,6 +81,38 @@ func Named(name string) (Board, error) {
 		names = append(names, b.Name)
 	}
 	return Board{}, fmt.Errorf("board %q: want %s", name, strings.Join(names, ", "))
+}
+
+// CheckDisk holds that QEMU takes an image as the board's disk: a card's size
+// must be a power of two.
+func (b Board) CheckDisk(image string) error {
+	info, err := os.Stat(image)
+	if err != nil {
+		return err
+	}
+	if size := info.Size(); b.Disk == "" && (size <= 0 || size&(size-1) != 0) {
+		return &DiskError{image, size}
+	}
+	return nil
+}
+
+// DiskError is an image of a size that no card has.
+type DiskError struct {
+	Image string
+	Bytes int64
+}
+
+func (e *DiskError) Error() string {
+	return fmt.Sprintf("disk %s: %d bytes, and QEMU takes a card only with a power of two of them", e.Image, e.Bytes)
+}
+
+// Hint is the command that lengthens it.
+func (e *DiskError) Hint() string {
+	next := int64(1) << 20
+	for next < e.Bytes {
+		next *= 2
+	}
+	return fmt.Sprintf("lengthen it: truncate -s %dM %s", next>>20, e.Image)
 }
 
 // qemu is the arguments that make the board.

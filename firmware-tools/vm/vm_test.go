@@ -250,3 +250,25 @@ func TestMakeDisk(t *testing.T) {
 		t.Errorf("4 MB on a disk of 1 MB: %v", err)
 	}
 }
+
+// TestCheckDisk: 700 MB are no card, but a disk.
+func TestCheckDisk(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "disk.img")
+	card, err := Named("pi3")
+	disk, err2 := Named("virt")
+	if err := errors.Join(err, err2, os.WriteFile(image, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int64]string{0: "-s 1M", 700 << 20: "-s 1024M", 256 << 20: ""} {
+		if err := os.Truncate(image, size); err != nil {
+			t.Fatal(err)
+		}
+		err := card.CheckDisk(image)
+		if bad, ok := errors.AsType[*DiskError](err); ok != (want != "") || ok && !strings.Contains(bad.Hint(), want) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if err := disk.CheckDisk(image); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -81,7 +81,7 @@ boards all begin with the same one. A token belongs in no package: enrol each bo
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&out, "out", "o", ".", "folder for the packages")
+	f.StringVarP(&out, "output", "o", ".", "folder for the packages")
 	f.StringVar(&o.Version, "version", buildVersion().Version, "version of the binaries")
 	f.StringVar(&o.Maintainer, "maintainer", deb.Maintainer, "who answers for the packages")
 	f.StringVar(&config, "config", "", "file to become /etc/dunlin/agent.toml")

@@ -46,7 +46,7 @@ with what was seen, and not touched.`,
 		Example: `  dunlin fleet enrol --claim --ttl 24h > claim.txt
   dunlin image provision raspios-trixie-arm64.img --deb dunlin-agent_arm64.deb --claim @claim.txt \
       --hostname door-1 --user ann --ssh-key ~/.ssh/id_ed25519.pub --wifi Barn --wifi-password-file wifi.txt --wifi-country DE
-  sudo dunlin image provision /dev/sdX --in-place --agent dist/dunlin-agent-linux-arm64 --claim @claim.txt`,
+  sudo dunlin image provision /dev/sdX --in-place --agent dist/linux-arm64/dunlin-agent --claim @claim.txt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.o.Image = args[0]

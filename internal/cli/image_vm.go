@@ -20,6 +20,7 @@ import (
 type vmFlags struct {
 	board, agent, claim, mqtt, disk string
 	memory                          int
+	fetch                           bool
 }
 
 func imageVMCommand() *cobra.Command {
@@ -44,9 +45,15 @@ Boards:
 ` + strings.Join(kinds, "\n"),
 		Example: `  dunlin image vm --claim "$(dunlin fleet enrol lab/pi --claim)" --board pi3
   dunlin image vm --claim @claim.txt --disk pi.img     # and, after Ctrl-A X:
-  dunlin image vm --claim @claim.txt --disk pi.img`,
+  dunlin image vm --claim @claim.txt --disk pi.img
+  dunlin image vm --fetch                              # the kernels of all boards, and no board`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if f.fetch {
+				return fetchKernels(c)
+			}
+			return f.run(c)
+		},
 	}
 	l := c.Flags()
 	l.StringVar(&f.board, "board", "virt", "kind of board, see above")
@@ -55,7 +62,25 @@ Boards:
 	l.StringVar(&f.mqtt, "mqtt", "", "HOST:PORT of the hub's MQTT listener, which a claim does not name (default the hub's host, port 1883, or 8883 with https)")
 	l.StringVar(&f.disk, "disk", "", "image of the board's disk, made where it is missing (default one that is thrown away)")
 	l.IntVar(&f.memory, "memory", 0, "memory of the board in MB, where the board leaves a choice")
+	l.BoolVar(&f.fetch, "fetch", false, "fetch the kernels of all boards, those that are missing, and start none")
 	return c
+}
+
+// fetchKernels has all kernels here before they are wanted, as long as it
+// takes.
+func fetchKernels(c *cobra.Command) error {
+	dir, err := vm.CacheDir()
+	if err != nil {
+		return err
+	}
+	for _, flavour := range []vm.Flavour{vm.Cloud, vm.Generic, vm.ARMHF} {
+		k, err := flavour.Fetch(c.Context(), dir)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(c.OutOrStdout(), k.Dir)
+	}
+	return nil
 }
 
 func (f *vmFlags) run(c *cobra.Command) (err error) {
@@ -73,7 +98,7 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	if line == "" && c.Flags().Changed("claim") {
+	if f.claim == "" && c.Flags().Changed("claim") {
 		return usagef("--claim: it is empty")
 	}
 	say := func(format string, a ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", a...) }
@@ -101,6 +126,9 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 		return err
 	} else {
 		say("%s is there: its agent and its configuration are taken", disk)
+		if err := kind.CheckDisk(disk); err != nil {
+			return err
+		}
 	}
 	v, err := m.Start(c.Context(), vm.Boot{Terminal: true})
 	if err != nil {
@@ -110,7 +138,10 @@ func (f *vmFlags) run(c *cobra.Command) (err error) {
 	say("what its agent says of itself: curl %s/agent/v1/status", v.URL)
 	say("give it a picture:             curl -T FILE.png '%s/file?path=%s/FILE.png'", v.URL, vmInbox)
 	<-v.Done()
-	return c.Context().Err()
+	if err := c.Context().Err(); err != nil { // it cut the power
+		return err
+	}
+	return v.Err()
 }
 
 // vmInbox is the folder that the board's agent watches.
@@ -141,16 +172,11 @@ func (f *vmFlags) makeDisk(ctx context.Context, kind vm.Board, disk, line string
 
 // hub reads the line, and returns it with the addresses that it leads to.
 func (f *vmFlags) hub() (line string, reach []string, err error) {
-	line = strings.TrimSpace(f.claim)
-	if file, ok := strings.CutPrefix(line, "@"); ok {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return "", nil, err
-		}
-		line = strings.TrimSpace(string(text))
-	}
-	if line == "" {
+	if f.claim == "" {
 		return "", nil, nil
+	}
+	if line, err = readClaim(f.claim); err != nil {
+		return "", nil, err
 	}
 	var api, mqtt string
 	if wire.IsClaim(line) {
