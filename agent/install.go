@@ -204,6 +204,15 @@ func (i *installation) systemctl(args ...string) error {
 	return i.do(func() error { return say(exec.Command("systemctl", args...)) }, "systemctl %s", strings.Join(args, " "))
 }
 
+// unitUnknown reports whether systemd neither knows the unit nor runs what is
+// left of one. Where it does not answer, nobody knows.
+func unitUnknown() bool {
+	out, err := exec.Command("systemctl", "show", "--property=LoadState", "--property=ActiveState", unitName).Output()
+	text := string(out)
+	idle := strings.Contains(text, "ActiveState=inactive\n") || strings.Contains(text, "ActiveState=failed\n")
+	return err == nil && idle && strings.Contains(text, "LoadState=not-found\n")
+}
+
 // say runs a program; what it wrote is in the error.
 func say(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
@@ -242,7 +251,14 @@ func putLine(dir, line string) (err error) {
 	if err != nil {
 		return err
 	}
-	return root.Rename(fresh, tokenFile)
+	if err := root.Rename(fresh, tokenFile); err != nil {
+		return err
+	}
+	names, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(names.Sync(), names.Close()) // or a power cut takes the name, and the line with it
 }
 
 // uninstall takes away what install made; with purge also the configuration,
@@ -255,8 +271,11 @@ func (i *installation) uninstall(purge bool) error {
 	if err != nil {
 		c = defaults() // it may be what is wrong, or gone
 	}
-	if err := i.systemctl("disable", "--now", unitName); err != nil && !i.dry {
-		fmt.Fprintln(i.out, err) // it may have been half installed
+	if err := i.systemctl("disable", "--now", unitName); err != nil {
+		if !unitUnknown() {
+			return &InstallError{err.Error(), "nothing was removed, for the agent may be running: stop it, then run this again"}
+		}
+		fmt.Fprintln(i.out, err) // it was half installed
 	}
 	gone := []string{installedUnit, installedUnit + ".d", installedBinary}
 	state := defaults().StateDir // no other: who knows what else is in it

@@ -23,7 +23,11 @@ func testInstall(t *testing.T, program string) {
 	root := smallDebian(t)
 	at := func(path string) string { return filepath.Join(root, path) }
 	output(t, "cp", program, at("/tmp/dunlin-agent"))
-	fake := "#!/bin/sh\necho \"$*\" >>/tmp/asked\n"
+	fake := `#!/bin/sh
+[ "$1" != show ] || exec cat /tmp/state
+echo "$*" >>/tmp/asked
+[ "$1" != disable ] || [ ! -e /tmp/state ] || { echo Failed to disable unit; exit 1; }
+`
 	if err := os.WriteFile(at("/usr/bin/systemctl"), []byte(fake), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -133,11 +137,37 @@ func testInstall(t *testing.T, program string) {
 		t.Errorf("a link was followed: %q, %v", text, err)
 	}
 
+	// What may be running keeps its files.
+	_ = os.Remove(at("/tmp/asked"))
+	installed := listing(t, root)
+	for _, state := range []string{"", "LoadState=loaded\nActiveState=active\n", "LoadState=not-found\nActiveState=active\n", "LoadState=masked\nActiveState=inactive\n"} {
+		if err := os.WriteFile(at("/tmp/state"), []byte(state), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"-uninstall"}, {"-uninstall", "-purge"}} {
+			if out, err := agent(args...); err == nil || !strings.Contains(out, "Failed to disable unit") || !strings.Contains(out, "hint: nothing was removed") {
+				t.Errorf("%q, %q: %v, %s", state, args, err, out)
+			}
+		}
+	}
+	if err := os.Remove(at("/tmp/state")); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Remove(at("/tmp/asked"))
+	if after := listing(t, root); after != installed {
+		t.Error("an agent that could not be stopped was removed:")
+		difference(t, installed, after)
+	}
+
 	must("-uninstall")
 	if _, err := os.Stat(token); err != nil {
 		t.Errorf("uninstall took what the agent keeps: %v", err)
 	}
-	must("-uninstall", "-purge")
+	if err := os.WriteFile(at("/tmp/state"), []byte("LoadState=not-found\nActiveState=inactive\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must("-uninstall", "-purge") // of a unit that is gone
+	_ = os.Remove(at("/tmp/state"))
 	_ = os.Remove(at("/tmp/asked"))
 	if after := listing(t, root); after != before {
 		difference(t, before, after)
