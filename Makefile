@@ -16,7 +16,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb device-test install-test size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb kernels device-test install-test size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -119,8 +119,12 @@ deb: build ## Debian packages of the agent and the hub, in dist/
 install-test: ## install the packages on a Debian under systemd, in QEMU (wants root, debootstrap, qemu-system-x86, cpio, kmod; 5 minutes)
 	$(GO) test -count=1 -v -timeout 30m -tags systemd -run TestUnderSystemd ./firmware-tools/deb
 
+kernels: ## fetch the kernels of virtual boards from Debian's archive, those that are not there
+	@$(STATIC) $(GO) run ./cmd/dunlin image vm --fetch
+
 # Alone: emulators take both cores. In CI no test may be skipped.
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
+	@$(MAKE) --no-print-directory kernels || test -z "$(CI)"
 	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \
 	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \

@@ -1,4 +1,4 @@
-//go:build systemd
+//go:build systemd && linux
 
 package deb
 
@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -75,6 +77,10 @@ cp "$2"/kernel/boot/vmlinuz-* vmlinuz
 
 	cmd := exec.CommandContext(t.Context(), "qemu-system-x86_64", "-cpu", "Nehalem", "-m", "3072", "-display", "none", "-serial", "stdio", "-serial", "null",
 		"-no-reboot", "-nic", "none", "-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet systemd.show_status=0")
+	// QEMU ends with the thread that starts it, and so with a test that is killed.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

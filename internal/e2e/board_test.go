@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -348,6 +349,8 @@ func TestImageVM(t *testing.T) {
 	shown := dunlin(t, "fleet", "enrol", "e2e/lab", "--claim", "--hub", f.http, "--token", f.token)
 	lines := strings.Split(strings.TrimSpace(shown), "\n")
 	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "dunlin"), "image", "vm", "--claim", lines[len(lines)-1], "--mqtt", f.mqtt, "--board", "virt")
+	// In order, for it has an emulator and a folder to clear away.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	keys, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -357,8 +360,12 @@ func TestImageVM(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		ended <- cmd.Wait()
+		close(gone)
+	}()
+	t.Cleanup(func() { <-gone })
 	wait(t, 120*time.Second, "the board to be online", func() error {
 		select {
 		case err := <-ended:
