@@ -143,6 +143,14 @@ func TestInit(t *testing.T) {
 	if status, _, _ := try(t, "init", dir); status != statusFailed {
 		t.Error("init wrote over files")
 	}
+	text, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrol, install, rollout := strings.Index(string(text), "dunlin fleet enrol line-1 --claim"), strings.Index(string(text), "dunlin-agent install"), strings.Index(string(text), "dunlin fleet rollout")
+	if enrol < 0 || install < enrol || rollout < install {
+		t.Errorf("its README has enrol at %d, install at %d, rollout at %d", enrol, install, rollout)
+	}
 	// The scaffold's preprocessing is read by a command that needs it.
 	_, _, errs := try(t, "model", "eval", filepath.Join(dir, "model.onnx"), "--data", dir)
 	if !strings.Contains(errs, "model.onnx") {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,8 +96,8 @@ func debOf(path, config string, o deb.Options) (*deb.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !b.HasVersion(o.Version) {
-		return nil, withHint(fmt.Errorf("%s is not of version %s", path, o.Version), "give --version as the binary has it: dunlin-agent version prints it")
+	if !b.HasVersion(o.Version) || strings.HasPrefix(o.Version, "(") { // "(devel)" is Go's word for none
+		return nil, withHint(fmt.Errorf("%s is not of version %s", path, o.Version), "give --version as make build had it: %s version prints it", b.Program)
 	}
 	if o.Time, err = sourceDate(path); err != nil {
 		return nil, err

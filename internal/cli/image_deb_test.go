@@ -45,13 +45,14 @@ func TestImageDeb(t *testing.T) {
 	}
 
 	for want, args := range map[string][]string{
-		"is not of version 9.9.9":  {at("dunlin-agent"), "--version", "9.9.9"},
-		"no program of dunlin":     {at("agent.toml"), "--version", "1.2.0-rc1"},
-		"give one of them":         {at("dunlin-agent"), at("dunlin-agent"), "--version", "1.2.0-rc1"},
-		"no such file":             {at("dunlin-agent"), "--version", "1.2.0-rc1", "--config", at("nowhere")},
-		"maintainer \"me\"":        {at("dunlin-agent"), "--version", "1.2.0-rc1", "--maintainer", "me"},
-		"requires at least 1 arg":  {},
-		"SOURCE_DATE_EPOCH: \"x\"": {at("dunlin-agent"), "--version", "1.2.0-rc1"},
+		"is not of version 9.9.9":                    {at("dunlin-agent"), "--version", "9.9.9"},
+		"as make build had it: dunlin-agent version": {at("dunlin-agent"), "--version", "(devel)"},
+		"no program of dunlin":                       {at("agent.toml"), "--version", "1.2.0-rc1"},
+		"give one of them":                           {at("dunlin-agent"), at("dunlin-agent"), "--version", "1.2.0-rc1"},
+		"no such file":                               {at("dunlin-agent"), "--version", "1.2.0-rc1", "--config", at("nowhere")},
+		"maintainer \"me\"":                          {at("dunlin-agent"), "--version", "1.2.0-rc1", "--maintainer", "me"},
+		"requires at least 1 arg":                    {},
+		"SOURCE_DATE_EPOCH: \"x\"":                   {at("dunlin-agent"), "--version", "1.2.0-rc1"},
 	} {
 		if strings.HasPrefix(want, "SOURCE") {
 			t.Setenv("SOURCE_DATE_EPOCH", "x")

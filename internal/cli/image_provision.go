@@ -137,7 +137,7 @@ func (f *provisionFlags) run(c *cobra.Command) error {
 		if f.o.Image != from { // nobody asked for a copy without the agent
 			err = errors.Join(err, os.Remove(f.o.Image))
 		}
-		return hinted(err)
+		return f.hinted(err)
 	}
 	if f.json {
 		return printJSON(c.OutOrStdout(), struct {
@@ -164,7 +164,7 @@ func (f *provisionFlags) copy(ctx context.Context, c *cobra.Command) error {
 	dry := f.o
 	dry.DryRun = true
 	if _, err := image.Provision(dry); err != nil {
-		return hinted(err)
+		return f.hinted(err)
 	}
 	to := f.output
 	if to == "" {
@@ -175,18 +175,18 @@ func (f *provisionFlags) copy(ctx context.Context, c *cobra.Command) error {
 	err := image.Copy(ctx, f.o.Image, to, func(done, total int64) { b.set(int(done>>20), int(total>>20)) })
 	b.done()
 	if err != nil {
-		return hinted(err)
+		return f.hinted(err)
 	}
 	f.o.Image = to
 	return nil
 }
 
 // hinted gives an image's error the hint that it carries.
-func hinted(err error) error {
+func (f *provisionFlags) hinted(err error) error {
 	if e, ok := errors.AsType[*image.Error](err); ok && e.Hint != "" {
 		return withHint(err, "%s", e.Hint)
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	if info, statErr := os.Stat(f.o.Image); statErr == nil && info.Mode()&fs.ModeDevice != 0 && errors.Is(err, fs.ErrPermission) {
 		return withHint(err, "a card's device needs root: sudo dunlin image provision …")
 	}
 	return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,4 +114,14 @@ func claimOf(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	return line
+}
+
+// TestDeviceHint: root is advised for a card's device, not for a folder.
+func TestDeviceHint(t *testing.T) {
+	for path, want := range map[string]bool{os.DevNull: true, filepath.Join(t.TempDir(), "os.img"): false} {
+		f := provisionFlags{o: image.Options{Image: path}}
+		if hint := hintOf(f.hinted(&fs.PathError{Op: "open", Path: "/root/x", Err: fs.ErrPermission})); strings.Contains(hint, "root") != want {
+			t.Errorf("%s: hint %q", path, hint)
+		}
+	}
 }
