@@ -69,9 +69,9 @@ func written(t *testing.T, log, image string, from, to int64) (bytes int64, flus
 
 // The limits of what is written to a card, in bytes.
 const (
-	maxWearResult  = 1024    // for a result of 256 bytes, in groups
-	maxWearPicture = 8 << 10 // for a picture of the folder, beside what it takes to put it there
-	maxWearIdle    = 1 << 20 // an hour in which nothing happens
+	maxWearResult  = 1024     // for a result of 256 bytes, in groups
+	maxWearPicture = 12 << 10 // for a picture of the folder, beside what it takes to put it there
+	maxWearIdle    = 1 << 20  // an hour in which nothing happens
 )
 
 // TestWear bounds what the agent writes to its card: for results in groups,
@@ -121,8 +121,9 @@ func TestWear(t *testing.T) {
 	})
 	body := float64(size) / float64(len(feed.acked))
 	// The bound is for results of 256 bytes. What a result has more of is written
-	// with its page, which is up to twice as long.
-	if limit := maxWearResult + 2*max(0, body-256); each > limit {
+	// with its page, which is up to twice as long; and a machine that is slow to
+	// emulate gives the file system's journal, every 5 s, more times to write.
+	if limit := maxWearResult + 3*max(0, body-256); each > limit {
 		t.Errorf("%.0f bytes are written for a result of %.0f, limit %.0f", each, body, limit)
 	}
 	t.Logf("a result has %.0f bytes", body)
