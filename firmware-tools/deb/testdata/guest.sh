@@ -29,6 +29,19 @@ check groups grep -q '^SupplementaryGroups=audio dialout render video$' /etc/sys
 check no-capabilities grep -q '^CapEff:.0000000000000000$' "/proc/$(is MainPID)/status"
 check filtered grep -q '^Seccomp:.2$' "/proc/$(is MainPID)/status"
 
+# Another program in the agent's unit reads the state of the clock, and cannot change it.
+cat >/usr/local/bin/adjtimex <<'END'
+#!/usr/bin/perl
+my ($look, $set) = (chr(0) x 256, pack("L", 0x10) . chr(0) x 252);
+exit 1 if syscall(159, $look) < 0;
+exit 2 if syscall(159, $set) >= 0;
+END
+chmod 755 /usr/local/bin/adjtimex
+sed -e 's|^ExecStart=.*|ExecStart=/usr/local/bin/adjtimex|' -e 's/^Type=.*/Type=oneshot/' -e '/^Restart/d' -e '/^Watchdog/d' -e '/^NotifyAccess/d' \
+  "$(is FragmentPath)" >/run/systemd/system/clock.service
+systemctl daemon-reload
+check clock-can-be-read-not-set systemctl start clock
+
 check token-of-the-hub test -s /var/lib/dunlin-hub/admin.token
 DUNLIN_TOKEN=$(cat /var/lib/dunlin-hub/admin.token)
 export DUNLIN_TOKEN
