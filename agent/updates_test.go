@@ -190,12 +190,13 @@ func TestAgentOnTrialIsSuperseded(t *testing.T) {
 	if o := a.updates.store.Offer(); o == nil || o.Manifest != second.Manifest {
 		t.Errorf("on trial is %+v", o)
 	}
+	next(t, c, "a") // the one before may have ended before it told anything
 	h.until("both to be told of", func() bool {
 		said := map[string]bool{}
 		for _, r := range h.reports {
 			said[fmt.Sprintf("%d %s %s", r.Version, r.State, r.Reason)] = true
 		}
-		return said["2000 reverted desired"]
+		return said["2000 reverted desired"] && said["3000 trial "]
 	})
 }
 
