@@ -16,7 +16,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6
 NUMERIC := ./kernels ./engine ./model/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb kernels device-test install-test size screenshot generate onnxruntime clean
+.PHONY: help demo test check test-all test-purego test-race test-arm fresh bench bench-peers bench-train distil bench-arm faithfulness build deb kernels device-test wear install-test size screenshot generate onnxruntime clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -123,12 +123,16 @@ kernels: ## fetch the kernels of virtual boards from Debian's archive, those tha
 	@$(STATIC) $(GO) run ./cmd/dunlin image vm --fetch
 
 # Alone: emulators take both cores. In CI no test may be skipped.
+# TestWear waits for a quiet card again and again, ten minutes in all: make wear.
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
 	@$(MAKE) --no-print-directory kernels || test -z "$(CI)"
-	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
+	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | grep -v TestWear | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \
+	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -parallel 4 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \
 	if [ -n "$(CI)" ] && grep '"Action":"skip".*"Test":' $$log; then echo "skipped in CI: every test must run there"; exit 1; fi
+
+wear: ## what the agent writes to its card: for results, for pictures of a folder, and for nothing (10 minutes; -idle 1h for an hour)
+	$(GO) test -count=1 -v -timeout 2h -tags board -run 'TestWear' ./internal/e2e $(ARGS)
 
 size: ## binary size and idle memory of the agent, with their limits
 	$(GO) test -count=1 -v -run 'TestSize' ./internal/e2e | grep -vE '^(=== |--- |PASS|ok)'
