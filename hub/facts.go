@@ -29,8 +29,10 @@ import (
 // annotations are the graph's.
 const MediaTypeFacts = "application/vnd.dunlin.facts.v1"
 
+const maxGraph = 63 // bytes of its name
+
 // graphRule makes a graph's name safe as a folder's.
-var graphRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+var graphRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 
 // graphs are the open graphs, each in a folder of its own.
 type graphs struct {
@@ -54,7 +56,7 @@ func (g *graphs) open(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() && graphRule.MatchString(e.Name()) {
+		if e.IsDir() && len(e.Name()) <= maxGraph && graphRule.MatchString(e.Name()) {
 			if _, err := g.get(e.Name(), true); err != nil {
 				return err
 			}
@@ -75,7 +77,7 @@ func (g *graphs) close() error {
 
 // get returns a graph; where it is not there yet it is made, if wanted.
 func (g *graphs) get(name string, create bool) (*graph.Graph, error) {
-	if !graphRule.MatchString(name) {
+	if len(name) > maxGraph || !graphRule.MatchString(name) {
 		return nil, fmt.Errorf("graph name %.80q: %w: use 1 to 63 of a-z, 0-9, - and _", name, api.ErrInvalid)
 	}
 	g.mu.Lock()

@@ -50,10 +50,10 @@ type File struct {
 	Config bool // a conffile: what an administrator changed in it outlives upgrades
 }
 
-var (
-	validName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	validVersion = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~]*$`)
-	validScript  = regexp.MustCompile(`^(pre|post)(inst|rm)$`)
+const (
+	validName    = `^[a-z0-9][a-z0-9+.-]+$`
+	validVersion = `^[0-9][A-Za-z0-9.+~]*$`
+	validScript  = `^(pre|post)(inst|rm)$`
 )
 
 // check returns what is wrong with a package.
@@ -62,9 +62,9 @@ func (p *Package) check() error {
 		wrong bool
 		what  string
 	}{
-		{!validName.MatchString(p.Name), fmt.Sprintf("name %q", p.Name)},
-		{!validVersion.MatchString(p.Version), fmt.Sprintf("version %q: want a digit, then letters, digits, dots, + and ~", p.Version)},
-		{!validName.MatchString(p.Arch), fmt.Sprintf("architecture %q", p.Arch)},
+		{!matches(validName, p.Name), fmt.Sprintf("name %q", p.Name)},
+		{!matches(validVersion, p.Version), fmt.Sprintf("version %q: want a digit, then letters, digits, dots, + and ~", p.Version)},
+		{!matches(validName, p.Arch), fmt.Sprintf("architecture %q", p.Arch)},
 		{!strings.HasSuffix(p.Maintainer, ">") || !strings.Contains(p.Maintainer, " <"), fmt.Sprintf("maintainer %q: want NAME <ADDRESS>", p.Maintainer)},
 		{strings.ContainsAny(p.Maintainer+p.Depends+p.Section+p.Summary, "\n\r"), "a field of more than one line"},
 		{p.Summary == "", "no summary"},
@@ -82,7 +82,7 @@ func (p *Package) check() error {
 		seen[f.Path] = true
 	}
 	for name := range p.Scripts {
-		if !validScript.MatchString(name) {
+		if !matches(validScript, name) {
 			return fmt.Errorf("package %s: script %q", p.Name, name)
 		}
 	}
@@ -236,3 +236,7 @@ func (p *Package) archive(files []File, folders bool) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// matches compiles a form when it is needed: this package is linked into a
+// program that mostly does something else.
+func matches(form, s string) bool { return regexp.MustCompile(form).MatchString(s) }

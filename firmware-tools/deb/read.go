@@ -134,7 +134,7 @@ func parseControl(text string) (c Control, err error) {
 			*to = strings.TrimSpace(value)
 		}
 	}
-	if !validName.MatchString(c.Package) || !validName.MatchString(c.Arch) || c.Version == "" {
+	if !matches(validName, c.Package) || !matches(validName, c.Arch) || c.Version == "" {
 		return Control{}, fmt.Errorf("its control file names package %.40q, version %.40q, architecture %.40q", c.Package, c.Version, c.Arch)
 	}
 	return c, nil

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	diskfs "github.com/diskfs/go-diskfs"
 	storage "github.com/diskfs/go-diskfs/backend/file"
-	"github.com/diskfs/go-diskfs/disk"
 	"github.com/diskfs/go-diskfs/filesystem"
+	"github.com/diskfs/go-diskfs/filesystem/ext4"
+	"github.com/diskfs/go-diskfs/filesystem/fat32"
 	"github.com/diskfs/go-diskfs/partition/mbr"
 )
 
@@ -21,7 +21,6 @@ import (
 type opened struct {
 	path  string
 	raw   *os.File
-	disk  *disk.Disk
 	boot  filesystem.FileSystem // FAT, partition 1
 	root  filesystem.FileSystem // ext4, partition 2; nil where it cannot be read
 	start int64                 // of the boot partition, in bytes
@@ -29,6 +28,9 @@ type opened struct {
 	names []string // in the boot partition's root
 	why   error    // that root is nil
 }
+
+// sector is what the numbers in a partition table count, in bytes.
+const sector = 512
 
 // maxRead bounds the small files that are read from an image.
 const maxRead = 1 << 20
@@ -119,33 +121,25 @@ func inUse(table, device string) string {
 
 // find opens the file systems.
 func (d *opened) find(write bool) error {
-	open := diskfs.ReadOnly
-	if write {
-		open = diskfs.ReadWrite
-	}
-	// The library reads what somebody else wrote. What it cannot take must not
-	// end this program.
+	// The library's own door links every file system and archive that it knows,
+	// 3 MB; these two are what a card has. It reads what somebody else wrote: what
+	// it cannot take must not end this program.
+	card := storage.New(d.raw, !write)
+	var parts *mbr.Table
 	err := guarded(func() (err error) {
-		if d.disk, err = diskfs.OpenBackend(storage.New(d.raw, !write), diskfs.WithOpenMode(open)); err != nil {
+		if parts, err = mbr.Read(card, sector, sector); err != nil {
 			return err
 		}
-		table, err := d.disk.GetPartitionTable()
-		if err != nil {
-			return err
+		if len(parts.Partitions) == 0 {
+			return errors.New("the partition table is empty")
 		}
-		parts, ok := table.(*mbr.Table)
-		if !ok || len(parts.Partitions) == 0 {
-			return fmt.Errorf("a partition table of type %s, want MBR", table.Type())
-		}
-		d.start = parts.Partitions[0].GetStart()
-		d.boot, err = d.disk.GetFilesystem(1)
+		first := parts.Partitions[0]
+		d.start = first.GetStart()
+		d.boot, err = fat32.Read(card, first.GetSize(), d.start, sector)
 		return err
 	})
 	if err != nil {
 		return &Error{fmt.Errorf("no boot partition is found: %w", err), "give the image of a whole card, as Raspberry Pi OS comes: an MBR with a FAT and an ext4 partition"}
-	}
-	if t := d.boot.Type(); t != filesystem.TypeFat32 {
-		return refuse("give the image of a whole card, as Raspberry Pi OS comes", "partition 1 holds no FAT32")
 	}
 	if d.fat, err = readFAT(d.raw, d.start); err != nil {
 		return fmt.Errorf("boot partition: %w", err)
@@ -154,10 +148,11 @@ func (d *opened) find(write bool) error {
 		return fmt.Errorf("boot partition: %w", err)
 	}
 	d.why = guarded(func() (err error) {
-		root, err := d.disk.GetFilesystem(2)
-		if err == nil && root.Type() != filesystem.TypeExt4 {
-			err = errors.New("partition 2 is no ext4")
+		if len(parts.Partitions) < 2 {
+			return errors.New("there is no partition 2")
 		}
+		second := parts.Partitions[1]
+		root, err := ext4.Read(card, second.GetSize(), second.GetStart(), sector)
 		if err == nil {
 			d.root = root
 		}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -172,14 +171,14 @@ func checkToken(line string) error {
 		}
 		address = t.HTTP
 	}
-	if loopback.MatchString(address) {
+	if matches(loopback, address) {
 		return refuse("start the hub for the network, dunlin hub --lan HOST, and make the claim anew",
 			"the hub's address is %s: that is the board itself, seen from a board", address)
 	}
 	return nil
 }
 
-var loopback = regexp.MustCompile(`^https?://(127\.|localhost\b|\[::1\])`)
+const loopback = `^https?://(127\.|localhost\b|\[::1\])`
 
 // program reads the agent, and holds that it is the agent, for the image's
 // architecture.

@@ -99,10 +99,10 @@ func invalid(format string, a ...any) error {
 	return fmt.Errorf("%w: %w", ErrFormat, fmt.Errorf(format, a...))
 }
 
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func checkName(name string, version int64) error {
-	if !nameRule.MatchString(name) {
+	if len(name) > 128 || !nameRule.MatchString(name) {
 		return invalid("name %q: use up to 128 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\", the first a letter or a digit", clip(name))
 	}
 	if version < 1 {

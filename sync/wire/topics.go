@@ -11,12 +11,12 @@ import (
 const Version = "v1"
 
 // nameRule is safe as an MQTT level, a NATS token, a file name and a label.
-var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{1,62}$`)
+var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]+$`)
 
 // CheckName fails where s cannot name a tenant or a device: two to 63 of a-z,
 // 0-9, "-" and "_", beginning with a letter or a digit.
 func CheckName(what, s string) error {
-	if !nameRule.MatchString(s) {
+	if len(s) > 63 || !nameRule.MatchString(s) {
 		return fmt.Errorf("%s name %q: use 2 to 63 of a-z, 0-9, - and _, the first a letter or a digit", what, s)
 	}
 	return nil
