@@ -87,7 +87,7 @@ func (h *Hub) MakeClaim(r api.ClaimRequest) (string, api.Claim, error) {
 		case !r.Renew && other != nil:
 			return "", api.Claim{}, &api.HintError{
 				Err:  fmt.Errorf("claim of %s: %w: %s has this MQTT client id", id, api.ErrConflict, other.id()),
-				Hint: "take another name, or let the claim replace its token: dunlin fleet enrol --renew",
+				Hint: "take another name, or let the claim replace its token: dunlin fleet enrol --claim --renew",
 			}
 		}
 	}
