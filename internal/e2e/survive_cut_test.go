@@ -219,8 +219,9 @@ func (c *cutting) cut(kind string) {
 	}
 }
 
-// settle boots the board a last time, has it finish, and counts.
-func (c *cutting) settle(limit time.Duration) (lost, twice int) {
+// settle boots the board a last time, has it finish, and counts. What is still
+// there when nothing has moved for so long is lost.
+func (c *cutting) settle(still time.Duration) (lost, twice int) {
 	c.t.Helper()
 	c.boot()
 	want := map[string]bool{}
@@ -231,8 +232,8 @@ func (c *cutting) settle(limit time.Duration) (lost, twice int) {
 		want[digest] = true
 	}
 	seen := map[string]int{}
-	deadline := time.Now().Add(limit)
-	wait(c.t, limit+10*time.Second, "the board to have finished", func() error {
+	left, since := -1, time.Now()
+	wait(c.t, time.Hour, "the board to have finished", func() error {
 		names, err := c.b.vm.List(c.t.Context(), "/"+inboxDir)
 		if err != nil {
 			return err
@@ -241,7 +242,11 @@ func (c *cutting) settle(limit time.Duration) (lost, twice int) {
 		if err != nil {
 			return err
 		}
-		if late := time.Now().After(deadline); !late && (len(names) > 2 || s.Outbox.First != s.Outbox.Next) {
+		waiting := max(len(names)-2, 0) + int(s.Outbox.Next-s.Outbox.First)
+		if waiting != left {
+			left, since = waiting, time.Now()
+		}
+		if left > 0 && time.Since(since) < still {
 			return fmt.Errorf("%d names in the inbox, outbox %+v", len(names), s.Outbox)
 		}
 		if s.Outbox.Dropped != 0 {
