@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"dunlin/agent/slots"
 	"dunlin/agent/source"
 	"dunlin/engine"
+	"dunlin/facts"
 	"dunlin/facts/cache"
 	"dunlin/model/prep"
 	"dunlin/sync/outbox"
@@ -67,7 +69,7 @@ func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire
 	defer m.Release()
 	r := wire.Result{
 		ID: f.ID, Clock: p.clock.at(f.Taken), Boot: p.boot, Source: f.Source, Input: f.Input, Model: m.Running(),
-		Readings: p.readings.newest(time.Now()),
+		Facts: p.readings.facts(time.Now()),
 	}
 	if err := p.answer(ctx, m, f, &r); err != nil {
 		_, failed := errors.AsType[*slots.RunError](err)
@@ -195,14 +197,14 @@ func (p *pipeline) enrich(r *wire.Result) {
 		p.log.Warn("facts cannot be read", keyError, err)
 		return
 	}
-	r.Facts, r.FactsAt = found, &wire.FactsVersion{Graph: v.Graph, Version: v.Version}
+	r.Facts, r.FactsAt = append(found, r.Facts...), &wire.FactsVersion{Graph: v.Graph, Version: v.Version}
 }
 
 // keep puts the result on the disk, then settles its input.
 func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Result)) error {
 	body, err := json.Marshal(r)
-	for err == nil && len(body) > wire.MaxBody && len(r.Facts) > 0 {
-		r.Facts = r.Facts[:len(r.Facts)/2] // long facts: rather fewer than no result
+	for n := known(r.Facts); err == nil && len(body) > wire.MaxBody && n > 0; n /= 2 {
+		r.Facts = slices.Delete(r.Facts, n/2, n) // long facts: rather fewer than no result
 		body, err = json.Marshal(r)
 	}
 	if err != nil {
@@ -221,6 +223,16 @@ func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Re
 		settle(*r)
 	}
 	return nil
+}
+
+// known counts the facts of a result that the graph has: they stand before
+// what was measured, which is short.
+func known(all []facts.Answer) int {
+	n := slices.IndexFunc(all, func(f facts.Answer) bool { return f.Measured != nil })
+	if n < 0 {
+		return len(all)
+	}
+	return n
 }
 
 // busy reports whether a frame is being looked at.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"dunlin/boards/sensors"
-	"dunlin/sync/wire"
+	"dunlin/facts"
 )
 
 // readings is what the sensors said last. It remembers nothing older.
@@ -20,8 +20,9 @@ type readings struct {
 
 // quantity is what one sensor says of one thing.
 type quantity struct {
-	name   string // "hall.temperature"
-	shown  bool   // on results
+	name   string       // "hall.temperature"
+	fact   facts.Answer // without what was measured
+	shown  bool         // on results
 	maxAge time.Duration
 
 	at    time.Time // zero: there is no reading
@@ -29,12 +30,27 @@ type quantity struct {
 	unit  string
 }
 
-// newReadings knows each quantity of the sensors.
-func newReadings(all []SensorConfig) *readings {
+// What readings are called as facts: a sensor that is given no entity is one
+// itself, and each quantity is a predicate.
+const (
+	sensorIRI   = "urn:dunlin:sensor/"
+	quantityIRI = "urn:dunlin:quantity/"
+)
+
+// newReadings knows each quantity of the sensors; device is "" where no hub
+// gave it a name.
+func newReadings(all []SensorConfig, device string) *readings {
 	r := &readings{byName: map[string]*quantity{}}
 	for _, c := range all {
-		for _, name := range c.readings() {
-			p := &quantity{name: name, shown: !c.InputsOnly, maxAge: c.maxAge()}
+		subject := c.Entity
+		if subject == "" {
+			subject = sensorIRI + strings.TrimPrefix(device+"/"+c.Name, "/")
+		}
+		for i, name := range c.readings() {
+			label := c.chip().Quantities()[i]
+			p := &quantity{name: name, shown: !c.InputsOnly, maxAge: c.maxAge(), fact: facts.Answer{
+				Subject: subject, Predicate: quantityIRI + label, Label: label, Source: "sensor " + c.Name + " (" + c.Kind + ")",
+			}}
 			r.all, r.byName[name] = append(r.all, p), p
 		}
 	}
@@ -57,8 +73,8 @@ func (r *readings) put(c SensorConfig, said []sensors.Reading, at time.Time) {
 // fresh reports whether it holds what still means something.
 func (p *quantity) fresh(now time.Time) bool { return !p.at.IsZero() && now.Sub(p.at) <= p.maxAge }
 
-// newest returns what a result carries; r may be nil.
-func (r *readings) newest(now time.Time) (out []wire.Reading) {
+// facts returns what a result carries; r may be nil.
+func (r *readings) facts(now time.Time) (out []facts.Answer) {
 	if r == nil {
 		return nil
 	}
@@ -66,23 +82,31 @@ func (r *readings) newest(now time.Time) (out []wire.Reading) {
 	defer r.mu.Unlock()
 	for _, p := range r.all {
 		if p.shown && p.fresh(now) {
-			out = append(out, p.reading(now))
+			f, m := p.fact, p.measured(now)
+			f.Object, f.Measured = measuredText(m), &m
+			out = append(out, f)
 		}
 	}
 	return out
 }
 
-func (p *quantity) reading(now time.Time) wire.Reading {
-	return wire.Reading{Name: p.name, Value: p.value, Unit: p.unit, AgeMS: now.Sub(p.at).Milliseconds()}
+func (p *quantity) measured(now time.Time) facts.Measured {
+	return facts.Measured{Value: p.value, Unit: p.unit, AgeMS: now.Sub(p.at).Milliseconds()}
+}
+
+// Reading is what a sensor said last, in a status.
+type Reading struct {
+	Name string `json:"name"` // sensor and quantity: "hall.temperature"
+	facts.Measured
 }
 
 // of returns the readings of one sensor.
-func (r *readings) of(c SensorConfig, now time.Time) (out []wire.Reading) {
+func (r *readings) of(c SensorConfig, now time.Time) (out []Reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range c.readings() {
 		if p := r.byName[name]; p.fresh(now) {
-			out = append(out, p.reading(now))
+			out = append(out, Reading{p.name, p.measured(now)})
 		}
 	}
 	return out
@@ -104,11 +128,16 @@ func (r *readings) value(name string, now time.Time) (float64, error) {
 	}
 }
 
-// readingsText is readings for a person: "temperature 21.4 °C".
-func readingsText(all []wire.Reading) string {
+// readingsText is readings for a person: "hall.temperature 21.4 °C".
+func readingsText(all []Reading) string {
 	var texts []string
 	for _, r := range all {
-		texts = append(texts, strings.TrimSpace(fmt.Sprintf("%s %v %s", r.Name, r.Value, r.Unit)))
+		texts = append(texts, r.Name+" "+measuredText(r.Measured))
 	}
 	return strings.Join(texts, ", ")
+}
+
+// measuredText is a number with its unit: "21.4 °C".
+func measuredText(m facts.Measured) string {
+	return strings.TrimSpace(fmt.Sprintf("%v %s", m.Value, m.Unit))
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -24,6 +25,7 @@ import (
 // SensorConfig is a chip on an I2C or SPI bus that is read now and then.
 type SensorConfig struct {
 	Name        string  `toml:"name"`
+	Entity      string  `toml:"entity"`
 	Kind        string  `toml:"kind"`
 	Bus         string  `toml:"bus"`
 	Address     int     `toml:"address"`
@@ -77,6 +79,8 @@ func sensorCheck(all []SensorConfig) fieldError {
 			field, err = "name", errors.New("want 1 to 40 letters, digits, dots, dashes and underscores")
 		case seen[c.Name]:
 			field, err = "name", fmt.Errorf("another sensor has it: %s", c.Name)
+		case err == nil && c.Entity != "" && !isIRI(c.Entity):
+			field, err = "entity", errors.New("want an IRI of at most 200 bytes, as https://example.org/place/hall")
 		case err == nil && c.EveryMS != 0 && (c.EveryMS < 200 || c.EveryMS > 24*3600_000):
 			field, err = "every_ms", errors.New("want 200 to 86400000, or 0")
 		}
@@ -92,6 +96,14 @@ func sensorCheck(all []SensorConfig) fieldError {
 		}
 	}
 	return fieldError{}
+}
+
+// isIRI reports whether s can stand as a subject among facts (N-Triples,
+// https://www.w3.org/TR/n-triples/#grammar-production-IRIREF), and names a
+// scheme.
+func isIRI(s string) bool {
+	bad := func(r rune) bool { return r <= ' ' || r == utf8.RuneError || strings.ContainsRune("<>\"{}|^`\\", r) }
+	return len(s) <= 200 && strings.IndexByte(s, ':') > 0 && !strings.ContainsFunc(s, bad)
 }
 
 // sensorOf returns the sensor that gives a reading; false: none does.
@@ -122,7 +134,11 @@ type sensor struct {
 
 // openSensors knows the sensors; nothing is opened before Run.
 func (a *Agent) openSensors() error {
-	a.readings = newReadings(a.c.Sensors)
+	device := ""
+	if a.token != nil {
+		device = a.token.ID().String()
+	}
+	a.readings = newReadings(a.c.Sensors, device)
 	a.p.readings = a.readings
 	turns := map[string]chan struct{}{} // by the chip's place
 	for _, c := range a.c.Sensors {
@@ -261,11 +277,11 @@ func (s *sensor) report(err error) {
 
 // SensorStatus says what a sensor measured last.
 type SensorStatus struct {
-	Name     string         `json:"name"`
-	Kind     string         `json:"kind"`
-	Readings []wire.Reading `json:"readings,omitempty"`
-	Reads    uint64         `json:"reads"`
-	Error    string         `json:"error,omitempty"`
+	Name     string    `json:"name"`
+	Kind     string    `json:"kind"`
+	Readings []Reading `json:"readings,omitempty"`
+	Reads    uint64    `json:"reads"`
+	Error    string    `json:"error,omitempty"`
 }
 
 func (a *Agent) sensorStatus() (all []SensorStatus) {

@@ -17,7 +17,7 @@ import (
 	"periph.io/x/conn/v3/physic"
 
 	"dunlin/boards/sensors"
-	"dunlin/sync/wire"
+	"dunlin/facts"
 )
 
 // adc is a bus with an ADS1115 at 0x48, as its datasheet has it: what its
@@ -101,10 +101,10 @@ func sensing(t *testing.T, b sensors.Buses, c Config) (a *Agent, log *bytes.Buff
 	return a, log, func() { cancel(); all.Wait() }
 }
 
-func shown(all []wire.Reading) string {
+func shown(all []facts.Answer) string {
 	var b strings.Builder
-	for _, r := range all {
-		fmt.Fprintf(&b, "%s %v %s %d; ", r.Name, r.Value, r.Unit, r.AgeMS)
+	for _, f := range all {
+		fmt.Fprintf(&b, "%s %s %s, %d ms; ", f.Subject, f.Label, f.Object, f.Measured.AgeMS)
 	}
 	return b.String()
 }
@@ -123,15 +123,15 @@ func TestSensor(t *testing.T) {
 			t.Helper()
 			<-time.After(time.Until(start.Add(d)))
 			synctest.Wait()
-			if got := shown(a.p.readings.newest(time.Now())); got != want {
+			if got := shown(a.p.readings.facts(time.Now())); got != want {
 				t.Errorf("at %v: %q, want %q", d, got, want)
 			}
 		}
-		at(time.Second, "tank.level 500 cm 990; ")
+		at(time.Second, "urn:dunlin:sensor/tank level 500 cm, 990 ms; ")
 		b.set(3, nil)
-		at(3*time.Second, "tank.level 3 cm 990; ")
+		at(3*time.Second, "urn:dunlin:sensor/tank level 3 cm, 990 ms; ")
 		b.set(0, nil) // a zero that was measured is one
-		at(5*time.Second, "tank.level 0 cm 990; ")
+		at(5*time.Second, "urn:dunlin:sensor/tank level 0 cm, 990 ms; ")
 		b.set(0, syscall.EREMOTEIO)
 		at(6500*time.Millisecond, "")
 		if s := a.sensorStatus()[0]; s.Reads != 3 || !strings.Contains(s.Error, "ads1115 at 0x48: nothing answers") || len(s.Readings) != 0 {
@@ -234,6 +234,7 @@ func TestSensorsAreAnswered(t *testing.T) {
 	c, _ := h.config(t)
 	full := 1000.0
 	c.Sensors = []SensorConfig{tank(200), tank(200)}
+	c.Sensors[0].Entity = "https://example.org/cistern"
 	c.Sensors[1].Name, c.Sensors[1].Scale, c.Sensors[1].InputsOnly = "volts", 1, true
 	c.Sources = []SourceConfig{
 		{Name: "flow", Kind: kindSensors, Readings: []string{"volts.level", "tank.level"}},
@@ -253,9 +254,17 @@ func TestSensorsAreAnswered(t *testing.T) {
 	if early != 0 {
 		t.Error("a source with a trigger gave a frame before it")
 	}
-	if r.Input != digestOf([]byte("0.75,750")) || r.Labels[0].Label != "large" || len(r.Readings) != 1 ||
-		r.Readings[0].Name != "tank.level" || r.Readings[0].Value != 750 || r.Readings[0].Unit != "cm" || r.Readings[0].AgeMS < 0 || r.Readings[0].AgeMS > 600 {
-		t.Errorf("%+v", r)
+	if r.Input != digestOf([]byte("0.75,750")) || r.Labels[0].Label != "large" || len(r.Facts) != 1 || r.FactsAt != nil {
+		t.Fatalf("%+v", r)
+	}
+	m := r.Facts[0].Measured
+	if m == nil || m.Value != 750 || m.Unit != "cm" || m.AgeMS < 0 || m.AgeMS > 600 {
+		t.Errorf("measured: %+v", m)
+	}
+	if r.Facts[0].Measured = nil; r.Facts[0] != (facts.Answer{
+		Subject: "https://example.org/cistern", Predicate: "urn:dunlin:quantity/level", Label: "level", Object: "750 cm", Source: "sensor tank (ads1115)",
+	}) {
+		t.Errorf("%+v", r.Facts[0])
 	}
 	b.set(1500, nil)
 	h.until("the result of the trigger", func() bool { return len(h.seen("sensors:alarm")) > 0 })

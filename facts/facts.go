@@ -88,6 +88,15 @@ type Answer struct {
 	ObjectIRI string `json:"o_iri,omitempty"`  // set where the object is an IRI
 	Source    string `json:"source,omitempty"` // where the fact comes from (dcterms:source of the entity, or the graph's name)
 	Graph     string `json:"graph,omitempty"`  // graph name and version, "garments@3"
+
+	Measured *Measured `json:"measured,omitempty"` // set where a device measured the object, and no graph has it
+}
+
+// Measured is the number behind an Object such as "21.43 °C".
+type Measured struct {
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit,omitempty"` // "°C"
+	AgeMS int64   `json:"age_ms"`         // when the result was made
 }
 
 // Provenance says which piece of which document a fact was read from, and by

@@ -200,7 +200,7 @@ func live(p tab, f *fleet) {
 	p.until("it is there once", `document.querySelectorAll('[data-key="home/door e1 900"]').length === 1`)
 	p.do(chromedp.Focus(chromedp.CSS(".result summary")), chromedp.KeyEvent("\r"))
 	p.until("Enter opens it, with the source of each fact", `document.querySelector(".result[open] .proof").textContent.includes("from dunlin example facts")`)
-	p.until("with what the sensors said", `document.querySelector(".result[open] .readings").textContent === "hall.temperature 21.43 °C · hall.<b>dust 0.0125 (4 s before)"`)
+	p.until("with what the sensors said", `document.querySelector(".result[open] .proof").textContent.includes("halltemperature 21.43 °Cfrom sensor hall (bme280)<b>dust 0.0125 (4 s before)from")`)
 	p.until("which form answered", `document.querySelector(".result[open]").textContent.includes("garments@2 small form")`)
 	p.until("what came is text, not markup", `!document.querySelector("main img:not(.front img), main script") && window.hurt === undefined`)
 	f.tell("hall", 901, answer(time.Now(), garments(2), "Ankle boot", 0.91, 398))

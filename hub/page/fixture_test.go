@@ -136,13 +136,23 @@ func said() []facts.Answer {
 	}
 }
 
+// felt are the facts that a device's sensors tell.
+func felt() []facts.Answer {
+	one := func(p, o string, m facts.Measured) facts.Answer {
+		return facts.Answer{Subject: "urn:dunlin:sensor/home/door/hall", Predicate: "urn:dunlin:quantity/" + p, Label: p, Object: o, Source: "sensor hall (bme280)", Measured: &m}
+	}
+	return []facts.Answer{
+		one("temperature", "21.43 °C", facts.Measured{Value: 21.43, Unit: "°C", AgeMS: 300}),
+		one("<b>dust", "0.0125", facts.Measured{Value: 0.0125, AgeMS: 4100}),
+	}
+}
+
 // answer is one result of a device.
 func answer(at time.Time, m wire.Running, label string, score float32, micros int64) wire.Result {
 	labels := []wire.Label{{Index: 9, Label: label, Score: score, Entity: thing + "kind/ankle-boot"}, {Index: 7, Label: "Sneaker", Score: (1 - score) * 0.8}, {Index: 5, Label: "Sandal", Score: (1 - score) * 0.2}}
 	return wire.Result{
 		ID: "01", Clock: wire.Clock{Wall: at, Sync: wire.ClockNTP}, Source: "folder:inbox/t10k-00124.jpg", Input: digest("5e884898"),
-		Model: m, Labels: labels, Facts: said(), FactsAt: &wire.FactsVersion{Graph: "garments", Version: 3}, Micros: micros,
-		Readings: []wire.Reading{{Name: "hall.temperature", Value: 21.43, Unit: "°C", AgeMS: 300}, {Name: "hall.<b>dust", Value: 0.0125, AgeMS: 4100}},
+		Model: m, Labels: labels, Facts: append(said(), felt()...), FactsAt: &wire.FactsVersion{Graph: "garments", Version: 3}, Micros: micros,
 	}
 }
 

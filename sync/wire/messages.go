@@ -272,28 +272,20 @@ const (
 
 // Result is one answer of a device.
 type Result struct {
-	ID      string         `json:"id"` // ULID, made when the frame was taken
-	Clock   Clock          `json:"clock"`
-	Boot    string         `json:"boot"`
-	Source  string         `json:"source"`          // "folder:inbox/7.png", "http", "mqtt:<command id>"
-	Input   string         `json:"input,omitempty"` // "sha256:…" of the bytes as they came
-	Model   Running        `json:"model"`
-	Labels  []Label        `json:"labels,omitempty"`
+	ID     string  `json:"id"` // ULID, made when the frame was taken
+	Clock  Clock   `json:"clock"`
+	Boot   string  `json:"boot"`
+	Source string  `json:"source"`          // "folder:inbox/7.png", "http", "mqtt:<command id>"
+	Input  string  `json:"input,omitempty"` // "sha256:…" of the bytes as they came
+	Model  Running `json:"model"`
+	Labels []Label `json:"labels,omitempty"`
+	// Facts are what the graph says of the best label that stands for an entity,
+	// and behind that, at most MaxReadings, what the device's sensors said last.
+	// A reading that failed, or is too old to mean anything, is absent.
 	Facts   []facts.Answer `json:"facts,omitempty"`
-	FactsAt *FactsVersion  `json:"facts_at,omitempty"`
-	// Readings are what the device's sensors said last, at most MaxReadings. One
-	// that failed, or is too old to mean anything, is absent.
-	Readings []Reading `json:"readings,omitempty"`
-	Micros   int64     `json:"micros"` // inference alone, in microseconds
-	Error    string    `json:"error,omitempty"`
-}
-
-// Reading is a number that a sensor of the device measured.
-type Reading struct {
-	Name  string  `json:"name"` // sensor and quantity: "hall.temperature"
-	Value float64 `json:"value"`
-	Unit  string  `json:"unit,omitempty"` // "°C"
-	AgeMS int64   `json:"age_ms"`         // when the frame was looked at
+	FactsAt *FactsVersion  `json:"facts_at,omitempty"` // of the graph
+	Micros  int64          `json:"micros"`             // inference alone, in microseconds
+	Error   string         `json:"error,omitempty"`
 }
 
 // Label is one class of an answer.

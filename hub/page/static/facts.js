@@ -45,10 +45,17 @@ export function proof(answers, names) {
     all.map((s, i) => [
       s.iri !== all[i - 1]?.iri ? h("li", { class: "subject", title: s.iri }, s.subject) : null,
       h("li", { title: s.source || null }, h("span", { class: "key", title: s.answers[0].p }, s.predicate), " ",
-        s.answers.map((a, j) => [j ? ", " : "", a.o_iri ? thing(a.o_iri, a.o) : h("span", {}, a.o)]),
+        s.answers.map((a, j) => [j ? ", " : "", a.o_iri ? thing(a.o_iri, a.o) : h("span", {}, a.o, before(a))]),
         one ? null : from(s.source)),
     ]),
     one ? h("li", {}, from(all[0].source)) : null);
+}
+
+// before says how long before the result a fact was measured; what is a second
+// old is of the moment.
+function before(a) {
+  const age = a.measured?.age_ms ?? 0;
+  return age >= 1500 ? ` (${t("facts.before", { s: number(Math.round(age / 1000)) })})` : "";
 }
 
 // thing is an entity that can be looked up.

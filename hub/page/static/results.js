@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { $, body, h, list, put, toast } from "./dom.js";
 import { arrived, nameOf } from "./fleet.js";
 import { meet, proof, sentences } from "./facts.js";
-import { clock, digest, figure, has, millis, number, percent, t, time, word } from "./words.js";
+import { clock, digest, has, millis, number, percent, t, time, word } from "./words.js";
 
 const most = 200; // rows on the page at once; "older" adds a page more
 const late = 10000; // ms between taking and storing that are worth a word
@@ -26,7 +26,7 @@ export function result(row) {
     key: `${row.device} ${row.epoch} ${row.seq}`, device: row.device, epoch: row.epoch, seq: row.seq,
     stored, taken, at: taken || stored, order: Number(row.id),
     label: labels[0]?.label ?? "", score: labels[0]?.score ?? 0, labels, facts: r.facts ?? [], factsAt: r.facts_at ?? null,
-    readings: (r.readings ?? []).slice(0, 32), micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", why: row.explanation ?? null, id: row.id, source: r.source ?? "", model: r.model ?? null,
+    micros: r.micros ?? 0, error: r.error ?? "", input: r.input ?? "", why: row.explanation ?? null, id: row.id, source: r.source ?? "", model: r.model ?? null,
   };
 }
 
@@ -177,7 +177,6 @@ function whole(r) {
     h("dl", { class: "more" },
       pair("results.model", r.model?.name ? `${r.model.name}@${r.model.version} ${word("form", r.model.form ?? "")} ` : "", r.model ? digest(r.model.digest) : null),
       r.factsAt ? pair("results.graph", `${r.factsAt.graph}@${r.factsAt.version}`) : null,
-      r.readings.length ? pair("results.readings", h("span", { class: "readings" }, r.readings.map(reading))) : null,
       pair("results.source", r.source.replace(/^(folder|http|mqtt)(?=:|$)/, (kind) => word("source", kind))),
       pair("results.input", h("code", {}, r.input || "–")),
       pair("results.taken", r.taken ? clock(r.taken) : t("results.noclock")),
@@ -191,13 +190,6 @@ function why(r) {
   return h("figure", { class: "why" },
     h("img", { src: `/v1/results/${encodeURIComponent(r.id)}/explanation?at=${encodeURIComponent(r.why.at)}`, alt: words }),
     h("figcaption", {}, words));
-}
-
-// reading is what a sensor of the device said, and how long before; what is a
-// second old is of the moment.
-function reading(r, i) {
-  const old = r.age_ms >= 1500 ? ` (${t("results.before", { s: number(Math.round(r.age_ms / 1000)) })})` : "";
-  return [i ? " · " : "", `${r.name} ${figure(r.value)} ${r.unit ?? ""}`.trimEnd(), old];
 }
 
 const pair = (key, ...value) => h("div", {}, h("dt", {}, t(key)), h("dd", {}, ...value));

@@ -32,9 +32,6 @@ export const word = (group, value) => (value === "" ? "" : has(`${group}.${value
 
 export const number = (n) => Number(n ?? 0).toLocaleString(lang);
 
-/** figure writes a measured number: no sensor has more than six digits. */
-export const figure = (x) => Number(x ?? 0).toLocaleString(lang, { maximumSignificantDigits: 6 });
-
 /** percent writes a share of 1. */
 export const percent = (x, digits = 1) => (100 * x).toFixed(digits) + " %";
 
