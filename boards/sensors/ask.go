@@ -2,6 +2,7 @@ package sensors
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"periph.io/x/conn/v3/i2c"
 )
@@ -31,13 +32,22 @@ func Ask(bus i2c.Bus, taken func(address int) bool) (all []Found) {
 			all = append(all, Found{kind, at})
 		}
 	}
-	for _, at := range kinds["ads1115"].addresses {
+	// Neither of these has an id. Their limits stand in the same registers, and
+	// after a reset hold what no other chip has there.
+	for _, at := range kinds["lm75"].addresses { // an ADS1115's among them
 		low, high := make([]byte, 2), make([]byte, 2)
 		if taken(at) || !read(at, adsLow, low) || !read(at, adsHigh, high) {
 			continue
 		}
-		if binary.BigEndian.Uint16(low) == adsLowReset && binary.BigEndian.Uint16(high) == adsHighReset {
-			all = append(all, Found{"ads1115", at})
+		kind := ""
+		switch low, high := binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high); {
+		case low == adsLowReset && high == adsHighReset:
+			kind = "ads1115"
+		case low == lmLowReset && high == lmHighReset:
+			kind = "lm75"
+		}
+		if slices.Contains(kinds[kind].addresses, at) {
+			all = append(all, Found{kind, at})
 		}
 	}
 	return all

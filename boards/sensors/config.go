@@ -14,7 +14,7 @@ import (
 
 // Config says which chip is where, and what is made of its numbers.
 type Config struct {
-	Kind        string  // "bme280", "bmp280", "ads1115" or "mcp3008"
+	Kind        string  // "bme280", "bmp280", "lm75", "ads1115" or "mcp3008"
 	Bus         string  // "/dev/i2c-1" or "/dev/spidev0.0"; "/dev/" may be left out
 	Address     int     // on I2C; 0: the usual one of the kind
 	Channel     string  // of a converter: "2", or "0-1" for the difference of two; "": "0"
@@ -38,6 +38,7 @@ type kind struct {
 var kinds = map[string]kind{
 	"bme280":  {[]string{"temperature", "humidity", "pressure"}, []int{0x76, 0x77}, boschHint, true},
 	"bmp280":  {[]string{"temperature", "pressure"}, []int{0x76, 0x77}, boschHint, true},
+	"lm75":    {[]string{"temperature"}, []int{0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f}, "0x48 to 0x4f, as its A0 to A2 are wired", false},
 	"ads1115": {nil, []int{0x48, 0x49, 0x4a, 0x4b}, "0x48, 0x49, 0x4a or 0x4b where its ADDR is at GND, VDD, SDA or SCL", false},
 	"mcp3008": {nil, nil, "", true},
 }
@@ -88,7 +89,7 @@ func (c Config) Check() (field string, err error) {
 		wrong bool
 		want  string
 	}{
-		{"kind", !ok, "bme280, bmp280, ads1115 or mcp3008"},
+		{"kind", !ok, "bme280, bmp280, lm75, ads1115 or mcp3008"},
 		{"bus", busErr != nil, "/dev/i2c-1, /dev/spidev0.0 or the like"},
 		{"bus", spi && !k.spi, "an I2C bus: an " + c.Kind + " is not made for SPI"},
 		{"bus", !spi && k.addresses == nil, "an SPI bus, as /dev/spidev0.0: an " + c.Kind + " is not made for I2C"},

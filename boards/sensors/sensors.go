@@ -1,5 +1,5 @@
 // Package sensors reads chips on an I2C or SPI bus: BME280 and BMP280 (air),
-// ADS1115 and MCP3008 (voltages). Start with Config, Open and Chip.
+// LM75 (temperature), ADS1115 and MCP3008 (voltages). Start with Config, Open and Chip.
 //
 // Its promise: a number that it returns was measured, and has its unit; what
 // failed, or lies beyond what the chip can measure, is an error and no number.
@@ -31,7 +31,7 @@ type Reading struct {
 
 // Chip is a chip that answers.
 type Chip interface {
-	// Read measures once, which takes up to 150 ms. It returns what was
+	// Read measures once, which takes up to 400 ms. It returns what was
 	// measured, and an error about what was not: there may be both.
 	Read(ctx context.Context) ([]Reading, error)
 	// Close lets its bus go.
@@ -80,7 +80,7 @@ const spiHertz = 1_000_000
 // configuration must have passed Check.
 func Open(ctx context.Context, c Config, buses Buses) (Chip, error) {
 	open := map[string]func(context.Context, Config, link) (Chip, error){
-		"bme280": openBosch, "bmp280": openBosch, "ads1115": openADS1115, "mcp3008": openMCP3008,
+		"bme280": openBosch, "bmp280": openBosch, "lm75": openLM75, "ads1115": openADS1115, "mcp3008": openMCP3008,
 	}[c.Kind]
 	path, isSPI, err := ParseBus(c.Bus)
 	if err == nil && open == nil {

@@ -227,6 +227,45 @@ func TestMCP3008(t *testing.T) {
 	}
 }
 
+// The table of TI SBOS288, and what is no temperature. A 0 is asked for twice:
+// before its first measurement the register holds one.
+func TestLM75(t *testing.T) {
+	read := func(words ...uint16) (ops []i2ctest.IO) {
+		for _, v := range words {
+			ops = append(ops, i2ctest.IO{Addr: 0x4f, W: []byte{0}, R: []byte{byte(v >> 8), byte(v)}})
+		}
+		return ops
+	}
+	const silent = 0xffff
+	for _, c := range []struct {
+		words []uint16 // the first to be opened
+		want  string
+		is    error
+		takes time.Duration
+	}{
+		{[]uint16{0x7ff0, 0x7d00}, "", ErrRange, 0},
+		{[]uint16{0x7d00, 0x7d00}, "temperature 125 °C; ", nil, 0},
+		{[]uint16{0x1900, 0x1900}, "temperature 25 °C; ", nil, 0},
+		{[]uint16{0x1900, 0x0040}, "temperature 0.25 °C; ", nil, 0},
+		{[]uint16{0x1900, 0x001f}, "temperature 0.0625 °C; ", nil, 0},
+		{[]uint16{0x1900, 0xffc0}, "temperature -0.25 °C; ", nil, 0},
+		{[]uint16{0x1900, 0xe700}, "temperature -25 °C; ", nil, 0},
+		{[]uint16{0x1900, 0xc900}, "temperature -55 °C; ", nil, 0},
+		{[]uint16{0x1900, 0xc8f0}, "", ErrRange, 0},
+		{[]uint16{0x1900, 0x0000, 0x0000}, "temperature 0 °C; ", nil, 350 * time.Millisecond},
+		{[]uint16{0x1900, 0x0008, 0x1880}, "temperature 24.5 °C; ", nil, 350 * time.Millisecond},
+		{[]uint16{0x0000, 0x1880, 0x1880}, "temperature 24.5 °C; ", nil, 0},
+		{[]uint16{silent}, "", ErrSilent, 0},
+		{nil, "", ErrSilent, 0},
+		{[]uint16{0x1900, silent}, "", ErrSilent, 0},
+	} {
+		got, takes, err := once(t, Config{Kind: "lm75", Bus: "i2c-1", Address: 0x4f}, tape{i2c: read(c.words...)})
+		if got != c.want || takes != c.takes || !errors.Is(err, c.is) {
+			t.Errorf("%04x: %s (%v, in %v), want %s", c.words, got, err, takes, c.want)
+		}
+	}
+}
+
 // shelf is a bus with some registers at some addresses.
 type shelf map[uint16]map[byte][]byte
 
@@ -242,11 +281,12 @@ func (s shelf) Tx(addr uint16, w, r []byte) error {
 
 func TestAsk(t *testing.T) {
 	ads := map[byte][]byte{2: {0x80, 0x00}, 3: {0x7f, 0xff}}
+	lm := map[byte][]byte{2: {0x4b, 0x00}, 3: {0x50, 0x00}}
 	bus := shelf{
 		0x76: {0xd0: {0x58}}, 0x77: {0xd0: {0x60}},
-		0x48: ads, 0x49: {2: {0x4b, 0x00}, 3: {0x50, 0x00}}, 0x4a: ads, // an LM75 between them
+		0x48: ads, 0x49: lm, 0x4a: ads, 0x4b: {2: {0, 0}, 3: {0, 0}}, 0x4f: lm, 0x4e: ads, // no ADS1115 is at the last
 	}
-	if got := fmt.Sprint(Ask(bus, func(a int) bool { return a == 0x4a })); got != "[{bmp280 118} {bme280 119} {ads1115 72}]" {
+	if got := fmt.Sprint(Ask(bus, func(a int) bool { return a == 0x4a })); got != "[{bmp280 118} {bme280 119} {ads1115 72} {lm75 73} {lm75 79}]" {
 		t.Error(got)
 	}
 	if got := Ask(shelf{}, func(int) bool { return false }); got != nil {
@@ -261,6 +301,10 @@ func TestCheck(t *testing.T) {
 	}{
 		{Config{Kind: "bme280", Bus: "/dev/i2c-1"}, ""},
 		{Config{Kind: "bme280", Bus: "/dev/spidev0.0"}, ""},
+		{Config{Kind: "lm75", Bus: "i2c-1", Address: 0x4f}, ""},
+		{Config{Kind: "lm75", Bus: "i2c-1", Address: 0x47}, "address"},
+		{Config{Kind: "lm75", Bus: "spidev0.0"}, "bus"},
+		{Config{Kind: "lm75", Bus: "i2c-1", Scale: 2}, "scale"},
 		{Config{Kind: "dht22", Bus: "/dev/i2c-1"}, "kind"},
 		{Config{Kind: "bme280", Bus: "/dev/i2c-01"}, "bus"},
 		{Config{Kind: "bme280", Bus: "/dev/../i2c-1"}, "bus"},
