@@ -22,6 +22,7 @@ import (
 //	DUNLIN_BOARD_EDGES a line that somebody pulses, high for 50 ms or more, 5 times once the test says that it waits
 //	DUNLIN_BOARD_I2C   "/dev/i2c-0 48 02 4b00": a bus, an address at which a register holds two bytes, these bytes; 76 must be free
 //	DUNLIN_BOARD_SPI   "/dev/spidev0.0 9f000000 00bf2541": a chip select, what is sent, what comes back but for the first byte
+//	DUNLIN_BOARD_GIVE  "spi0.0": a chip select of which no program has a file yet: it is given to spidev first
 //
 // go test -c -tags board ./boards/pins; run it there with -test.run Board -test.v.
 func boardHas(t *testing.T, name string) []string {
@@ -127,6 +128,13 @@ func TestBoardI2C(t *testing.T) {
 
 func TestBoardSPI(t *testing.T) {
 	w := boardHas(t, "DUNLIN_BOARD_SPI")
+	if name := os.Getenv("DUNLIN_BOARD_GIVE"); name != "" {
+		for _, step := range [][2]string{{"devices/" + name + "/driver_override", "spidev"}, {"drivers/spidev/bind", name}} {
+			if err := os.WriteFile("/sys/bus/spi/"+step[0], []byte(step[1]), 0o200); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	s, err := OpenSPI(w[0], 1_000_000)
 	if err != nil {
 		t.Fatal(err)

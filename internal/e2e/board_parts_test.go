@@ -266,13 +266,12 @@ func hits(v *vm.VM) int {
 	return n
 }
 
-// TestBoardEdges runs the test that boards/pins has for any board: lines that
-// are driven, edges and levels that are seen each once.
-func TestBoardEdges(t *testing.T) {
-	kind := generic(t)
+// pinsTest builds the tests of boards/pins for a board.
+func pinsTest(t *testing.T, kind vm.Board) []byte {
+	t.Helper()
 	test := filepath.Join(t.TempDir(), "pins.test")
 	cmd := exec.Command("go", "test", "-c", "-tags", "board", "-o", test, "dunlin/boards/pins")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+kind.GOARCH)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+kind.GOARCH, "GOARM="+kind.GOARM)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -280,8 +279,15 @@ func TestBoardEdges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+// TestBoardEdges runs the test that boards/pins has for any board: lines that
+// are driven, edges and levels that are seen each once.
+func TestBoardEdges(t *testing.T) {
+	kind := generic(t)
 	m, err := vm.New(t.Context(), kind, vm.Config{
-		Files: vm.Base(vm.Files{"pins.test": {Data: data, Mode: 0o755}}),
+		Files: vm.Base(vm.Files{"pins.test": {Data: pinsTest(t, kind), Mode: 0o755}}),
 		Service: guest.Service{
 			Exec: []string{"/pins.test", "-test.run", "TestBoard(Output|Edges)", "-test.v"}, Env: []string{"DUNLIN_BOARD_OUT=9030000.pl061:1", "DUNLIN_BOARD_EDGES=" + buttonLine},
 			StartMS: 600_000, RestartMS: 600_000,
