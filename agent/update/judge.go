@@ -30,7 +30,7 @@ type Seen struct {
 func (r Rules) Judge(s Seen) (done bool, why wire.Reason, cause error) {
 	switch {
 	case r.Hub && !s.Heard && s.Age >= r.Grace:
-		return true, wire.ReasonNoHub, fmt.Errorf("the hub did not answer within %v of the start", r.Grace)
+		return true, wire.ReasonNoHub, fmt.Errorf("the hub did not answer within %v of the start; if it was away itself, roll the version out again", r.Grace)
 	case s.Healthy >= r.Healthy && s.Examined && (s.Heard || !r.Hub):
 		return true, wire.ReasonNone, nil
 	case s.Age >= r.Grace+2*r.Healthy && !s.Examined:
