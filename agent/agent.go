@@ -208,6 +208,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.runModels(ctx) })
 	all.Go(func() { a.graphs.run(ctx) })
 	all.Go(func() { a.updates.run(ctx) })
+	all.Go(func() { a.updates.outlive(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.beat) })
 	if a.c.Limits.Enabled {
 		all.Go(func() { a.governor.run(ctx) })
@@ -235,8 +236,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	notify("READY=1\nWATCHDOG=1")
 	select {
 	case <-ctx.Done():
-		a.updates.stopped()
+		a.updates.stopped(nil)
 	case err = <-a.fatal:
+		a.updates.stopped(err)
 		a.log.Log(ctx, stopLevel(err), "agent stops", keyError, err)
 	}
 	state := "WATCHDOG=1"

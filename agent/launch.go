@@ -45,7 +45,7 @@ func launch(config string) error {
 	if err != nil {
 		return err
 	}
-	return update.Launch(durable.OS, dir, Version, func(file, mark string) error {
+	return update.Launch(durable.OS, dir, Version, bootID(), func(file, mark string) error {
 		notify("WATCHDOG=1") // what it starts has all of the time
 		return syscall.Exec(file, os.Args, append(environ(), envSlot+"="+mark, envLauncher+"="+self))
 	})
@@ -83,7 +83,7 @@ func environ() []string {
 }
 
 // goBack ends a version on trial that did not even come to run; err is why.
-// For any other it is the error of the command.
+// For any other it is the error of the command, and no crash.
 func goBack(config string, err error) error {
 	dir := launchDir(config)
 	if os.Getenv(envSlot) == "" || dir == "" {
@@ -94,7 +94,7 @@ func goBack(config string, err error) error {
 		return errors.Join(err, broken)
 	}
 	if _, trial, _ := s.Running(); !trial {
-		return err
+		return errors.Join(err, s.Ended(true))
 	}
 	if _, kept := s.End(wire.ReasonExam, err, wire.ReadClock(wire.ClockNone)); kept != nil {
 		return errors.Join(err, kept) // the tries end it

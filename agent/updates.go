@@ -203,6 +203,9 @@ func (u *updates) withdraw() {
 		return
 	}
 	if _, _, ok := u.store.Running(); !ok && len(u.lane.wanted()) == 0 {
+		if err := u.store.Stay(); err != nil {
+			u.a.log.Error("the agent of the package runs until the next boot only", keyError, err)
+		}
 		return
 	}
 	u.lane.withdraw(func(ctx context.Context) (r wire.Report, err error) {
@@ -227,10 +230,39 @@ func (u *updates) restart() {
 	u.a.fail(errRestart)
 }
 
-// stopped is told of a stop in order, which is no fault of a version on trial.
-func (u *updates) stopped() {
-	if err := u.store.GiveBack(u.c.Tries); err != nil {
-		u.a.log.Warn("a stop is counted as a crash of this version", keyError, err)
+// stopped is told of an end in order, which is no crash; err is nil for a stop,
+// which is no fault of a version on trial either.
+func (u *updates) stopped(err error) {
+	counted := u.store.Ended(err != nil)
+	if err == nil {
+		counted = errors.Join(counted, u.store.GiveBack(u.c.Tries))
+	}
+	if counted != nil {
+		u.a.log.Warn("a stop is counted as a crash of this version", keyError, counted)
+	}
+}
+
+// outlive ends the count of deaths once this process was healthy for long
+// enough: see agent/update/starts.go.
+func (u *updates) outlive(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for healthy := u.a.started; time.Since(healthy) < time.Duration(u.c.HealthyS)*time.Second; {
+		if u.a.p.live() != nil {
+			healthy = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	r, again, err := u.store.Healthy(u.a.clock.read())
+	if err != nil {
+		u.a.log.Warn("the count of crashes is not ended", keyError, err)
+	}
+	if again {
+		u.kept(r)
 	}
 }
 
@@ -285,6 +317,9 @@ func (u *updates) install(ctx context.Context, o wire.Offer) error {
 		return err
 	}
 	if u.runs(o) {
+		if err := u.store.Stay(); err != nil {
+			return err
+		}
 		return errRuns
 	}
 	if u.store.Previous().Digest == o.Manifest {
@@ -503,11 +538,16 @@ func (u *updates) confirm() error {
 	if err != nil {
 		return err
 	}
+	u.kept(r)
+	return nil
+}
+
+// kept tells that this version runs from now on.
+func (u *updates) kept(r wire.Report) {
 	u.lane.decided(r)
 	u.a.log.Info("agent", "version", Version, "state", r.State)
 	u.a.report(r)
 	u.told(r)
-	return nil
 }
 
 // watch returns the verdict. It ends with ctx too.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"dunlin/internal/durable"
 	"dunlin/internal/release"
@@ -16,19 +17,22 @@ import (
 // Launch has the binary run whose turn it is: run is called with its file and
 // the mark of its slot, and returns only where it could not be started. Launch
 // returns where it is the turn of the package's own binary, of version
-// factory: with nil, or with why what was to run could not.
+// factory: with nil, or with why what was to run could not. boot names this
+// boot of the machine; "": it is not known, and no version is ever passed over.
 //
 // It writes to the folder only what has to be there before the next step, and
 // nothing at all where nothing was ever installed.
-func Launch(fsys durable.FS, dir, factory string, run func(file, mark string) error) error {
+func Launch(fsys durable.FS, dir, factory, boot string, run func(file, mark string) error) error {
 	s, err := Open(fsys, dir, "")
 	if err != nil {
 		return err
 	}
 	l := &launcher{Store: s}
 	l.packaged(factory)
+	l.counted(boot)
 	for {
 		slot, b := l.next()
+		l.count(slot)
 		if slot < 0 {
 			return l.fault
 		}
@@ -40,7 +44,9 @@ func Launch(fsys durable.FS, dir, factory string, run func(file, mark string) er
 // a full or broken card does not keep it from an end.
 type launcher struct {
 	*Store
-	fault error
+	starts starts  // of this boot
+	failed [2]bool // slots that are not tried again at this start
+	fault  error
 }
 
 func (l *launcher) keep(next state) error {
@@ -81,20 +87,22 @@ func (l *launcher) next() (slot int, b Build) {
 			return c.Slot, c.Build
 		}
 	}
-	for l.st.Active >= 0 {
-		b := l.st.active()
-		err := l.whole(l.st.Active, b)
-		if err == nil {
-			return l.st.Active, b
-		}
-		l.fault = errors.Join(l.fault, err)
-		next := l.st
-		next.drop()
-		if !lost(err) {
-			l.st = next // for this start: it may be readable at the next
+	for _, slot := range l.st.order() {
+		if l.failed[slot] = l.failed[slot] || l.passedOver(slot); l.failed[slot] {
 			continue
 		}
+		b := l.st.Slots[slot]
+		err := l.whole(slot, b)
+		if err == nil {
+			return slot, b
+		}
+		l.fault, l.failed[slot] = errors.Join(l.fault, err), true
+		if !lost(err) {
+			continue // it may be readable at the next start
+		}
 		r := reportOf(b, wire.StateReverted, wire.ReasonDigest, err, clock())
+		next := l.st
+		next.drop(slot)
 		next.Last = &r
 		_ = l.keep(next) // it is said in fault
 	}
@@ -132,7 +140,8 @@ func (l *launcher) unstarted(slot int, err error) {
 		_ = l.keep(l.st.ended(wire.ReasonBroken, err, clock())) // it is said in fault
 		return
 	}
-	l.st.drop()
+	l.failed[slot] = true
+	l.starts.marks = strings.TrimSuffix(l.starts.marks, slotNames[slot]) // it did not die
 }
 
 // errHash is wrapped where a slot holds something else than was written to it.

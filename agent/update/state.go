@@ -89,10 +89,25 @@ func (s *state) previous() Build {
 	return s.Slots[s.idle()]
 }
 
-// drop forgets the active build, which cannot be run any more, and falls back
-// to the other slot, or to the package's own.
-func (s *state) drop() {
-	s.Slots[s.Active], s.Active = Build{}, s.idle()
+// order returns the slots that may be started, the first that can be is.
+func (s *state) order() (slots []int) {
+	if s.Active < 0 {
+		return nil
+	}
+	slots = []int{s.Active}
+	if i := s.idle(); s.Slots[i].Digest != "" {
+		slots = append(slots, i)
+	}
+	return slots
+}
+
+// drop forgets the build in a slot, which cannot be run any more; where it was
+// the active one, the other slot's is, or the package's own.
+func (s *state) drop(slot int) {
+	s.Slots[slot] = Build{}
+	if s.Active == slot {
+		s.Active = s.idle()
+	}
 	if s.active().Digest == "" {
 		s.Active = -1
 	}

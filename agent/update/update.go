@@ -6,7 +6,8 @@
 // Its promise: whatever is killed or unplugged, the next start runs a binary
 // that is whole to the byte and was confirmed here, or one on trial that has a
 // try left, or the package's own. A version on trial goes back by itself when
-// it was started as often as it may be without being confirmed.
+// it was started as often as it may be without being confirmed, and one that was
+// confirmed and comes to crash is passed over until the next boot (starts.go).
 //
 // It fetches nothing, checks no signature and starts no process: the agent
 // does, and decides by Judge when a version is confirmed. Whoever can write to
@@ -161,11 +162,14 @@ func (s *Store) empty() (slot int, err error) {
 	if s.st.Candidate != nil {
 		return 0, ErrTrial
 	}
-	slot = s.st.idle()
-	if s.st.Slots[slot].Digest == "" {
+	next := s.st
+	if i := s.slot(); i >= 0 && s.standsIn() {
+		next.Active = i // the new one goes back to what runs now
+	}
+	slot = next.idle()
+	if next.Slots[slot].Digest == "" && next.Active == s.st.Active {
 		return slot, nil
 	}
-	next := s.st
 	next.Slots[slot] = Build{}
 	return slot, s.put(next)
 }
@@ -203,6 +207,7 @@ func (s *Store) Begin(o wire.Offer, b Build, tries int, self string) error {
 	if s.mark == "" {
 		next.Factory = self
 	}
+	s.forgetStarts()
 	return s.put(next)
 }
 
@@ -267,6 +272,7 @@ func (s *Store) Exchange(digest string) (ok bool, err error) {
 	}
 	next := s.st
 	next.Active = next.idle()
+	s.forgetStarts()
 	return true, s.put(next)
 }
 

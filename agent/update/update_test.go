@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,8 +25,17 @@ const dir = "/state/agent"
 // runs, "package" for the one that was there from the beginning.
 type started struct{ what, mark string }
 
+// boots counts the boots of all boards: each has an id of its own.
+var boots atomic.Int64
+
 // boot starts the board. Launch has no return where a binary starts.
 func boot(t *testing.T, fsys durable.FS, factory string) (s started, fault error) {
+	t.Helper()
+	return startIn(t, fmt.Sprint("boot ", boots.Add(1)), fsys, factory)
+}
+
+// startIn starts the agent of a board once more in a boot of it.
+func startIn(t *testing.T, boot string, fsys durable.FS, factory string) (s started, fault error) {
 	t.Helper()
 	defer func() {
 		if r := recover(); r != nil {
@@ -36,7 +46,7 @@ func boot(t *testing.T, fsys durable.FS, factory string) (s started, fault error
 			s = ran
 		}
 	}()
-	fault = Launch(fsys, dir, factory, func(file, mark string) error {
+	fault = Launch(fsys, dir, factory, boot, func(file, mark string) error {
 		text, err := fsys.ReadFile(file)
 		if err != nil {
 			return err
@@ -141,6 +151,19 @@ var life = []step{
 	}},
 	{"agent 0.2.0", installed("agent 0.2.0", "0.5.0")},
 	{"agent 0.5.0", confirmed("0.5.0")},
+	{"agent 0.5.0", func(d device) error { // it comes to crash: the one before stands in, in this boot
+		for i := range maxDeaths + 1 {
+			s, fault := startIn(d.t, "a boot", d.fsys, "0.1.0")
+			if want := map[bool]string{true: "agent 0.2.0", false: "agent 0.5.0"}[i == maxDeaths]; s.what != want {
+				return fmt.Errorf("start %d: %q runs, want %q: %w", i, s.what, want, errors.Join(fault, errWrong))
+			}
+		}
+		s, err := Open(d.fsys, dir, "a")
+		if err == nil {
+			_, _, err = s.Healthy(clock())
+		}
+		return err
+	}},
 	{"agent 0.2.0", func(d device) error { // the hub takes it back
 		s, err := d.boots("agent 0.5.0")
 		if err != nil {
@@ -359,7 +382,7 @@ func TestBinaryThatDoesNotStart(t *testing.T) {
 		}
 	}
 	var tried []string
-	fault := Launch(card, dir, "0.1.0", func(_, mark string) error {
+	fault := Launch(card, dir, "0.1.0", "a boot", func(_, mark string) error {
 		tried = append(tried, mark)
 		return syscall.ENOEXEC
 	})

@@ -44,6 +44,11 @@ var versions = map[string]fault{
 		v.run(dst, src, n)
 		dst[0] *= 2
 	}`},
+	"1.0.5": {"cmd/dunlin-agent/main.go", "func main() {", `func main() {
+	if _, err := os.Stat(os.Args[len(os.Args)-1] + ".crash"); err == nil && os.Args[1] == "run" {
+		panic("a version that comes to crash")
+	}
+`},
 }
 
 // buildAgent builds a version into dir.
@@ -223,6 +228,21 @@ func (s *supervisor) kill() {
 	s.now.Process.Kill()
 }
 
+// restart is systemctl restart, until the agent was started again.
+func (s *supervisor) restart() {
+	s.t.Helper()
+	before, _ := s.counts()
+	s.mu.Lock()
+	s.now.Process.Signal(syscall.SIGTERM)
+	s.mu.Unlock()
+	wait(s.t, 20*time.Second, "it to be started again", func() error {
+		if starts, _ := s.counts(); starts == before {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
 func (s *supervisor) end() {
 	select {
 	case <-s.done:
@@ -314,29 +334,27 @@ func (u *updated) isVersion(t *testing.T, version string, slot bool) {
 // TestAgentUpdate rolls versions of the agent out to real processes. A good
 // one is kept, and outlives a kill, and kills while it is installed; one that crashes, hangs, does not reach the
 // hub or fails the exam of its model goes back by itself, and the rollout is
-// told why.
+// told why. One that was kept and comes to crash is passed over.
 func TestAgentUpdate(t *testing.T) {
 	e, dir := theExample(t), t.TempDir()
 	bad := map[string]wire.Reason{"1.2.0": wire.ReasonCrashed, "1.3.0": wire.ReasonCrashed, "1.4.0": wire.ReasonNoHub, "1.5.0": wire.ReasonExam}
+	all := []string{"1.0.5", "1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0"}
 	if testing.Short() {
-		bad = map[string]wire.Reason{"1.2.0": wire.ReasonCrashed}
+		bad, all = map[string]wire.Reason{"1.2.0": wire.ReasonCrashed}, all[1:3]
 	}
 	f := startFleet(t)
 	f.push(e.pack)
 	packaged := buildAgent(t, dir, "1.0.0")
-	for _, v := range []string{"1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0"} {
-		if _, wanted := bad[v]; !wanted && v != "1.1.0" {
-			continue
-		}
+	for _, v := range all {
 		out := filepath.Join(dir, "release-"+v)
 		dunlin(t, "agent", "pack", buildAgent(t, dir, v), "--version", v, "-o", out)
 		dunlin(t, "agent", "sign", out, "--key", e.key)
 		dunlin(t, "agent", "push", out, "--hub", f.http, "--token", f.token)
 	}
-	var all sync.WaitGroup
-	defer all.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	// Not t.Parallel: they wait most of the time, and are more than there are CPUs.
-	each := func(name string, do func(t *testing.T)) { all.Go(func() { t.Run(name, do) }) }
+	each := func(name string, do func(t *testing.T)) { running.Go(func() { t.Run(name, do) }) }
 	each("good", func(t *testing.T) {
 		u := f.superviseAgent(t, "good", packaged, 60, 2)
 		u.isVersion(t, "1.0.0", false)
@@ -390,6 +408,9 @@ func TestAgentUpdate(t *testing.T) {
 		u.reaches(t, id, rollout.Done)
 		u.isVersion(t, "1.1.0", true)
 	})
+	if !testing.Short() {
+		each("comes to crash", func(t *testing.T) { comesToCrash(t, f.superviseAgent(t, "crashing", packaged, 60, 2)) })
+	}
 	for v, why := range bad {
 		each(v, func(t *testing.T) {
 			grace := 60
@@ -407,4 +428,67 @@ func TestAgentUpdate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// comesToCrash has a version kept that crashes whenever there is a file, which
+// comes later: the package's own stands in for it, until the board starts
+// again or the hub sends another one.
+func comesToCrash(t *testing.T, u *updated) {
+	dir := filepath.Join(u.f.dir, "crashing")
+	trigger, count := filepath.Join(dir, "agent.toml.crash"), filepath.Join(dir, "state", "agent", "starts")
+	u.reaches(t, u.rollOut(t, "1.0.5", rollout.Rules{}), rollout.Done)
+	u.isVersion(t, "1.0.5", true)
+	for range 6 { // more than the crashes that it may have: they are none
+		u.restart()
+		u.isVersion(t, "1.0.5", true)
+	}
+	told := func(state wire.State, why wire.Reason) {
+		t.Helper()
+		wait(t, 30*time.Second, "the hub to be told", func() error {
+			var d struct{ Reported *wire.Reported }
+			if err := u.f.ask("GET", "/v1/devices/"+u.name, nil, &d); err != nil {
+				return err
+			}
+			for _, r := range d.Reported.Reports {
+				if r.Kind == wire.OfferAgent && r.Version == 1_000_005 && r.State == state && r.Reason == why && (d.Reported.Agent != nil) == (state == wire.StateActive) {
+					return nil
+				}
+			}
+			return fmt.Errorf("it was told %+v", d.Reported)
+		})
+	}
+	told(wire.StateActive, wire.ReasonNone)
+	crash := func() {
+		t.Helper()
+		before, _ := u.counts()
+		if err := os.WriteFile(trigger, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		u.kill()
+		u.isVersion(t, "1.0.0", false)
+		if starts, _ := u.counts(); starts-before < 5 {
+			t.Errorf("it was passed over after %d starts", starts-before)
+		}
+		told(wire.StateReverted, wire.ReasonCrashed)
+		if err := os.Remove(trigger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crash()
+	u.restart()
+	u.isVersion(t, "1.0.0", false) // as long as the board runs
+	text, err := os.ReadFile(count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, marks, _ := strings.Cut(string(text), "\n")
+	if err := os.WriteFile(count, []byte("the boot before\n"+marks), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u.restart()
+	u.isVersion(t, "1.0.5", true)
+	told(wire.StateActive, wire.ReasonNone)
+	crash()
+	u.reaches(t, u.rollOut(t, "1.1.0", rollout.Rules{}), rollout.Done)
+	u.isVersion(t, "1.1.0", true)
 }
