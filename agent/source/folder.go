@@ -252,7 +252,11 @@ func (f *Folder) list(now time.Time) (ready []candidate, soon time.Duration, err
 	seen := make(map[string]sight, len(f.seen))
 	for _, e := range entries {
 		name := e.Name()
-		if !picture(name) || !e.Type().IsRegular() || f.busy[name] {
+		if !picture(name) || !e.Type().IsRegular() {
+			continue
+		}
+		if f.busy[name] {
+			seen[name] = f.seen[name] // its tries count when it is given back
 			continue
 		}
 		info, err := e.Info()

@@ -181,11 +181,19 @@ func TestReleaseAndWait(t *testing.T) {
 	f, dir, frames := watch(t, Options{})
 	put(t, dir, "a.png", "A")
 	first := next(t, frames)
+	look := func() { // while it is being answered
+		t.Helper()
+		if _, _, err := f.list(time.Now()); err != nil {
+			t.Error(err)
+		}
+	}
+	look()
 	f.Release(first)
 	second := next(t, frames)
 	if second.Tries != 1 || second.ID != first.ID {
 		t.Errorf("after a release: %d tries", second.Tries)
 	}
+	look()
 	f.Wait(second)
 	third := next(t, frames)
 	if third.Tries != 1 {
