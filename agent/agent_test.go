@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -303,6 +304,43 @@ func TestKilledBetweenResultAndMove(t *testing.T) {
 	defer h.mu.Unlock()
 	if len(h.results) != 2 {
 		t.Errorf("results %+v", h.results)
+	}
+}
+
+// The hub acknowledges a result of before the kill as soon as the agent is
+// there, whatever else is in the folder: by then its file has left.
+func TestKilledBeforeManyPictures(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	h.mute = true
+	a, stop := run(t, c)
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	drop(t, c, "last.png", picture(t, 7, 7))
+	done := filepath.Join(c.Folder.Dir, "done", "last.png")
+	wait(t, "the picture to be answered", func() bool { _, err := os.Stat(done); return err == nil })
+	h.desire(wire.Desired{})
+	wait(t, "the model to be taken back", func() bool { return a.slots.Running() == nil })
+	stop()
+	back := filepath.Join(c.Folder.Dir, "last.png")
+	if err := os.Rename(done, back); err != nil { // the power went before the move was on the disk
+		t.Fatal(err)
+	}
+	for i := range 3 * workers { // older ones, which wait for a model
+		name := fmt.Sprintf("%d.png", i)
+		drop(t, c, name, picture(t, uint8(i), i))
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(filepath.Join(c.Folder.Dir, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.mu.Lock()
+	h.mute = false
+	h.mu.Unlock()
+	a, _ = run(t, c)
+	wait(t, "the hub to have all", func() bool { s := a.box.State(); return s.First == s.Next })
+	if _, err := os.Stat(back); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its result is gone, and nobody knows that it was answered: %v", err)
 	}
 }
 

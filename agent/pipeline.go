@@ -246,7 +246,7 @@ func (p *pipeline) busy() bool {
 }
 
 // kept is what the outbox held at start of inputs that may not be settled.
-type kept struct{ byID, byCommand map[string]wire.Result }
+type kept struct{ byFile, byCommand map[string]wire.Result }
 
 // readKept looks through the outbox for the results of files and commands.
 func readKept(box *outbox.Outbox) (kept, error) {
@@ -266,8 +266,8 @@ func readKept(box *outbox.Outbox) (kept, error) {
 			}
 			if id, ok := strings.CutPrefix(r.Source, commandSource); ok {
 				k.byCommand[id] = r
-			} else if strings.HasPrefix(r.Source, "folder:") {
-				k.byID[r.ID] = wire.Result{ID: r.ID, Error: r.Error}
+			} else if name, ok := strings.CutPrefix(r.Source, "folder:"); ok {
+				k.byFile[name] = wire.Result{ID: r.ID, Error: r.Error} // the newest: the file waits while it is answered
 			}
 		}
 	}

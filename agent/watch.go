@@ -19,9 +19,9 @@ func (a *Agent) openFolder() (err error) {
 	a.folder, err = source.OpenFolder(a.c.Folder.Dir, source.Options{
 		Poll: ms(a.c.Folder.PollMS), MaxBytes: int64(a.c.Folder.MaxMB) << 20,
 		Newest: a.c.Folder.Newest, Delete: a.c.Folder.Delete, Log: a.log,
-		Stored: func(id string) (kept, bad bool) {
-			r, ok := a.kept.byID[id]
-			return ok, r.Error != ""
+		Stored: func(name string) (id string, bad bool) {
+			r := a.kept.byFile[name]
+			return r.ID, r.Error != ""
 		},
 	})
 	return err
@@ -31,8 +31,12 @@ func (a *Agent) openFolder() (err error) {
 // a time; what they share is the wait for the outbox's next sync.
 const workers = 8
 
-// watch has the files of the folder answered.
+// watch has the files of the folder answered. It comes before the hub is asked
+// for anything: see Folder.Resume.
 func (a *Agent) watch(ctx context.Context, all *sync.WaitGroup) {
+	if err := a.folder.Resume(); err != nil {
+		a.log.Warn("watched folder cannot be read", "dir", a.c.Folder.Dir, keyError, err)
+	}
 	frames := make(chan source.Frame)
 	all.Go(func() {
 		if err := a.folder.Run(ctx, frames); err != nil {

@@ -33,9 +33,10 @@ type Options struct {
 	MaxBytes int64         // a larger file is rejected unread; 32 MiB
 	Newest   bool          // only the newest file is looked at: older ones go to done/ unseen, counted as dropped
 	Delete   bool          // files that are done are removed instead of moved to done/
-	// Stored tells whether a result of this ID was kept before the agent was
-	// killed, and whether that result was an error. nil: never.
-	Stored func(id string) (kept, bad bool)
+	// Stored returns the ID of the newest result that was kept of a file of this
+	// name before the agent was killed, and whether it was an error. "": none;
+	// nil: of no file.
+	Stored func(name string) (id string, bad bool)
 	Log    *slog.Logger
 }
 
@@ -92,17 +93,20 @@ func OpenFolder(dir string, o Options) (*Folder, error) {
 		o.MaxBytes = 32 << 20
 	}
 	if o.Stored == nil {
-		o.Stored = func(string) (bool, bool) { return false, false }
+		o.Stored = func(string) (string, bool) { return "", false }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	f := &Folder{dir: dir, o: o, log: o.Log, busy: map[string]bool{}, seen: map[string]sight{}, unsynced: map[string]bool{}}
 	for _, d := range []string{DoneDir, RejectedDir} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.MkdirAll(f.path(d), 0o755); err != nil {
 			return nil, fmt.Errorf("watched folder: %w", err)
 		}
 	}
-	return &Folder{dir: dir, o: o, log: o.Log, busy: map[string]bool{}, seen: map[string]sight{}, unsynced: map[string]bool{}}, nil
+	// What moved just before the agent was killed may not be on the disk yet.
+	f.changed(dir, f.path(DoneDir), f.path(RejectedDir))
+	return f, nil
 }
 
 // Counters returns what became of files since the start.
@@ -215,13 +219,7 @@ func (f *Folder) look(ctx context.Context, out chan<- Frame) (soon time.Duration
 			f.leave(c.name, f.o.Patience)
 			continue
 		}
-		if kept, bad := f.o.Stored(frame.ID); kept {
-			f.log.Info("result was kept before the restart", "file", c.name)
-			if bad {
-				f.settle(frame, RejectedDir, "the picture could not be used; see the result "+frame.ID)
-			} else {
-				f.settle(frame, DoneDir, "")
-			}
+		if f.answered(frame) {
 			// The hub's acknowledgement may have come before, and waits for nothing.
 			if err := f.Sync(); err != nil {
 				f.failed.Add(1)
@@ -239,6 +237,48 @@ func (f *Folder) look(ctx context.Context, out chan<- Frame) (soon time.Duration
 		}
 	}
 	return soon, nil
+}
+
+// Resume takes out of the folder the files that were answered before the agent
+// was killed, and returns when they have left it for good. It comes before Run,
+// and before anything that takes results out of the outbox: it is they who tell
+// which files those are.
+func (f *Folder) Resume() error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id, _ := f.o.Stored(e.Name())
+		info, err := e.Info()
+		if id == "" || err != nil || !info.Mode().IsRegular() || !takenAt(id, info.ModTime()) {
+			continue // a file is read only where it can be the one
+		}
+		frame, err := f.read(candidate{e.Name(), info})
+		if err != nil {
+			f.failed.Add(1)
+			f.log.Warn("file cannot be read", "file", e.Name(), "error", err)
+			continue
+		}
+		f.answered(frame)
+	}
+	return f.Sync()
+}
+
+// answered settles a file whose result was kept before the agent was killed.
+func (f *Folder) answered(frame Frame) bool {
+	name := filepath.Base(frame.path)
+	id, bad := f.o.Stored(name)
+	if id != frame.ID {
+		return false
+	}
+	f.log.Info("result was kept before the restart", "file", name)
+	if bad {
+		f.settle(frame, RejectedDir, "the picture could not be used; see the result "+frame.ID)
+	} else {
+		f.settle(frame, DoneDir, "")
+	}
+	return true
 }
 
 // list returns the complete files, the oldest first.

@@ -203,8 +203,13 @@ func TestReleaseAndWait(t *testing.T) {
 }
 
 // A start after a kill: the same file has the same ID, and where its result
-// was kept it is moved without another look.
+// was kept it is moved without another look, at once by Resume.
 func TestStoredBefore(t *testing.T) {
+	t.Run("resume", func(t *testing.T) { storedBefore(t, true) })
+	t.Run("look", func(t *testing.T) { storedBefore(t, false) }) // what Resume could not read
+}
+
+func storedBefore(t *testing.T, resume bool) {
 	dir := t.TempDir()
 	o := Options{Poll: 50 * time.Millisecond, Settle: 10 * time.Millisecond}
 	before, err := OpenFolder(dir, o)
@@ -220,12 +225,21 @@ func TestStoredBefore(t *testing.T) {
 		f := next(t, frames)
 		ids[f.Source] = f.ID
 	}
-	o.Stored = func(id string) (bool, bool) {
-		return id == ids["folder:good.png"] || id == ids["folder:bad.png"], id == ids["folder:bad.png"]
+	put(t, dir, "other.png", "of the name of one that was answered, and another file")
+	o.Stored = func(name string) (string, bool) {
+		return map[string]string{"good.png": ids["folder:good.png"], "bad.png": ids["folder:bad.png"], "other.png": ids["folder:good.png"]}[name], name == "bad.png"
 	}
 	after, err := OpenFolder(dir, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if resume {
+		if err := after.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(t, dir); !slices.Equal(got, []string{"new.png", "other.png"}) {
+			t.Errorf("left: %v", got)
+		}
 	}
 	again := start(t, after)
 	f := next(t, again)
@@ -233,8 +247,9 @@ func TestStoredBefore(t *testing.T) {
 		t.Errorf("frame %s %s, want new.png with the ID it had", f.Source, f.ID)
 	}
 	after.Done(f)
+	after.Done(next(t, again))
 	none(t, again)
-	for _, name := range []string{"done/good.png", "rejected/bad.png", "done/new.png"} {
+	for _, name := range []string{"done/good.png", "rejected/bad.png", "done/new.png", "done/other.png"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
@@ -323,11 +338,17 @@ func TestSync(t *testing.T) {
 		defer f.mu.Unlock()
 		return slices.Sorted(maps.Keys(f.unsynced))
 	}
+	done, rejected := filepath.Join(dir, DoneDir), filepath.Join(dir, RejectedDir)
+	if got := noted(); !slices.Equal(got, []string{dir, done, rejected}) {
+		t.Errorf("noted at the start, of which nobody knows what was before: %v", got)
+	}
+	if err := f.Sync(); err != nil || len(noted()) > 0 {
+		t.Errorf("noted after a sync: %v, %v", noted(), err)
+	}
 	put(t, dir, "a.png", "A")
 	f.Done(next(t, frames))
 	put(t, dir, "b.png", "B")
 	f.Reject(next(t, frames), "no picture")
-	done, rejected := filepath.Join(dir, DoneDir), filepath.Join(dir, RejectedDir)
 	if got := noted(); !slices.Equal(got, []string{dir, done, rejected}) {
 		t.Errorf("noted: %v", got)
 	}

@@ -86,3 +86,9 @@ func fileID(name, input string, size int64, mtime time.Time, inode uint64) strin
 	}
 	return id.String()
 }
+
+// takenAt tells whether a file that was last changed at mtime can have that ID.
+func takenAt(id string, mtime time.Time) bool {
+	const digits = 10 // of the time, in a ULID
+	return len(id) > digits && id[:digits] == fileID("", "", 0, mtime, 0)[:digits]
+}
