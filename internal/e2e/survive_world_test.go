@@ -269,7 +269,7 @@ func TestSlowCard(t *testing.T) {
 func TestHubGoneForLong(t *testing.T) {
 	t.Parallel()
 	e := theExample(t)
-	f, b, feed := world(t, "alone", ordeal{config: "[outbox]\nmax_mb = 1\nflush_ms = 100\n[facts]\nper_result = 200\n"}, plain)
+	f, b, feed := world(t, "alone", ordeal{config: "[outbox]\nmax_mb = 1\neach = true\n[facts]\nper_result = 200\n"}, plain)
 	dunlin(t, "facts", "push", filepath.Join(e.dir, "garments.nt"), "--hub", f.http, "--token", f.token)
 	wait(t, time.Minute, "the facts", func() error {
 		s, err := b.status()

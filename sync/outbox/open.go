@@ -189,7 +189,7 @@ func load(path string, o Options) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Outbox{path: path, o: o, db: db, changed: make(chan struct{}), damaged: map[int64]bool{}}
+	b := &Outbox{path: path, o: o, db: db, changed: make(chan struct{}), damaged: map[int64]int64{}}
 	err = guarded(func() error { return db.View(b.scan) })
 	if err == nil && len(b.damaged) > 0 {
 		err = db.Update(b.replaceDamaged)
@@ -220,44 +220,52 @@ func (b *Outbox) scan(tx *bolt.Tx) error {
 		return damage{errors.New("count of dropped records")}
 	}
 	b.disk = disk{next: int64(records.Sequence()) + 1, dropped: dropped}
-	seq := int64(0)
+	b.disk.first = b.disk.next
 	c := records.Cursor()
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if seq == 0 {
-			seq = seqOf(k)
-			b.disk.first = seq
-		}
-		if seqOf(k) != seq || seq < 1 {
-			return damage{fmt.Errorf("record %d stands where %d should", seqOf(k), seq)}
-		}
-		if _, ok := decodeValue(seq, v); !ok {
-			b.damaged[seq] = true
-		}
-		b.disk.bytes += cost(len(v))
-		if seq, err = follower(seq, v); err != nil {
+	for k, v := c.First(); k != nil; {
+		seq, value := seqOf(k), v
+		k, v = c.Next()
+		if err := b.scanValue(seq, endOf(k, b.disk.next), value); err != nil {
 			return damage{err}
 		}
-	}
-	if seq == 0 {
-		b.disk.first = b.disk.next
-	} else if seq != b.disk.next {
-		return damage{fmt.Errorf("records end at %d, want %d", seq, b.disk.next)}
 	}
 	b.disk.oldest = b.disk.first
 	return nil
 }
 
-// replaceDamaged puts a Gap in the place of each damaged record.
+// scanValue takes in a value that stands at seq and should reach to end.
+func (b *Outbox) scanValue(seq, end int64, v []byte) error {
+	if seq < 1 || seq >= end {
+		return fmt.Errorf("record %d stands where the records end at %d", seq, end)
+	}
+	b.disk.first = min(b.disk.first, seq)
+	b.disk.bytes += cost(len(v))
+	records, ok := decodeValue(seq, v)
+	if !ok {
+		if mark(v) == markGap { // it may stand for records that are not lost
+			return fmt.Errorf("gap record %d is damaged", seq)
+		}
+		b.damaged[seq] = end - seq
+		return nil
+	}
+	next, err := records[len(records)-1].Next()
+	if err == nil && next != end {
+		err = fmt.Errorf("record %d stands where %d should", end, next)
+	}
+	return err
+}
+
+// replaceDamaged puts a Gap in the place of each damaged value.
 func (b *Outbox) replaceDamaged(tx *bolt.Tx) error {
 	t := transaction{records: tx.Bucket(bucketRecords), meta: tx.Bucket(bucketMeta), d: b.disk}
-	for seq := range b.damaged {
+	for seq, n := range b.damaged {
 		if err := t.remove(seq, t.records.Get(keyOf(seq))); err != nil {
 			return err
 		}
-		if err := t.put(wire.GapRecord(wire.Gap{First: seq, Count: 1, Why: wire.GapDamaged})); err != nil {
+		if err := t.putGap(wire.Gap{First: seq, Count: n, Why: wire.GapDamaged}); err != nil {
 			return err
 		}
-		t.d.dropped++
+		t.d.dropped += n
 	}
 	if err := t.meta.Put(keyDropped, []byte(strconv.FormatInt(t.d.dropped, 10))); err != nil {
 		return err

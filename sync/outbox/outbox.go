@@ -15,10 +15,11 @@
 // # How it stands on disk
 //
 // One bbolt file, with a bucket "records" (key: seq, 8 bytes, big-endian;
-// value: see record.go) and a bucket "meta" (version, epoch, dropped). The
-// bucket's sequence number is the last seq given. A commit costs 33 KB of disk
-// writes whatever its size, so records are committed in groups, and what was
-// acknowledged is deleted along with the next group.
+// value: see record.go, and pack.go for results that stand together) and a
+// bucket "meta" (version, epoch, dropped). The bucket's sequence number is the
+// last seq given. A commit costs 33 KB of disk writes whatever its size, so
+// records are committed in groups, and what was acknowledged is deleted along
+// with the next group.
 package outbox
 
 import (
@@ -51,12 +52,14 @@ var (
 // zero value of each means its default.
 type Options struct {
 	// MaxBytes bounds the records kept; beyond it the oldest results are
-	// dropped, never a report. The file may be about twice as long.
+	// dropped, up to eight more than needed, never a report. Results of a
+	// group are compressed and count as what is left of them. The file may be
+	// about twice as long.
 	// Default 64 MiB.
 	MaxBytes int64
 
 	// A group is committed when it has FlushRecords records (default 100) or
-	// FlushBytes bytes (64 KiB), or FlushDelay (250 ms) after its first
+	// FlushBytes bytes (128 KiB), or FlushDelay (250 ms) after its first
 	// record. A longer delay spares an SD card, and is how long a lone Put
 	// takes.
 	FlushRecords int
@@ -80,7 +83,7 @@ func (o Options) withDefaults() Options {
 		o.FlushRecords = 100
 	}
 	if o.FlushBytes <= 0 {
-		o.FlushBytes = 64 << 10
+		o.FlushBytes = 128 << 10
 	}
 	if o.FlushDelay <= 0 {
 		o.FlushDelay = 250 * time.Millisecond
@@ -115,10 +118,10 @@ type Outbox struct {
 	next    int64      // the seq that the next record gets
 	dropped int64
 	bytes   int64
-	unswept int64          // acknowledged, and not deleted by a commit that began
-	damaged map[int64]bool // records that could not be read back, counted in dropped
-	changed chan struct{}  // closed and made anew when records were added
-	err     error          // not nil: closed or broken
+	unswept int64           // acknowledged, and not deleted by a commit that began
+	damaged map[int64]int64 // first seq and number of records that could not be read back, counted in dropped
+	changed chan struct{}   // closed and made anew when records were added
+	err     error           // not nil: closed or broken
 }
 
 // disk is what stands in the file, as of the last commit.
@@ -139,7 +142,7 @@ var (
 )
 
 // layoutVersion is the form of the file. Another one is an ErrVersion.
-const layoutVersion = "1"
+const layoutVersion = "2"
 
 // Epoch returns the name of this life of the file: 16 hex digits.
 func (b *Outbox) Epoch() string { return b.epoch }

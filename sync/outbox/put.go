@@ -231,33 +231,51 @@ func (t *transaction) run(entries []*entry, first int64) error {
 	if err := t.deleteBelow(first); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		e.seq, e.err = 0, nil
-		size := cost(valueHead + len(e.body))
-		if err := t.makeRoom(size); err != nil {
+	for len(entries) > 0 {
+		n := together(entries)
+		if err := t.add(entries[:n]); err != nil {
 			return err
 		}
-		if t.d.bytes+size > t.max {
-			e.err = ErrFull
-			continue
-		}
-		seq, err := t.records.NextSequence()
-		if err != nil {
-			return err
-		}
-		e.seq = int64(seq)
-		if err := t.put(wire.Record{Seq: e.seq, Kind: e.kind, Body: e.body}); err != nil {
-			return err
-		}
-		t.d.next = e.seq + 1
+		entries = entries[n:]
 	}
 	return t.meta.Put(keyDropped, []byte(strconv.FormatInt(t.d.dropped, 10)))
 }
 
-func (t *transaction) put(r wire.Record) error {
-	v := encodeValue(r)
+// add puts what makes one value, or none of it where there is no room.
+func (t *transaction) add(entries []*entry) error {
+	seq := t.d.next
+	v, err := valueOf(seq, entries)
+	if err != nil {
+		return err
+	}
+	size := cost(len(v))
+	if err := t.makeRoom(size); err != nil {
+		return err
+	}
+	if t.d.bytes+size > t.max {
+		for _, e := range entries {
+			e.seq, e.err = 0, ErrFull
+		}
+		return nil
+	}
+	for i, e := range entries {
+		e.seq, e.err = seq+int64(i), nil
+	}
+	t.d.next = seq + int64(len(entries))
+	if err := t.records.SetSequence(uint64(t.d.next - 1)); err != nil {
+		return err
+	}
+	return t.put(seq, v)
+}
+
+func (t *transaction) put(seq int64, v []byte) error {
 	t.d.bytes += cost(len(v))
-	return t.records.Put(keyOf(r.Seq), v)
+	return t.records.Put(keyOf(seq), v)
+}
+
+func (t *transaction) putGap(g wire.Gap) error {
+	r := wire.GapRecord(g)
+	return t.put(r.Seq, encodeValue(r))
 }
 
 func (t *transaction) remove(seq int64, v []byte) error {

@@ -7,8 +7,8 @@ import (
 )
 
 // makeRoom drops the oldest results until size more bytes are within the
-// quota, or no result is left. Each run of dropped results becomes one Gap,
-// or a part of the Gap before it:
+// quota, or no result is left. Results that stand in one value go together.
+// Each run of dropped results becomes one Gap, or a part of the Gap before it:
 //
 //	1 result   2 result   3 report   4 result   5 result
 //	[   gap 1, count 2  ] 3 report   [   gap 4, count 2  ]
@@ -22,7 +22,7 @@ func (t *transaction) makeRoom(size int64) error {
 			return nil
 		}
 		t.d.dropped += count
-		if err := t.putGap(first, count); err != nil {
+		if err := t.gap(first, count); err != nil {
 			return err
 		}
 	}
@@ -35,15 +35,13 @@ func (t *transaction) dropRun(need int64) (first, count int64, err error) {
 	c := t.records.Cursor()
 	var freed int64
 	var run [][]byte // keys: the cursor may not be used over a change
-	for k, v := c.Seek(keyOf(t.d.oldest)); k != nil; k, v = c.Next() {
-		if v[0] != markResult {
-			if len(run) > 0 {
-				break
-			}
-			continue
-		}
-		run = append(run, bytes.Clone(k))
-		if freed += cost(len(v)); freed >= need {
+	var end int64
+	for k, v := c.Seek(keyOf(t.d.oldest)); k != nil && freed < need; {
+		key, size, m := k, cost(len(v)), mark(v)
+		k, v = c.Next()
+		if m == markResult || m == markPacked {
+			run, freed, end = append(run, bytes.Clone(key)), freed+size, endOf(k, t.d.next)
+		} else if len(run) > 0 {
 			break
 		}
 	}
@@ -57,58 +55,59 @@ func (t *transaction) dropRun(need int64) (first, count int64, err error) {
 		}
 	}
 	t.d.bytes -= freed
-	first, count = seqOf(run[0]), int64(len(run))
-	t.d.oldest = first + count
-	return first, count, nil
+	first = seqOf(run[0])
+	t.d.oldest = end
+	return first, end - first, nil
 }
 
-// putGap writes the gap, and joins it with one that ends where it begins.
-func (t *transaction) putGap(first, count int64) error {
+// gap writes the gap, and joins it with one that ends where it begins.
+func (t *transaction) gap(first, count int64) error {
 	c := t.records.Cursor()
 	before := c.Prev
 	if k, _ := c.Seek(keyOf(first)); k == nil {
 		before = c.Last
 	}
 	k, v := before()
-	if k != nil && len(v) > 0 && v[0] == markGap {
-		prev, ok := decodeValue(seqOf(k), v)
-		if g, err := prev.Gap(); ok && err == nil && g.First+g.Count == first && g.Why == wire.GapQuota {
+	if k != nil && mark(v) == markGap {
+		if g, err := decodeGap(seqOf(k), v); err == nil && g.First+g.Count == first && g.Why == wire.GapQuota {
 			if err := t.remove(g.First, v); err != nil {
 				return err
 			}
 			first, count = g.First, g.Count+count
 		}
 	}
-	return t.put(wire.GapRecord(wire.Gap{First: first, Count: count, Why: wire.GapQuota}))
+	return t.putGap(wire.Gap{First: first, Count: count, Why: wire.GapQuota})
 }
 
 // deleteBelow deletes what was acknowledged; of a gap that reaches over upto
-// the rest stays.
+// the rest stays. So do all results of a value in which upto is: they would be
+// written again to be fewer. After a crash they are sent again.
 func (t *transaction) deleteBelow(upto int64) error {
 	for upto > t.d.first {
-		k, v := t.records.Cursor().First()
+		c := t.records.Cursor()
+		k, v := c.First()
 		if k == nil || seqOf(k) >= upto {
 			break
 		}
 		seq := seqOf(k)
-		next, err := follower(seq, v)
-		if err != nil {
-			return err
+		k, _ = c.Next()
+		next := endOf(k, t.d.next)
+		if next > upto && mark(v) != markGap {
+			break
 		}
-		r, _ := decodeValue(seq, v)
-		var why string
+		rest := wire.Gap{First: upto, Count: next - upto}
 		if next > upto {
-			g, err := r.Gap()
+			g, err := decodeGap(seq, v)
 			if err != nil {
 				return err
 			}
-			why = g.Why
+			rest.Why = g.Why
 		}
 		if err := t.remove(seq, v); err != nil {
 			return err
 		}
 		if next > upto {
-			if err := t.put(wire.GapRecord(wire.Gap{First: upto, Count: next - upto, Why: why})); err != nil {
+			if err := t.putGap(rest); err != nil {
 				return err
 			}
 		}

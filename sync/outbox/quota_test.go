@@ -1,12 +1,15 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"dunlin/sync/wire"
 )
@@ -86,33 +89,26 @@ func TestQuotaFullOfReports(t *testing.T) {
 }
 
 // TestQuotaAgainstModel compares the outbox with a list, over random kinds,
-// sizes, acknowledgements and reopenings; a hub follows it by wire.Unseen and
-// must know of every seq either the record or its loss.
+// sizes, acknowledgements and reopenings, of records by themselves and in
+// groups; a hub follows it by wire.Unseen and must know of every seq either the
+// record or its loss.
 func TestQuotaAgainstModel(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		path := filepath.Join(t.TempDir(), "outbox")
-		o := Options{Each: true, MaxBytes: 3000}
+		o, group := Options{Each: true, MaxBytes: 3000}, 1
+		if seed >= 8 {
+			o, group = Options{FlushDelay: time.Millisecond, MaxBytes: 3000}, 20
+		}
 		b := openBox(t, path, o)
 		kinds := map[int64]wire.RecordKind{} // by seq, all that was put
 		hub := hubModel{mark: 1, has: map[int64]string{}}
 		for range 120 {
 			switch n := r.IntN(12); {
 			case n < 8:
-				kind := wire.RecordResult
-				if r.IntN(4) == 0 {
-					kind = wire.RecordReport
-				}
-				body := fmt.Sprintf("%q", strings.Repeat("y", r.IntN(300)))
-				seq, err := b.Put(t.Context(), kind, []byte(body))
-				if errors.Is(err, ErrFull) {
+				if full := putSome(t, b, r, 1+r.IntN(group), kinds); full {
 					hub.take(t, b, 1, 1000)
-					break
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				kinds[seq] = kind
 			case n < 10:
 				hub.take(t, b, b.State().First+r.Int64N(3), 1+r.IntN(9))
 			case n < 11: // an acknowledgement that arrives
@@ -146,6 +142,37 @@ func TestQuotaAgainstModel(t *testing.T) {
 			t.Errorf("seed %d: %d put, %d lost, state %+v", seed, len(kinds), lost, b.State())
 		}
 	}
+}
+
+// putSome puts n records at once and adds their kinds, by seq. It reports
+// whether there was room for all.
+func putSome(t *testing.T, b *Outbox, r *rand.Rand, n int, kinds map[int64]wire.RecordKind) (full bool) {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range n {
+		kind, noise := wire.RecordResult, make([]byte, r.IntN(150))
+		if r.IntN(4*n) == 0 {
+			kind = wire.RecordReport
+		}
+		for i := range noise {
+			noise[i] = byte(r.Uint32())
+		}
+		wg.Go(func() {
+			seq, err := b.Put(context.Background(), kind, fmt.Appendf(nil, `"%x"`, noise))
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, ErrFull) {
+				full = true
+			} else if err != nil {
+				t.Error(err)
+			} else {
+				kinds[seq] = kind
+			}
+		})
+	}
+	wg.Wait()
+	return full
 }
 
 // hubModel stores what a batch brings, by the hub's rule.

@@ -28,7 +28,7 @@ func (b *Outbox) Next(from int64, maxRecords, maxBytes int) ([]wire.Record, erro
 	var records []wire.Record
 	err = guarded(func() error {
 		return b.db.View(func(tx *bolt.Tx) (err error) {
-			records, err = b.read(tx.Bucket(bucketRecords).Cursor(), from, maxRecords, maxBytes)
+			records, err = b.read(tx.Bucket(bucketRecords), from, maxRecords, maxBytes)
 			return err
 		})
 	})
@@ -38,60 +38,74 @@ func (b *Outbox) Next(from int64, maxRecords, maxBytes int) ([]wire.Record, erro
 	return records, nil
 }
 
-func (b *Outbox) read(c *bolt.Cursor, from int64, maxRecords, maxBytes int) ([]wire.Record, error) {
+func (b *Outbox) read(bucket *bolt.Bucket, from int64, maxRecords, maxBytes int) ([]wire.Record, error) {
+	c := bucket.Cursor()
 	k, v := c.Seek(keyOf(from))
-	if k == nil || seqOf(k) != from { // inside a gap, which begins before
-		if k == nil {
-			k, v = c.Last()
-		} else {
-			k, v = c.Prev()
-		}
+	if k == nil { // inside a value, which begins before
+		k, v = c.Last()
+	} else if seqOf(k) != from {
+		k, v = c.Prev()
 	}
 	var records []wire.Record
-	for size := 0; k != nil && len(records) < maxRecords; k, v = c.Next() {
-		r, err := b.decode(seqOf(k), v)
+	for size := 0; k != nil; {
+		seq, value := seqOf(k), v
+		k, v = c.Next()
+		some, err := b.decode(seq, endOf(k, int64(bucket.Sequence())+1), value)
 		if err != nil {
 			return nil, err
 		}
-		next, err := r.Next()
-		if err != nil {
-			return nil, err
-		}
-		if r.Seq < from {
-			g, err := r.Gap()
-			if err != nil || next <= from {
-				return nil, fmt.Errorf("record %d is missing", from)
+		for _, r := range some {
+			next, err := r.Next()
+			if err != nil {
+				return nil, err
 			}
-			r = wire.GapRecord(wire.Gap{First: from, Count: next - from, Why: g.Why})
-		} else if r.Seq > from {
-			return nil, fmt.Errorf("record %d is missing", from)
+			if next <= from {
+				continue
+			}
+			if r, err = cutBelow(r, next, from); err != nil {
+				return nil, err
+			}
+			if size += len(r.Body); len(records) == maxRecords || size > maxBytes && len(records) > 0 {
+				return records, nil
+			}
+			records = append(records, r)
+			from = next
 		}
-		if size += len(r.Body); size > maxBytes && len(records) > 0 {
-			break
-		}
-		records = append(records, r)
-		from = next
 	}
 	return records, nil
 }
 
-// decode copies the record out of the file's map.
-func (b *Outbox) decode(seq int64, v []byte) (wire.Record, error) {
-	r, ok := decodeValue(seq, v)
-	if ok {
-		r.Body = bytes.Clone(r.Body)
+// cutBelow returns what is at from and above of a record that ends at next.
+func cutBelow(r wire.Record, next, from int64) (wire.Record, error) {
+	if r.Seq == from {
 		return r, nil
 	}
-	if len(v) > 0 && v[0] == markGap {
-		return r, fmt.Errorf("gap record %d is damaged", seq)
+	g, err := r.Gap()
+	if err != nil || r.Seq > from {
+		return r, fmt.Errorf("record %d is missing", from)
+	}
+	return wire.GapRecord(wire.Gap{First: from, Count: next - from, Why: g.Why}), nil
+}
+
+// decode copies the records of a value out of the file's map.
+func (b *Outbox) decode(seq, end int64, v []byte) ([]wire.Record, error) {
+	records, ok := decodeValue(seq, v)
+	if ok {
+		for i := range records {
+			records[i].Body = bytes.Clone(records[i].Body)
+		}
+		return records, nil
+	}
+	if mark(v) == markGap {
+		return nil, fmt.Errorf("gap record %d is damaged", seq)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.damaged[seq] {
-		b.damaged[seq] = true
-		b.dropped++
+	if b.damaged[seq] == 0 {
+		b.damaged[seq] = end - seq
+		b.dropped += end - seq
 	}
-	return wire.GapRecord(wire.Gap{First: seq, Count: 1, Why: wire.GapDamaged}), nil
+	return []wire.Record{wire.GapRecord(wire.Gap{First: seq, Count: end - seq, Why: wire.GapDamaged})}, nil
 }
 
 // Ack says that the hub has stored every record of the epoch below upto. They

@@ -9,7 +9,7 @@ import (
 	"dunlin/sync/wire"
 )
 
-// A record's value is
+// A record's value (pack.go has that of several) is
 //
 //	byte 0     kind: 'r' result, 'p' report, 'g' gap
 //	byte 1..4  CRC-32C of key, kind and body, little-endian
@@ -30,6 +30,7 @@ const (
 	markResult = 'r'
 	markReport = 'p'
 	markGap    = 'g'
+	markPacked = 'z' // several results
 )
 
 var kindMarks = map[wire.RecordKind]byte{
@@ -46,23 +47,30 @@ func checksum(seq int64, mark byte, body []byte) uint32 {
 }
 
 func encodeValue(r wire.Record) []byte {
-	mark := kindMarks[r.Kind]
-	v := make([]byte, valueHead, valueHead+len(r.Body))
+	v := append(make([]byte, valueHead, valueHead+len(r.Body)), r.Body...)
+	seal(r.Seq, kindMarks[r.Kind], v)
+	return v
+}
+
+// seal fills in the head of a value.
+func seal(seq int64, mark byte, v []byte) {
 	v[0] = mark
-	binary.LittleEndian.PutUint32(v[1:], checksum(r.Seq, mark, r.Body))
-	return append(v, r.Body...)
+	binary.LittleEndian.PutUint32(v[1:], checksum(seq, mark, v[valueHead:]))
 }
 
 func cost(valueLen int) int64 { return max(int64(valueLen)+entryCost, leastCost) }
 
-// decodeValue returns the record; its Body is a part of v. ok is false where
-// the value is not what was written.
-func decodeValue(seq int64, v []byte) (r wire.Record, ok bool) {
+// decodeValue returns the records, at least one; a Body may be a part of v. ok
+// is false where the value is not what was written.
+func decodeValue(seq int64, v []byte) (records []wire.Record, ok bool) {
 	if len(v) < valueHead || binary.LittleEndian.Uint32(v[1:]) != checksum(seq, v[0], v[valueHead:]) {
-		return r, false
+		return nil, false
 	}
-	r = wire.Record{Seq: seq, Body: v[valueHead:]}
+	r := wire.Record{Seq: seq, Body: v[valueHead:]}
 	switch v[0] {
+	case markPacked:
+		records, err := unpack(seq, v)
+		return records, err == nil
 	case markResult:
 		r.Kind = wire.RecordResult
 	case markReport:
@@ -70,21 +78,36 @@ func decodeValue(seq int64, v []byte) (r wire.Record, ok bool) {
 	case markGap:
 		r.Kind = wire.RecordGap
 	default:
-		return r, false
+		return nil, false
 	}
-	return r, true
+	return []wire.Record{r}, true
 }
 
-// follower returns the seq after the record in v.
-func follower(seq int64, v []byte) (int64, error) {
-	if len(v) == 0 || v[0] != markGap {
-		return seq + 1, nil
+// decodeGap returns the gap in v.
+func decodeGap(seq int64, v []byte) (g wire.Gap, err error) {
+	records, ok := decodeValue(seq, v)
+	if !ok {
+		return g, fmt.Errorf("gap record %d is damaged", seq)
 	}
-	r, ok := decodeValue(seq, v)
-	if !ok { // how far it reached is not known: the order of the rest is lost
-		return 0, fmt.Errorf("gap record %d is damaged", seq)
+	return records[0].Gap()
+}
+
+// mark returns the kind of a value.
+func mark(v []byte) byte {
+	if len(v) == 0 {
+		return 0
 	}
-	return r.Next()
+	return v[0]
+}
+
+// endOf returns the seq after the value before k, the key that follows it or
+// nil: no seq is without a value, so it reaches to there, or to next. That
+// holds for one that cannot be read, too.
+func endOf(k []byte, next int64) int64 {
+	if k != nil {
+		return seqOf(k)
+	}
+	return next
 }
 
 func checkRecord(kind wire.RecordKind, body []byte) error {
