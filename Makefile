@@ -123,15 +123,14 @@ kernels: ## fetch the kernels of virtual boards from Debian's archive, those tha
 	@$(STATIC) $(GO) run ./cmd/dunlin image vm --fetch
 
 # Alone: emulators take both cores. In CI no test may be skipped.
-# TestWear waits for a quiet card again and again, ten minutes in all: make wear.
 device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO, camera (wants qemu-system-arm; kernels come by apt-get)
 	@$(MAKE) --no-print-directory kernels || test -z "$(CI)"
-	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | grep -v TestWear | paste -sd'|'); \
+	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \
 	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -parallel 4 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \
 	if [ -n "$(CI)" ] && grep '"Action":"skip".*"Test":' $$log; then echo "skipped in CI: every test must run there"; exit 1; fi
 
-wear: ## what the agent writes to its card: for results, for pictures of a folder, and for nothing (10 minutes; -idle 1h for an hour)
+wear: ## what the agent writes to its card: for results, for pictures of a folder, and for nothing (2 minutes; ARGS="-idle 1h" watches for an hour)
 	$(GO) test -count=1 -v -timeout 2h -tags board -run 'TestWear' ./internal/e2e $(ARGS)
 
 size: ## binary size and idle memory of the agent, with their limits

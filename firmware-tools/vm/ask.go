@@ -114,6 +114,20 @@ func (v *VM) SetClock(ctx context.Context, t time.Time) error {
 	return v.Ask(ctx, "POST", at("/clock", "unix", fmt.Sprint(t.Unix())), nil, nil)
 }
 
+// InferAll asks the board's agent about all pictures at once, and returns its
+// answers in their order. Any that fails is an error.
+func (v *VM) InferAll(ctx context.Context, pictures [][]byte) (answers []json.RawMessage, err error) {
+	text, err := json.Marshal(pictures)
+	if err != nil {
+		return nil, err
+	}
+	return answers, v.Ask(ctx, "POST", "/infer", bytes.NewReader(text), &answers)
+}
+
+// Sync writes what waits in the board's memory to its disk, and returns when
+// it is there.
+func (v *VM) Sync(ctx context.Context) error { return v.Ask(ctx, "POST", "/sync", nil, nil) }
+
 // PowerOff stops the service in order and turns the board off.
 func (v *VM) PowerOff(ctx context.Context) error {
 	if err := v.Ask(ctx, "POST", "/power", nil, nil); err != nil {

@@ -4,6 +4,7 @@ package guest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,12 +33,14 @@ const agentAddress = "http://127.0.0.1:8790"
 //
 //	GET    /vm                 State
 //	any    /agent/...          what the agent answers to /...
+//	POST   /infer              pictures, a list of base64 -> the agent's answers, asked for all at once
 //	POST   /run                Command -> Output, in Root
 //	GET    /file?path=P        a file below Root; PUT writes it, whole or not at all; DELETE removes it
 //	GET    /list?path=P        the names in a folder below Root
 //	POST   /signal?number=N    to the service
 //	POST   /service?on=true    or false: stop it in order, and leave it off
 //	POST   /clock?unix=S       set the board's clock
+//	POST   /sync               write to the disk what waits for it
 //	POST   /power              turn the board off, in order
 func (b *board) serve(l net.Listener, s *supervisor) error {
 	agent, err := url.Parse(agentAddress)
@@ -48,6 +52,15 @@ func (b *board) serve(l net.Listener, s *supervisor) error {
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(agent) },
 	}))
 	m.HandleFunc("GET /vm", func(w http.ResponseWriter, _ *http.Request) { answer(w, b.state(s), nil) })
+	m.HandleFunc("POST /infer", func(w http.ResponseWriter, r *http.Request) {
+		var pictures [][]byte
+		if err := json.NewDecoder(r.Body).Decode(&pictures); err != nil {
+			answer(w, nil, fmt.Errorf("pictures: %w", err))
+			return
+		}
+		answers, err := inferAll(r.Context(), pictures)
+		answer(w, answers, err)
+	})
 	m.HandleFunc("POST /run", func(w http.ResponseWriter, r *http.Request) {
 		var c Command
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil || len(c.Exec) == 0 {
@@ -82,11 +95,45 @@ func (b *board) serve(l net.Listener, s *supervisor) error {
 		tv := unix.NsecToTimeval(sec * int64(time.Second))
 		answer(w, nil, errors.Join(err, unix.Settimeofday(&tv)))
 	})
+	m.HandleFunc("POST /sync", func(w http.ResponseWriter, _ *http.Request) {
+		unix.Sync() // waits for the disk, on Linux
+		answer(w, nil, nil)
+	})
 	m.HandleFunc("POST /power", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, nil, nil)
 		go b.powerOff(s)
 	})
 	return http.Serve(l, m)
+}
+
+// inferAll asks the agent about all pictures at once, which as many callers
+// from outside could not: QEMU's network takes few connections at a time.
+func inferAll(ctx context.Context, pictures [][]byte) ([]json.RawMessage, error) {
+	answers, errs := make([]json.RawMessage, len(pictures)), make([]error, len(pictures))
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	var all sync.WaitGroup
+	for i, p := range pictures {
+		all.Go(func() { answers[i], errs[i] = inferOne(ctx, &client, p) })
+	}
+	all.Wait()
+	return answers, errors.Join(errs...)
+}
+
+func inferOne(ctx context.Context, client *http.Client, picture []byte) (json.RawMessage, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, agentAddress+"/v1/infer", bytes.NewReader(picture))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("infer: %s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return text, err
 }
 
 func answer(w http.ResponseWriter, v any, err error) {
