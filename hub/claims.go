@@ -24,11 +24,8 @@ const (
 	maxClaimUses = 1000
 	keepClaims   = 7 * 24 * time.Hour // after they ended, for who asks what became of them
 	refusedEvery = 10 * time.Second   // the refusals of one claim are stored, logged and shown
+	unknownEvery = time.Minute        // the refusals of claims that nobody knows are logged
 )
-
-// claimFloor is before every moment at which this program runs: a clock that
-// is behind it was never set.
-var claimFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // claim is the stored form of a claim. The secret itself is known to whoever
 // has the line.
@@ -39,6 +36,13 @@ type claim struct {
 
 	noted time.Time // when refusals were stored last
 	newer bool      // there were more of them since
+}
+
+// unknown are refusals of claims that nobody knows.
+type unknown struct {
+	times int    // since they were logged last
+	from  string // the newest
+	noted time.Time
 }
 
 // claimUse is one device that took a token.
@@ -55,7 +59,7 @@ func (h *Hub) MakeClaim(r api.ClaimRequest) (string, api.Claim, error) {
 		return "", api.Claim{}, fmt.Errorf("%w: claim: %w", api.ErrInvalid, err)
 	}
 	now := time.Now()
-	if now.Before(claimFloor) {
+	if now.Before(wire.ClockFloor) {
 		return "", api.Claim{}, &api.HintError{
 			Err:  fmt.Errorf("claim: %w: the hub's clock says %s", api.ErrConflict, now.UTC().Format(time.RFC3339)),
 			Hint: "set the hub's clock first, timedatectl says how it stands: a claim carries the hub's time, and ends by it",
@@ -181,9 +185,10 @@ func (h *Hub) dropClaims(old []*claim) error {
 	return nil
 }
 
-// sweepClaims forgets claims that ended long ago, and stores what noteRefused
-// put off; h.mu is held.
+// sweepClaims forgets claims that ended long ago, and stores and logs what
+// noteRefused and noteUnknown put off; h.mu is held.
 func (h *Hub) sweepClaims(now time.Time) {
+	h.logUnknown(now)
 	var old []*claim
 	for _, c := range h.state.claims {
 		if c.newer {
@@ -213,7 +218,7 @@ func (h *Hub) TakeClaim(r wire.ClaimRequest, from string) (wire.ClaimAnswer, err
 	defer h.mu.Unlock()
 	c := h.state.claims[wire.ClaimID(secret)]
 	if c == nil || subtle.ConstantTimeCompare(hash[:], c.Hash) != 1 {
-		h.log.Warn("claim refused", "from", from, "why", "there is no such claim")
+		h.noteUnknown(from, now)
 		return wire.ClaimAnswer{}, refusedClaim("there is no such claim: it was revoked, or ended long ago")
 	}
 	id, err := h.grant(c, nonce, r, now)
@@ -248,10 +253,10 @@ func (h *Hub) noteRefused(c *claim, from string, why error, now time.Time) {
 }
 
 // storeRefused stores a claim's refusals and tells the page, where that was
-// not done a moment ago. A hub that ends forgets those of the last
-// seconds. h.mu is held.
+// not done a moment ago; sweepClaims and endClaims do it for those that are left.
+// h.mu is held.
 func (h *Hub) storeRefused(c *claim, now time.Time) {
-	if ago := now.Sub(c.noted); ago >= 0 && ago < refusedEvery {
+	if within(c.noted, now, refusedEvery) {
 		return
 	}
 	c.noted, c.newer = now, false
@@ -260,6 +265,46 @@ func (h *Hub) storeRefused(c *claim, now time.Time) {
 		c.newer = true
 		h.log.Error("refusals of a claim not stored", "claim", c.ID, "error", err)
 	}
+}
+
+// within tells whether then was less than d ago. A clock that was set back
+// since keeps nothing waiting.
+func within(then, now time.Time, d time.Duration) bool {
+	ago := now.Sub(then)
+	return ago >= 0 && ago < d
+}
+
+// noteUnknown counts a refusal of a claim that nobody knows, for the log alone:
+// anybody can have as many as he likes. h.mu is held.
+func (h *Hub) noteUnknown(from string, now time.Time) {
+	h.state.unknown.times++
+	h.state.unknown.from = from
+	h.logUnknown(now)
+}
+
+// logUnknown logs them, once in unknownEvery; h.mu is held.
+func (h *Hub) logUnknown(now time.Time) {
+	u := &h.state.unknown
+	if u.times == 0 || within(u.noted, now, unknownEvery) {
+		return
+	}
+	h.log.Warn("claim refused", "from", u.from, "why", "there is no such claim", "times", u.times)
+	*u = unknown{noted: now}
+}
+
+// endClaims stores and logs the refusals that are left when the hub ends.
+func (h *Hub) endClaims() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state.unknown.noted = time.Time{}
+	h.logUnknown(time.Now())
+	var ch change
+	for _, c := range h.state.claims {
+		if c.newer {
+			ch.put(bucketClaim, c.ID, c)
+		}
+	}
+	return h.commit(&ch)
 }
 
 // deviceSecret is the secret in a device's token. Nobody can compute it who

@@ -255,7 +255,7 @@ func (h *Hub) Close() error {
 		}
 		errs = append(errs, h.graphs.close())
 		if h.db != nil {
-			errs = append(errs, h.db.Close())
+			errs = append(errs, h.endClaims(), h.db.Close())
 		}
 	})
 	return errors.Join(errs...)

@@ -75,6 +75,7 @@ type state struct {
 	commands map[string]*command
 	rollouts map[string]rollout.State
 	claims   map[string]*claim
+	unknown  unknown
 	graph    string // that devices should have, "" for none
 }
 

@@ -2,6 +2,10 @@ package wire
 
 import "time"
 
+// ClockFloor is before every moment at which this program runs: a clock that
+// is behind it was never set.
+var ClockFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // ReadClock returns the time now, as far as source lets it be trusted: the
 // wall clock in UTC to the millisecond, and the milliseconds since boot.
 func ReadClock(source ClockSync) Clock {
