@@ -17,9 +17,9 @@ type hubClock struct {
 }
 
 // heard notes the hub's time. Messages may be late: the latest time, by the
-// boot counter, is the best one.
+// boot counter, is the best one. A hub whose own clock was never set tells none.
 func (c *hubClock) heard(hub time.Time) {
-	if hub.IsZero() {
+	if hub.Before(wire.ClockFloor) {
 		return
 	}
 	now := wire.ReadClock(wire.ClockHub)

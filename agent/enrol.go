@@ -263,7 +263,11 @@ func (a *Agent) keepToken(claim wire.Claim, answer wire.ClaimAnswer) error {
 	if _, err := wire.ParseToken(answer.Token); err != nil {
 		return fmt.Errorf("answer of the hub: %w", err)
 	}
-	text, err := json.Marshal(keptToken{claim.ID(), answer.Token, answer.HubTime})
+	at := answer.HubTime
+	if at.Before(claim.Made) || at.After(claim.NotAfter) {
+		at = claim.Made // no hub gives a token for the claim at such a time, unless its clock is wrong
+	}
+	text, err := json.Marshal(keptToken{claim.ID(), answer.Token, at})
 	if err != nil {
 		return err
 	}

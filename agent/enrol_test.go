@@ -625,3 +625,38 @@ func TestEnrolTLS(t *testing.T) {
 	runCard(t, cardWith(t, line))
 	wait(t, "it is online", isOnline(h, "door"))
 }
+
+// TestHubWithoutClock: a hub whose clock was never set, or is years ahead, is
+// not believed the time, in its answer to a claim or in an acknowledgement.
+func TestHubWithoutClock(t *testing.T) {
+	claim, err := wire.ParseClaim(newClaim(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := newTestHub(t).token()
+	inside := claim.Made.Add(time.Minute)
+	for _, tc := range []struct{ hub, want time.Time }{
+		{time.Unix(60, 0), claim.Made}, {time.Time{}, claim.Made}, {claim.NotAfter.AddDate(30, 0, 0), claim.Made}, {inside, inside},
+	} {
+		a := claimer(t)
+		if err := a.keepToken(claim, wire.ClaimAnswer{Token: token, HubTime: tc.hub}); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := a.c.enrolment(); err != nil || e.token == nil || !e.since.Equal(tc.want) {
+			t.Errorf("a hub where it is %v: it is later than %v, want %v; %v", tc.hub, e.since, tc.want, err)
+		}
+	}
+	var c hubClock
+	for _, unset := range []time.Time{{}, time.Unix(60, 0), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		c.heard(unset)
+		if at, _ := c.now(); time.Since(at) > time.Minute || !c.really.IsZero() {
+			t.Errorf("a hub where it is %v: it is %v", unset, at)
+		}
+	}
+	ahead := time.Now().Add(time.Hour)
+	c.heard(ahead)
+	c.heard(time.Unix(60, 0))
+	if at, known := c.now(); !known || at.Sub(ahead).Abs() > time.Minute {
+		t.Errorf("a hub that was set: it is %v, want %v", at, ahead)
+	}
+}
