@@ -45,7 +45,11 @@ func newGovernor(a *Agent) *governor {
 // run reads and acts until ctx ends, and then lets go.
 func (g *governor) run(ctx context.Context) {
 	b := g.a.bounds
-	g.a.log.Info("limits", "soft_c", value(b.SoftC), "hard_c", value(b.HardC), "zones", len(b.Zones), "from", b.TempsFrom)
+	if all := known(b); len(all) > 0 {
+		g.a.log.Info("limits", all...)
+	} else {
+		g.a.log.Info("nobody says how hot this board may get", "field", "limits.soft_celsius")
+	}
 	defer g.apply(0)
 	tick := time.NewTicker(g.every)
 	defer tick.Stop()
@@ -67,11 +71,23 @@ func (g *governor) run(ctx context.Context) {
 	}
 }
 
-func value(p *float64) any {
-	if p == nil {
-		return "unknown"
+// known returns what is known of how hot the board may get, for the log.
+func known(b boards.Bounds) (all []any) {
+	for _, limit := range []struct {
+		key string
+		c   *float64
+	}{{"soft_c", b.SoftC}, {"hard_c", b.HardC}} {
+		if limit.c != nil {
+			all = append(all, limit.key, *limit.c)
+		}
 	}
-	return *p
+	if len(all) > 0 {
+		all = append(all, "from", b.TempsFrom)
+	}
+	if n := len(b.Zones); n > 0 {
+		all = append(all, "zones", n)
+	}
+	return all
 }
 
 // reading is what the policy looks at.

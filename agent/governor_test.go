@@ -526,3 +526,21 @@ func TestShortOfMemoryBySmallForm(t *testing.T) {
 	wait(t, "level 0", func() bool { return level(a) == 0 })
 	answered("")
 }
+
+// The log says what is known of a board's limits, and nothing of the rest.
+func TestKnownLimits(t *testing.T) {
+	soft, hard := 80.0, 85.0
+	for _, c := range []struct {
+		b    boards.Bounds
+		want string
+	}{
+		{boards.Bounds{}, "[]"},
+		{boards.Bounds{SoftC: &soft, HardC: &hard, TempsFrom: "a Pi"}, "[soft_c 80 hard_c 85 from a Pi]"},
+		{boards.Bounds{HardC: &hard, TempsFrom: "a Pi", Zones: make([]boards.ZoneBounds, 2)}, "[hard_c 85 from a Pi zones 2]"},
+		{boards.Bounds{Zones: make([]boards.ZoneBounds, 1)}, "[zones 1]"},
+	} {
+		if got := fmt.Sprint(known(c.b)); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+}
