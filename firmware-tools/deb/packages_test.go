@@ -128,7 +128,11 @@ func testUnits(t *testing.T, root string) {
 // testCopyright compares the modules that the programs link with the file that
 // says whose they are.
 func testCopyright(t *testing.T, dir string) {
-	text, major := string(files.Read("copyright")), regexp.MustCompile(`/v\d+$`)
+	major := regexp.MustCompile(`/v\d+$`)
+	named, linked := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ .*\(([^()\s]+/[^()\s]+)\)$`).FindAllSubmatch(files.Read("copyright"), -1) {
+		named[string(m[1])] = true
+	}
 	for _, program := range []string{"dunlin-agent", "dunlin"} {
 		info, err := buildinfo.ReadFile(filepath.Join(dir, program))
 		if err != nil {
@@ -138,9 +142,15 @@ func testCopyright(t *testing.T, dir string) {
 			t.Fatalf("%s names %d modules", program, len(info.Deps))
 		}
 		for _, m := range info.Deps {
-			if name := major.ReplaceAllString(m.Path, ""); !strings.Contains(text, "("+name+")") {
+			name := major.ReplaceAllString(m.Path, "")
+			if linked[name] = true; !named[name] {
 				t.Errorf("%s links %s: add it to firmware-tools/files/copyright, below its licence", program, name)
 			}
+		}
+	}
+	for name := range named {
+		if !linked[name] {
+			t.Errorf("firmware-tools/files/copyright names %s, which no program links: take it out", name)
 		}
 	}
 }
