@@ -203,7 +203,7 @@ func (p *pipeline) enrich(r *wire.Result) {
 // keep puts the result on the disk, then settles its input.
 func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Result)) error {
 	body, err := json.Marshal(r)
-	for n := known(r.Facts); err == nil && len(body) > wire.MaxBody && n > 0; n /= 2 {
+	for n := graphFacts(r.Facts); err == nil && len(body) > wire.MaxBody && n > 0; n /= 2 {
 		r.Facts = slices.Delete(r.Facts, n/2, n) // long facts: rather fewer than no result
 		body, err = json.Marshal(r)
 	}
@@ -225,9 +225,9 @@ func (p *pipeline) keep(ctx context.Context, r *wire.Result, settle func(wire.Re
 	return nil
 }
 
-// known counts the facts of a result that the graph has: they stand before
+// graphFacts counts the facts of a result that the graph has: they stand before
 // what was measured, which is short.
-func known(all []facts.Answer) int {
+func graphFacts(all []facts.Answer) int {
 	n := slices.IndexFunc(all, func(f facts.Answer) bool { return f.Measured != nil })
 	if n < 0 {
 		return len(all)
