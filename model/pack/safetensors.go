@@ -181,7 +181,7 @@ type namedEntry struct {
 
 // decodeHeader reads the header's entries, in order. It goes key by key, so
 // that a name that stands twice is seen.
-func decodeHeader(head []byte) ([]namedEntry, error) {
+func decodeHeader(head []byte) ([]*namedEntry, error) {
 	if err := scan(head); err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func decodeHeader(head []byte) ([]namedEntry, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, invalid("safetensors header does not begin an object")
 	}
-	var entries []namedEntry
+	var entries []*namedEntry
 	seen := map[string]bool{}
 	for d.More() {
 		key, err := d.Token()
@@ -209,7 +209,7 @@ func decodeHeader(head []byte) ([]namedEntry, error) {
 			}
 			continue
 		}
-		e := namedEntry{name: name}
+		e := &namedEntry{name: name}
 		if err := d.Decode(&e.entry); err != nil {
 			return nil, invalid("tensor %q: %w", clip(name), err)
 		}
@@ -228,14 +228,14 @@ func decodeHeader(head []byte) ([]namedEntry, error) {
 
 // checkOffsets fails unless the entries, by offset, cover the data exactly:
 // no hole, no overlap, nothing outside.
-func checkOffsets(entries []namedEntry, size int64) error {
+func checkOffsets(entries []*namedEntry, size int64) error {
 	for _, e := range entries {
 		if len(e.Offsets) != 2 {
 			return invalid("tensor %q: %d offsets, want 2", clip(e.name), len(e.Offsets))
 		}
 	}
 	// Empty tensors share their begin with the next; the end breaks the tie.
-	sorted := slices.SortedFunc(slices.Values(entries), func(a, b namedEntry) int {
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b *namedEntry) int {
 		return cmp.Or(cmp.Compare(a.Offsets[0], b.Offsets[0]), cmp.Compare(a.Offsets[1], b.Offsets[1]))
 	})
 	at := int64(0)
@@ -253,7 +253,7 @@ func checkOffsets(entries []namedEntry, size int64) error {
 }
 
 // view returns the tensor over body; checkOffsets passed before.
-func (e namedEntry) view(body []byte) (*model.Tensor, error) {
+func (e *namedEntry) view(body []byte) (*model.Tensor, error) {
 	t, err := parseSafeType(e.DType)
 	if err != nil {
 		return nil, err
