@@ -49,20 +49,24 @@ type Model struct {
 }
 
 // load opens, checks and compiles a model, with a head that was learned here
-// where local is not nil; it does not examine it. Errors are *refusal.
+// where local is not nil; it does not examine it. Errors are *refusal, or the
+// card's (cardFailed).
 func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *restraint) (m *Model, err error) {
-	p, err := pack.Open(l, digest)
+	p, err := open(l, digest)
 	if err != nil {
-		return nil, refuse(brokenReason(err), err)
+		return nil, broken(err)
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = refuse(wire.ReasonBroken, fmt.Errorf("compile %s: %v", p.Name, r))
+			if err = asFault(p.Name, r); err == nil {
+				err = refuse(wire.ReasonBroken, fmt.Errorf("compile %s: %v", p.Name, r))
+			}
 		}
 	}()
 	m = &Model{Name: p.Name, Version: p.Version, Digest: digest, pack: p, turn: make(chan struct{}, 1), hold: hold}
@@ -101,6 +105,20 @@ func load(l *oci.Layout, digest string, o engine.Options, local *local, hold *re
 	}
 	m.session = program.NewSession()
 	return m, nil
+}
+
+// open opens a pack. What it maps it reads at once, to hash it: where the card
+// cannot, that is a fault.
+func open(l *oci.Layout, digest string) (p *pack.Model, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if err = asFault(digest, r); err == nil {
+				panic(r)
+			}
+		}
+	}()
+	return pack.Open(l, digest)
 }
 
 // fits checks that every input and output that the pipeline speaks of is one
@@ -243,7 +261,9 @@ func infer(s *engine.Session) (took time.Duration, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("inference: %v", r)
+			if err = asFault("weights", r); err == nil {
+				err = fmt.Errorf("inference: %v", r)
+			}
 		}
 	}()
 	start := time.Now()
@@ -251,8 +271,17 @@ func infer(s *engine.Session) (took time.Duration, err error) {
 	return time.Since(start), err
 }
 
-// examine has both forms of the model answer their exams. Errors are *refusal.
-func (m *Model) examine(ctx context.Context) error {
+// examine has both forms of the model answer their exams. Errors are *refusal,
+// the card's, or ctx's.
+func (m *Model) examine(ctx context.Context) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the exam's own tensors are mapped too
+	defer func() {
+		if r := recover(); r != nil {
+			if err = asFault(m.Name, r); err == nil {
+				panic(r)
+			}
+		}
+	}()
 	if err := m.examineFirst(ctx); err != nil {
 		return err
 	}
@@ -264,13 +293,23 @@ func (m *Model) examineFirst(ctx context.Context) error {
 		return nil
 	}
 	err := m.exam.Check(func(inputs []*model.Tensor) ([]*model.Tensor, error) { return m.ask(ctx, inputs, theFirst) })
-	if err != nil && ctx.Err() != nil {
+	return examError(ctx, "", err)
+}
+
+// examError is the refusal of a form that failed its exam, unless the exam was
+// cut off or it is the card that failed.
+func examError(ctx context.Context, form string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case cardFailed(err):
+		return err
+	case form != "":
+		err = fmt.Errorf("%s: %w", form, err)
 	}
-	if err != nil {
-		return refuse(wire.ReasonExam, err)
-	}
-	return nil
+	return refuse(wire.ReasonExam, err)
 }
 
 // ask has one form of the model answer a question of an exam.

@@ -3,6 +3,7 @@ package slots
 import (
 	"errors"
 	"io/fs"
+	"syscall"
 
 	"dunlin/internal/oci"
 	"dunlin/internal/sign"
@@ -37,6 +38,38 @@ func SignatureReason(err error) wire.Reason {
 		return wire.ReasonUnknownKey
 	}
 	return wire.ReasonSignature
+}
+
+// A fault is what reading a mapped file gives where the card cannot be read.
+type fault struct{ what string }
+
+func (e *fault) Error() string {
+	return "read " + e.what + ": the card does not give a page of its file"
+}
+
+// asFault returns the fault that a panic was, nil for any other panic: a fault
+// has an address (debug.SetPanicOnFault).
+func asFault(what string, recovered any) error {
+	if _, ok := recovered.(interface{ Addr() uintptr }); ok {
+		return &fault{what}
+	}
+	return nil
+}
+
+// cardFailed reports whether err is what the system said while a model was
+// read, or a fault, and so no verdict on the model: it may be read the next
+// time, or with another card. A file that is not there is one.
+func cardFailed(err error) bool {
+	return errors.As(err, new(*fault)) || errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
+}
+
+// broken is the refusal of a pack that could not be opened, or err itself where
+// that is the card's.
+func broken(err error) error {
+	if cardFailed(err) {
+		return err
+	}
+	return refuse(brokenReason(err), err)
 }
 
 // brokenReason is why a pack could not be opened.

@@ -151,19 +151,13 @@ func (m *Model) Answered(s *engine.Session) wire.Running {
 	return r
 }
 
-// examineSmall has the small form answer its exam. Errors are *refusal.
+// examineSmall has the small form answer its exam. Errors are as examine's.
 func (m *Model) examineSmall(ctx context.Context) error {
 	if m.small == nil || m.small.exam == nil {
 		return nil
 	}
 	err := m.small.exam.Check(func(inputs []*model.Tensor) ([]*model.Tensor, error) { return m.ask(ctx, inputs, theSmall) })
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		return refuse(wire.ReasonExam, fmt.Errorf("small form: %w", err))
-	}
-	return nil
+	return examError(ctx, "small form", err)
 }
 
 // errSmall says which form cannot be compiled.

@@ -71,6 +71,7 @@ type Slots struct {
 	now, before *Model
 	abort       chan wire.Reason // of the trial under way, nil for none
 	local       bool             // that trial is one of a learned head
+	unread      error            // why the card did not give the active model at the start
 }
 
 // ErrNoModel is returned where no model is active.
@@ -85,7 +86,8 @@ var ErrNoPrevious = errors.New("there is no model to go back to")
 var ErrSuperseded = errors.New("another model is wanted")
 
 // Open reads the state and loads the model that answers. A committed model
-// that cannot be loaded any more is given up for the other slot. A model that
+// that cannot be loaded any more is given up for the other slot; one that the
+// card cannot read is not, but the other answers until it can. A model that
 // was on trial answers again, until Resume has judged it, unless this is the
 // fourth time that it is begun. Open fails only where the state cannot be
 // read or written.
@@ -138,7 +140,7 @@ func (s *Slots) loadCommitted() error {
 			m.acquire()
 			return nil
 		}
-		if a.Learned != nil && !s.c.Strict {
+		if a.Learned != nil && !s.c.Strict && !cardFailed(err) {
 			s.c.Log.Error("learned head cannot be loaded, the signed one answers", keyModel, a.Name, keyVersion, a.Version, "error", err)
 			if err := s.putUnlearned(); err != nil {
 				return err
@@ -147,6 +149,10 @@ func (s *Slots) loadCommitted() error {
 		}
 		if s.c.Strict {
 			return fmt.Errorf("model %s version %d: %w", a.Name, a.Version, err)
+		}
+		if cardFailed(err) {
+			s.standIn(a, err)
+			return nil
 		}
 		s.c.Log.Error("model cannot be loaded", keyModel, a.Name, keyVersion, a.Version, "error", err)
 		next := s.st.clone()
@@ -157,6 +163,43 @@ func (s *Slots) loadCommitted() error {
 		s.report(s.offerOf(a), wire.StateReverted, reasonOf(err), err, 0)
 	}
 	return nil
+}
+
+// standIn has the other slot answer, where it can, for a committed model that
+// the card cannot read. Nothing of that is written: Try may be able to read it,
+// or the next start, or another card's.
+func (s *Slots) standIn(a slot, why error) {
+	s.c.Log.Error("model cannot be read, and is kept", keyModel, a.Name, keyVersion, a.Version, "error", why)
+	s.unread = why
+	other := s.st.previous()
+	if other.Digest == "" {
+		return
+	}
+	m, err := s.load(other.Digest, nil)
+	if err != nil {
+		s.c.Log.Error("model before cannot answer for it", keyModel, other.Name, keyVersion, other.Version, "error", err)
+		return
+	}
+	s.now = m
+	m.acquire()
+}
+
+// Unread returns the digest of the model that was committed and does not answer,
+// since the card did not give it at the start, and how that failed; "" where
+// there is none. Where it is offered again, Try may have more luck.
+func (s *Slots) Unread() (digest string, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.st.active()
+	if s.unread == nil || a.Digest == "" || s.st.Candidate != nil || s.now != nil && s.now.Digest == a.Digest {
+		return "", nil
+	}
+	return a.Digest, s.unread
+}
+
+func (s *Slots) isUnread(digest string) bool {
+	lost, _ := s.Unread()
+	return lost != "" && lost == digest
 }
 
 // loadCandidate has a model that was on trial answer again.
@@ -173,6 +216,10 @@ func (s *Slots) loadCandidate() error {
 		return err
 	}
 	m, err := s.load(c.Offer.Manifest, c.Learned)
+	if err != nil && cardFailed(err) { // no verdict: whoever offers it may do so again
+		s.undecided(c.Offer, err)
+		return nil
+	}
 	if err != nil {
 		return s.giveUp(c.Offer, err)
 	}

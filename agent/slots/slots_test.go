@@ -66,6 +66,7 @@ type recipe struct {
 	wrong   bool   // the exam promises another answer
 	op      string // of its last node, "Softmax" where empty
 	dense   bool   // a Gemm with a bias follows
+	wide    bool   // a matrix follows that is too large for the graph's own file
 
 	small func(*pack.Pack) // gives it a small form
 }
@@ -98,6 +99,15 @@ func graph(r recipe) *model.Graph {
 		g.AddConst("w2", model.Of(model.F32, []float32{1, 0, 0, 0, 1, 0, 0, 0, 1}, 3, 3))
 		g.AddConst("b2", model.Of(model.F32, []float32{1, 1, 1}, 3))
 		g.Nodes = append(g.Nodes, &model.Node{Op: "Gemm", Name: "dense", In: []string{"feature", "w2", "b2"}, Out: []string{"y"}})
+	}
+	if r.wide {
+		g.Nodes[3].Out[0] = "feature"
+		w := make([]float32, 3*8)
+		for i := range w {
+			w[i] = float32(i%7) - 3 + float32(r.version)/8
+		}
+		g.AddConst("wide", model.Of(model.F32, w, 3, 8))
+		g.Nodes = append(g.Nodes, &model.Node{Op: "MatMul", Name: "wide", In: []string{"feature", "wide"}, Out: []string{"y"}})
 	}
 	return g
 }

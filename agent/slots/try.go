@@ -44,6 +44,9 @@ func (s *Slots) Try(ctx context.Context, o wire.Offer) (wire.Report, error) {
 	if to := s.st.previous(); to.Digest == o.Manifest {
 		return s.exchange(ctx, o, to)
 	}
+	if s.isUnread(o.Manifest) {
+		return s.readAgain(o)
+	}
 	m, err := s.prepare(ctx, o)
 	if err != nil {
 		return s.refused(o, err)
@@ -67,7 +70,7 @@ func (s *Slots) consider(o wire.Offer) (r wire.Report, ended bool, err error) {
 			return wire.Report{}, true, err
 		}
 	}
-	if a := s.st.active(); a.Digest == o.Manifest && s.st.Candidate == nil {
+	if a := s.st.active(); a.Digest == o.Manifest && s.st.Candidate == nil && !s.isUnread(a.Digest) {
 		return s.report(o, wire.StateActive, wire.ReasonNone, nil, a.P95MS), true, nil
 	}
 	if err := s.abandon(o); err != nil {
@@ -168,7 +171,48 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 		return nil, err
 	}
 	s.report(o, wire.StateExamining, wire.ReasonNone, nil, 0)
-	return s.examined(ctx, o)
+	m, err := s.examined(ctx, o)
+	if err != nil && !errors.As(err, new(*refusal)) {
+		s.undecided(o, err)
+	}
+	return m, err
+}
+
+// undecided gives up what ended without a verdict: it counts as no attempt.
+// What the card could not read is removed, to be fetched to another place of it.
+func (s *Slots) undecided(o wire.Offer, why error) {
+	if cardFailed(why) {
+		s.report(o, wire.StateExamining, wire.ReasonBroken, why, 0)
+	}
+	next := s.st.clone()
+	next.Candidate = nil
+	if err := s.put(next); err != nil {
+		s.c.Log.Error("end of an attempt is not kept", keyModel, o.Name, keyVersion, o.Version, "error", err)
+		return
+	}
+	if cardFailed(why) {
+		s.sweep()
+	}
+}
+
+// readAgain has a committed model answer that the card could not read before.
+func (s *Slots) readAgain(o wire.Offer) (wire.Report, error) {
+	a := s.st.active()
+	m, err := s.load(a.Digest, a.Learned)
+	if err != nil && cardFailed(err) {
+		s.report(o, wire.StateExamining, wire.ReasonBroken, err, 0)
+		return wire.Report{}, err
+	}
+	if err != nil { // there is nothing to be kept of it
+		next := s.st.clone()
+		next.drop()
+		if err := s.put(next); err != nil {
+			return wire.Report{}, err
+		}
+		return s.refused(o, err)
+	}
+	s.activate(m, nil)
+	return s.report(o, wire.StateActive, wire.ReasonNone, nil, a.P95MS), nil
 }
 
 // examined loads a fetched model and has it answer its exam.

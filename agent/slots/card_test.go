@@ -1,0 +1,153 @@
+package slots
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"dunlin/internal/durable"
+	"dunlin/internal/oci"
+	"dunlin/model/pack"
+	"dunlin/sync/wire"
+)
+
+// sickCard is a disk that cannot read the file that bad names.
+type sickCard struct {
+	durable.FS
+	bad    *string
+	mapped bool
+	whole  *[]byte // of a file that is cut short, to be made whole again
+}
+
+// Open fails, or where files are mapped cuts the file short: what is mapped and
+// not there is a fault, as what cannot be read is.
+func (c sickCard) Open(path string) (durable.File, error) {
+	f, err := c.FS.Open(path)
+	switch {
+	case err != nil || path != *c.bad:
+		return f, err
+	case !c.mapped:
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.Join(syscall.EIO, f.Close())}
+	}
+	if *c.whole, err = os.ReadFile(path); err == nil {
+		err = os.Truncate(path, 0)
+	}
+	return f, err
+}
+
+func (c sickCard) Stat(path string) (fs.FileInfo, error) {
+	if info, err := c.FS.Stat(path); err == nil && info.Size() == 0 && path == *c.bad {
+		if err := os.WriteFile(path, *c.whole, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return c.FS.Stat(path)
+}
+
+// sicken puts the device's blobs on a card that cannot read the one that bad
+// names, until it is mended.
+func (s *shop) sicken(mapped bool) (bad *string, mend func()) {
+	s.t.Helper()
+	c := sickCard{durable.OS, new(string), mapped, new([]byte)}
+	l, err := oci.OpenOn(c, filepath.Join(s.dir, "device"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.layout = l
+	return c.bad, func() {
+		if _, err := c.Stat(*c.bad); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.t.Error(err)
+		}
+		*c.bad = ""
+	}
+}
+
+// weights is the file of a model's weights, which are mapped.
+func (s *shop) weights(o wire.Offer) string {
+	s.t.Helper()
+	m, err := s.store.Manifest(oci.Digest(o.Manifest))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range m.Layers {
+		if d.MediaType == pack.MediaTypeWeights {
+			path, err := s.layout.Path(d.Digest)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return path
+		}
+	}
+	s.t.Fatalf("no weights among %+v", m.Layers)
+	return ""
+}
+
+// What the card cannot read is no verdict on a model: the other slot answers,
+// nothing is forgotten, and when the file can be read again so does the model,
+// by a new offer or by a restart.
+func TestUnreadableModelIsKept(t *testing.T) {
+	for name, mapped := range map[string]bool{"the read fails": false, "the mapping faults": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			bad, mend := s.sicken(mapped)
+			slots := s.open()
+			take(t, slots, s.offer(recipe{version: 1, wide: true}))
+			two := s.offer(recipe{version: 2, wide: true})
+			take(t, slots, two)
+			for _, again := range []string{"offered", "restarted"} {
+				*bad = s.weights(two)
+				slots = s.open()
+				if v := answers(t, slots); v != 1 || !slots.isUnread(two.Manifest) {
+					t.Fatalf("with an unreadable model %d answers, unread %v", v, slots.isUnread(two.Manifest))
+				}
+				for range MaxAttempts + 2 {
+					if r, err := slots.Try(t.Context(), two); err == nil || answers(t, slots) != 1 {
+						t.Fatalf("unreadable, and ended %+v", r)
+					}
+				}
+				mend()
+				if again == "restarted" {
+					slots = s.open()
+				} else if r := take(t, slots, two); r.State != wire.StateActive {
+					t.Errorf("readable again: %+v", r)
+				}
+				if r := slots.Running(); answers(t, slots) != 2 || r.Previous == "" || slots.isUnread(two.Manifest) {
+					t.Errorf("%s: %+v runs", again, r)
+				}
+			}
+		})
+	}
+}
+
+// A model that the card cannot read after it was fetched is fetched again, as
+// often as it takes, and not refused.
+func TestUnreadableOfferIsFetchedAgain(t *testing.T) {
+	for name, mapped := range map[string]bool{"the read fails": false, "the mapping faults": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			bad, mend := s.sicken(mapped)
+			slots := s.open()
+			take(t, slots, s.offer(recipe{version: 1, wide: true}))
+			two := s.offer(recipe{version: 2, wide: true})
+			*bad = s.weights(two)
+			for range MaxAttempts + 2 {
+				if r, err := slots.Try(t.Context(), two); err == nil || answers(t, slots) != 1 {
+					t.Fatalf("unreadable, and ended %+v", r)
+				}
+				if _, err := os.Stat(*bad); err == nil {
+					t.Error("what cannot be read is not removed")
+				}
+			}
+			if last := slots.Last(); last == nil || last.Version != 1 {
+				t.Errorf("the last decision is %+v", last)
+			}
+			mend()
+			if r := take(t, slots, two); r.State != wire.StateActive || answers(t, slots) != 2 {
+				t.Errorf("readable again: %+v", r)
+			}
+		})
+	}
+}
