@@ -63,6 +63,7 @@ type Agent struct {
 	slots   *slots.Slots
 	p       *pipeline
 	kept    kept
+	card    card
 
 	root     string // "/", below which the board's files are
 	bounds   boards.Bounds
@@ -116,7 +117,7 @@ func newAt(root string, c Config, log *slog.Logger, level *slog.LevelVar) (a *Ag
 	}
 	a.token = a.enrolment.token
 	if err := durable.MkdirAll(c.StateDir, 0o750); err != nil {
-		return a, err
+		return a, fmt.Errorf("state_dir %s: %w", c.StateDir, err)
 	}
 	for _, open := range []func() error{
 		a.openStore, a.openKept, a.openUpdates, a.openModels, a.openLearner, a.openHub,
@@ -210,6 +211,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	all.Go(func() { a.updates.run(ctx) })
 	all.Go(func() { a.updates.outlive(ctx) })
 	all.Go(func() { watchdog(ctx, a.p.beat) })
+	all.Go(func() { a.watchCard(ctx) })
 	if a.c.Limits.Enabled {
 		all.Go(func() { a.governor.run(ctx) })
 	}
@@ -295,7 +297,7 @@ func (a *Agent) resume() {
 // without an agent, takes back the one that the hub gave.
 func (a *Agent) pursue(d wire.Desired, again, agentAgain bool) {
 	if d.Model != nil {
-		a.models.desire(*d.Model, again || a.slots.Running() == nil)
+		a.models.desire(*d.Model, again || a.slots.Running() == nil || a.unread(d.Model.Manifest))
 	} else if d.Gen > 0 {
 		a.withdraw()
 	}

@@ -73,7 +73,7 @@ func (a *Agent) openModels() error {
 			}
 		},
 	}
-	if a.models, err = newLane("model", a.journal, a.log, a.slots.Try); err != nil {
+	if a.models, err = newLane("model", a.journal, a.log, a.tryModel); err != nil {
 		return err
 	}
 	a.graphs, err = newLane("facts", a.journal, a.log, taker.take)
@@ -168,7 +168,7 @@ func (a *Agent) offerLocal() {
 	if err := m.Close(); err != nil {
 		a.log.Warn("model.pack", keyError, err)
 	}
-	a.models.desire(o, a.slots.Running() == nil)
+	a.models.desire(o, a.slots.Running() == nil || a.unread(o.Manifest))
 }
 
 // copyArtefact copies a manifest and its blobs from one layout to another.

@@ -104,7 +104,7 @@ func (h *hub) run(ctx context.Context, all *sync.WaitGroup) {
 	})
 	all.Go(func() {
 		if err := h.drain.Run(ctx); err != nil && ctx.Err() == nil {
-			h.a.fail(err)
+			h.a.reopen(err)
 		}
 	})
 	all.Go(func() { h.tell(ctx) })

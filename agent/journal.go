@@ -87,7 +87,7 @@ func tryDB(path string, buckets [][]byte) (db *bolt.DB, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, db.Close()))
 	}
 	return db, nil
 }

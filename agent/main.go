@@ -123,6 +123,8 @@ func hintOf(err error) string {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return "run it as the user that owns state_dir, or give another state_dir"
+	case cardHint(err) != "":
+		return cardHint(err)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "another program listens there: is an agent running? give another http.listen"
 	}
@@ -371,6 +373,9 @@ func printStatus(w io.Writer, s Status) {
 		line("facts", "%s version %d", s.Facts.Graph, s.Facts.Version)
 	}
 	line("outbox", "%d waiting, %d dropped", s.Outbox.Next-s.Outbox.First, s.Outbox.Dropped)
+	if s.Card != "" {
+		line("card", "%s", s.Card)
+	}
 	switch {
 	case s.Hub.URL == "":
 		line("hub", "none")

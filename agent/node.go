@@ -19,6 +19,7 @@ import (
 	"dunlin/boards"
 	"dunlin/engine"
 	"dunlin/model"
+	"dunlin/sync/outbox"
 	"dunlin/sync/wire"
 )
 
@@ -38,6 +39,9 @@ func (n node) Ready() []probe.Check {
 	}
 	if err := n.a.p.live(); err != nil {
 		checks[1].OK, checks[1].Note = false, err.Error()
+	}
+	if err := n.a.cardError(); err != nil {
+		checks = append(checks, probe.Check{Name: "card", Note: err.Error()})
 	}
 	// A hub that is gone is no reason to send pictures elsewhere: this is for
 	// people who look.
@@ -83,6 +87,9 @@ func (n node) Infer(ctx context.Context, from string, picture []byte) (wire.Resu
 	r, err := n.a.p.process(ctx, source.New(from, picture), nil)
 	if err != nil {
 		n.a.giveUpOn(err)
+		if errors.Is(err, outbox.ErrBroken) && n.a.cardError() != nil {
+			err = fmt.Errorf("%w: %w", errCard, err)
+		}
 	}
 	return r, err
 }
@@ -202,6 +209,9 @@ func (a *Agent) figures() map[string]float64 {
 		"outbox_waiting": float64(s.Next - s.First), "outbox_dropped": float64(s.Dropped),
 		"uptime_s": time.Since(a.started).Seconds(), "rss_bytes": float64(residentBytes()),
 	}
+	if a.cardStatus() != "" {
+		v["card_broken"] = 1
+	}
 	if l, _ := a.governor.back(); l > 0 {
 		v["throttle_level"] = float64(l)
 	}
@@ -271,6 +281,7 @@ type Status struct {
 	Facts    *wire.FactsVersion `json:"facts,omitempty"`
 	Outbox   wire.OutboxState   `json:"outbox"`
 	Epoch    string             `json:"epoch"`
+	Card     string             `json:"card,omitempty"` // what is wrong with it
 	Hub      HubStatus          `json:"hub"`
 	Folder   *FolderStatus      `json:"folder,omitempty"`
 	Sources  []SourceStatus     `json:"sources,omitempty"`
@@ -312,7 +323,7 @@ func (a *Agent) Status() Status {
 		Agent: Version, Slot: a.updates.status(), Boot: a.boot, UptimeS: int64(time.Since(a.started).Seconds()),
 		Board: a.board, Vitals: boards.Health(a.root), Limits: a.governor.status(),
 		Kernels: a.tier(), Model: a.slots.Running(), OnTrial: a.slots.OnTrial(), Facts: a.factsVersion(), Outbox: a.box.State(),
-		Epoch: a.box.Epoch(), Clock: a.clock.read(), RSSBytes: residentBytes(),
+		Epoch: a.box.Epoch(), Card: a.cardStatus(), Clock: a.clock.read(), RSSBytes: residentBytes(),
 	}
 	if m, err := a.slots.Acquire(); err == nil {
 		ok, failed, p95 := m.Runs()

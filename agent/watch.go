@@ -115,11 +115,11 @@ func (a *Agent) waitForModel(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// giveUpOn stops the agent where its outbox has to be opened again.
+// giveUpOn stops the agent where its outbox has to be opened again, and can be.
 func (a *Agent) giveUpOn(err error) {
 	switch {
 	case errors.Is(err, outbox.ErrBroken):
-		a.fail(err)
+		a.reopen(err)
 	case errors.Is(err, outbox.ErrNoSpace), errors.Is(err, outbox.ErrFull):
 		a.log.Error("result cannot be kept", keyError, err)
 	}
