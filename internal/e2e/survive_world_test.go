@@ -4,9 +4,10 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"dunlin/firmware-tools/vm"
+	"dunlin/firmware-tools/vm/guest"
 	"dunlin/sync/wire"
 )
 
@@ -159,53 +161,6 @@ func TestFullDisk(t *testing.T) {
 // inFlight is how many pictures an agent takes at once.
 const inFlight = 8
 
-// TestBrokenCard: a card that fails a flush once makes the kernel give up the
-// file system. What was answered before is there after the next boot, with a
-// card that works; what came after was refused.
-func TestBrokenCard(t *testing.T) {
-	t.Parallel()
-	const after = 150 // flushes: of a first boot with a model there are less
-	var rules strings.Builder
-	for i := 1; i < after; i++ {
-		fmt.Fprintf(&rules, "[set-state]\nevent = \"flush_to_disk\"\nstate = \"%d\"\nnew_state = \"%d\"\n\n", i, i+1)
-	}
-	fmt.Fprintf(&rules, "[inject-error]\nevent = \"flush_to_disk\"\niotype = \"flush\"\nerrno = \"5\"\nstate = \"%d\"\n", after)
-	f, b, feed := world(t, "broken", ordeal{}, func(b *board) vm.Boot {
-		conf := b.disk + ".conf"
-		if err := os.WriteFile(conf, []byte(rules.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return vm.Boot{Drive: "if=none,id=disk,driver=raw,file.driver=blkdebug,file.config=" + conf + ",file.image.driver=file,file.image.filename=" + b.disk}
-	})
-	refused := 0
-	for i := 0; i < 300 && refused < 3; i++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		if _, err := feed.one(ctx, b.vm); err != nil {
-			refused++
-			if refused == 1 {
-				t.Logf("after %d answers: %v", i, err)
-			}
-		}
-		cancel()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := b.vm.WaitLine(ctx, func(line string) bool {
-		return strings.Contains(line, "input/output error") || strings.Contains(line, "read-only file system")
-	}); err != nil {
-		t.Errorf("the agent does not say what is wrong: %v", err)
-	}
-	if refused == 0 {
-		t.Error("nothing was refused: the card did not fail")
-	}
-	answered := len(feed.acked)
-	b.vm.Kill()
-	b.start(vm.Boot{})
-	some(t, b, feed, 3)
-	f.arrive(feed)
-	t.Logf("%d answers before and during the fault, all at the hub", answered)
-}
-
 // TestSmallMemory: 128 MB are enough, also when half of what Linux lets
 // programs have in files in memory is taken.
 func TestSmallMemory(t *testing.T) {
@@ -333,45 +288,115 @@ func TestHubGoneForLong(t *testing.T) {
 	b.starts(1)
 }
 
-// TestBadNetwork: of what the board sends each packet is 600 ms late and one
-// of twenty is lost.
+// TestBadNetwork: each packet that the board sends or gets is 300 ms late, so a
+// round trip takes 600, and one of twenty is lost either way. The model arrives
+// whole, and the result of each picture once, none dropped. The control is the
+// same network without the loss: the same counters then count none.
 func TestBadNetwork(t *testing.T) {
 	t.Parallel()
+	const delay, loss, pictures = 300 * time.Millisecond, 0.05, 250
 	program := filepath.Join(t.TempDir(), "netem")
 	if err := vm.Build(t.Context(), "dunlin/firmware-tools/vm/netem", program, "arm64", "", ""); err != nil {
 		t.Fatal(err)
 	}
-	const delay = 600 * time.Millisecond
 	e, f := theExample(t), startBoardFleet(t)
-	feed := newFeeder(readFile(t, filepath.Join(e.dir, "samples", firstPNG(t, e))))
-	b := f.ordealBoard("far", ordeal{modules: []string{"sch_netem"}, files: vm.Files{"usr/bin/netem": {Data: readFile(t, program), Mode: 0o755}}})
+	path := filepath.Join(e.dir, "samples", firstPNG(t, e))
+	model, feed := []known{answerOf(t, e.pack, e.digest, path)}, newFeeder(readFile(t, path))
+	files := vm.Files{"usr/bin/netem": {Data: readFile(t, program), Mode: 0o755}}
+	for i := range pictures { // they wait for the model: the test itself has to go the same bad way
+		data := withNote(feed.picture, uint64(i))
+		feed.acked[digestOf(data)] = true
+		files[fmt.Sprintf("%s%03d.png", inboxDir, i)] = vm.File{Data: data}
+	}
+	b := f.ordealBoard("far", ordeal{modules: guest.NetemModules, files: files})
 	b.start(vm.Boot{})
-	if _, err := b.vm.Run(t.Context(), "/usr/bin/netem", "-delay", delay.String(), "-loss", "0.05"); err != nil {
+	if err := b.vm.Service(t.Context(), false); err != nil { // no connection of a better time
 		t.Fatal(err)
 	}
+	b.netem("-delay", delay.String(), "-loss", fmt.Sprint(loss))
 	begin := time.Now()
-	if _, err := b.vm.State(t.Context()); err != nil {
+	if err := b.vm.Service(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begin); took < delay {
+	if took := time.Since(begin); took < 2*delay {
 		t.Errorf("an answer came after %v: the network is not bad", took)
 	}
 	f.offer(e)
-	wait(t, 3*time.Minute, "the model to come", func() error {
-		s, err := b.status()
-		if err == nil && (s.Model == nil || s.Model.Digest != e.digest) {
-			err = fmt.Errorf("it runs %+v", s.Model)
-		}
-		return err
-	})
-	model := time.Since(begin)
-	for i := range 50 {
-		b.give(fmt.Sprintf("%d.png", i), withNote(feed.picture, uint64(i)))
-		feed.acked[digestOf(withNote(feed.picture, uint64(i)))] = true
-	}
 	f.arrive(feed)
-	b.starts(1)
-	t.Logf("a model in %.1f s and 50 results in %.1f s over it", model.Seconds(), (time.Since(begin) - model).Seconds())
+	took := time.Since(begin)
+	rows, err := f.results()
+	if err != nil || len(rows) != pictures {
+		t.Errorf("%d results of %d pictures: %v", len(rows), pictures, err)
+	}
+	for _, r := range rows {
+		if err := right(r.Result, model); err != nil {
+			t.Error(err)
+		}
+	}
+	f.nothingDropped(b)
+	sent, got := b.netemCounts()
+	t.Logf("the model and %d results in %.1f s; sent %+v, got %+v", pictures, took.Seconds(), sent, got)
+	for way, c := range map[string]guest.NetemCount{"sent": sent, "got": got} {
+		// Five standard deviations, and more than none: of 200 packets all arrive
+		// once in thirty thousand times.
+		n := float64(c.Passed + c.Lost)
+		most := loss*n + 5*math.Sqrt(loss*(1-loss)*n)
+		if n < 200 || c.Lost == 0 || float64(c.Lost) > most {
+			t.Errorf("%s: %d packets of %.0f were lost, want 1 to %.0f of at least 200", way, c.Lost, n, most)
+		}
+	}
+
+	b.netem("-delay", delay.String())
+	before, beforeGot := b.netemCounts()
+	stop := feed.feed(b.vm, 8)
+	wait(t, time.Minute, "100 packets either way", func() error {
+		if sent, got = b.netemCounts(); sent.Passed-before.Passed < 100 || got.Passed-beforeGot.Passed < 100 {
+			return fmt.Errorf("sent %+v, got %+v", sent, got)
+		}
+		return nil
+	})
+	stop()
+	f.arrive(feed)
+	if sent, got = b.netemCounts(); sent.Lost != before.Lost || got.Lost != beforeGot.Lost {
+		t.Errorf("without loss: sent %+v, was %+v; got %+v, was %+v", sent, before, got, beforeGot)
+	}
+	b.starts(2)
+}
+
+// netem runs the program on the board.
+func (b *board) netem(args ...string) string {
+	b.t.Helper()
+	text, err := b.vm.Run(b.t.Context(), append([]string{"/usr/bin/netem"}, args...)...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return text
+}
+
+func (b *board) netemCounts() (sent, got guest.NetemCount) {
+	b.t.Helper()
+	var c []guest.NetemCount
+	if err := json.Unmarshal([]byte(b.netem("-count")), &c); err != nil || len(c) != 2 {
+		b.t.Fatalf("%v: %v", c, err)
+	}
+	return c[0], c[1]
+}
+
+// nothingDropped fails where the board, or the hub, knows of a result that is
+// lost.
+func (f *fleet) nothingDropped(b *board) {
+	f.t.Helper()
+	s, err := b.status()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var d struct {
+		Counts struct{ Results, Dropped int64 }
+	}
+	f.must("GET", "/v1/devices/e2e/"+b.name, nil, &d)
+	if s.Outbox.Dropped != 0 || d.Counts.Dropped != 0 {
+		f.t.Errorf("dropped: the board says %+v, the hub %+v", s.Outbox, d.Counts)
+	}
 }
 
 // TestStoppedAgent: an agent that hangs is started again by the watchdog, and
