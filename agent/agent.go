@@ -162,6 +162,9 @@ func (a *Agent) openKept() (err error) {
 	if a.journal, err = openJournal(a.path("journal.db"), a.log); err != nil {
 		return err
 	}
+	if err := a.journal.keepResults(a.kept.byCommand); err != nil {
+		a.log.Error("outcome of a command is not kept", keyError, err)
+	}
 	if a.facts, err = cache.Open(a.path("facts.db")); err != nil {
 		return err
 	}

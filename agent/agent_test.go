@@ -307,6 +307,45 @@ func TestKilledBetweenResultAndMove(t *testing.T) {
 	}
 }
 
+// The agent is killed after the result of a command was kept and before its
+// outcome was, and again when the hub has the result: the command that comes
+// once more is answered with it, and not obeyed anew.
+func TestKilledBetweenResultAndOutcome(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, stop := run(t, c)
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	mute := func(on bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.mute = on
+	}
+	mute(true)
+	const id = "01JDUNLINCOMMAND0000000001"
+	image := picture(t, 7, 7)
+	before, err := a.p.process(t.Context(), source.New(commandSource+id, image), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	mute(false)
+	a, stop = run(t, c)
+	wait(t, "the hub to have it", func() bool { s := a.box.State(); return s.First == s.Next })
+	stop()
+	_, _ = run(t, c)
+	h.until("a third hello", func() bool { return len(h.hellos) >= 3 })
+	args, err := json.Marshal(map[string][]byte{"input": image})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack := h.order(wire.Cmd{ID: id, Name: wire.CmdInfer, Args: args})
+	var r wire.Result
+	if err := json.Unmarshal(ack.Result, &r); err != nil || ack.Phase != wire.CmdDone || r.ID != before.ID {
+		t.Errorf("%+v, want the result %s", ack, before.ID)
+	}
+}
+
 // The hub acknowledges a result of before the kill as soon as the agent is
 // there, whatever else is in the folder: by then its file has left.
 func TestKilledBeforeManyPictures(t *testing.T) {

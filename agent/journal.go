@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -205,6 +207,32 @@ func (j *journal) keepOutcome(ack wire.CmdAck) error {
 	})
 	if err != nil {
 		return fmt.Errorf("journal: command %s: %w", ack.ID, err)
+	}
+	return nil
+}
+
+// keepResults remembers the outcomes of commands whose results were kept and
+// which were not settled when the agent was killed: once the hub has acknowledged
+// the results, nothing else tells that the commands were obeyed.
+func (j *journal) keepResults(byCommand map[string]wire.Result) error {
+	if len(byCommand) > maxCommands {
+		return nil // outcomes that were forgotten would come back in place of newer ones
+	}
+	for _, id := range slices.Sorted(maps.Keys(byCommand)) {
+		known, err := j.outcome(id)
+		if known != nil {
+			continue
+		}
+		var result []byte
+		if err == nil {
+			result, err = json.Marshal(byCommand[id])
+		}
+		if err == nil {
+			err = j.keepOutcome(wire.CmdAck{ID: id, Phase: wire.CmdDone, Result: result})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
