@@ -45,7 +45,7 @@ func newLevel(cells int) *level {
 }
 
 // add notes that covering s cost the class so much.
-func (l *level) add(s square, lost float64) {
+func (l *level) add(s *square, lost float64) {
 	for dy := range 2 {
 		for dx := range 2 {
 			i := (s.y+dy)*l.cells + s.x + dx
@@ -69,11 +69,11 @@ func (l *level) covered() bool { return !slices.Contains(l.count, 0) }
 
 // squares returns the squares of a level in the order in which they are worth
 // it.
-func (l *level) squares(before *level) []square {
-	var all []square
+func (l *level) squares(before *level) []*square {
+	var all []*square
 	for y := range l.cells - 1 {
 		for x := range l.cells - 1 {
-			s := square{x: x, y: y, first: -float64(x%2 + y%2)}
+			s := &square{x: x, y: y, first: -float64(x%2 + y%2)}
 			if before != nil {
 				found, _ := before.at(float64(x+1)/float64(l.cells), float64(y+1)/float64(l.cells))
 				s.first = math.Abs(found)
@@ -81,7 +81,7 @@ func (l *level) squares(before *level) []square {
 			all = append(all, s)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b square) int { return cmp.Compare(b.first, a.first) })
+	slices.SortStableFunc(all, func(a, b *square) int { return cmp.Compare(b.first, a.first) })
 	return all
 }
 
@@ -182,7 +182,7 @@ func (p plane) mean(x []float32) []float32 {
 }
 
 // cover fills square s of a level of so many cells a side.
-func (p plane) cover(x []float32, s square, cells int, fill []float32) {
+func (p plane) cover(x []float32, s *square, cells int, fill []float32) {
 	x0, x1 := s.x*p.width/cells, (s.x+2)*p.width/cells
 	y0, y1 := s.y*p.height/cells, (s.y+2)*p.height/cells
 	for c, v := range fill {

@@ -11,6 +11,7 @@
 package pins
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,7 +71,7 @@ type Pin struct {
 // Host is the lines of one machine. Its methods may be called at once; a line
 // is had by one caller at a time.
 type Host struct {
-	lines []hostLine
+	lines []*hostLine
 	err   error // why there are none
 
 	mu    sync.Mutex // guards taken
@@ -89,7 +90,7 @@ func New(chips ...Chip) *Host {
 	h := &Host{taken: map[int]bool{}}
 	for _, c := range chips {
 		for i, p := range c.Pins {
-			h.lines = append(h.lines, hostLine{Line{Chip: c.Label, Offset: i, Name: p.Name, User: p.User}, p.PinIO})
+			h.lines = append(h.lines, &hostLine{Line{Chip: c.Label, Offset: i, Name: p.Name, User: p.User}, p.PinIO})
 		}
 	}
 	if len(h.lines) == 0 {
@@ -100,16 +101,14 @@ func New(chips ...Chip) *Host {
 
 // Lines lists all lines, by chip and offset.
 func (h *Host) Lines() []Line {
-	out := make([]Line, len(h.lines))
-	for i, l := range h.lines {
+	sorted := slices.Clone(h.lines)
+	slices.SortStableFunc(sorted, func(a, b *hostLine) int {
+		return cmp.Or(strings.Compare(a.Chip, b.Chip), a.Offset-b.Offset)
+	})
+	out := make([]Line, len(sorted))
+	for i, l := range sorted {
 		out[i] = l.Line
 	}
-	slices.SortStableFunc(out, func(a, b Line) int {
-		if c := strings.Compare(a.Chip, b.Chip); c != 0 {
-			return c
-		}
-		return a.Offset - b.Offset
-	})
 	return out
 }
 
@@ -179,7 +178,7 @@ func (h *Host) hintUnknown() string {
 }
 
 // take has a line for one caller; the function it returns gives it back.
-func (h *Host) take(name string) (l hostLine, give func(), err error) {
+func (h *Host) take(name string) (l *hostLine, give func(), err error) {
 	i, err := h.find(name)
 	if err != nil {
 		return l, nil, err
@@ -202,7 +201,7 @@ func (h *Host) take(name string) (l hostLine, give func(), err error) {
 }
 
 // refused explains what the kernel said to a request for a line.
-func (l hostLine) refused(name string, err error) error {
+func (l *hostLine) refused(name string, err error) error {
 	if !isBusy(err) {
 		return &LineError{Line: name, Err: err}
 	}
