@@ -52,7 +52,7 @@ var (
 // zero value of each means its default.
 type Options struct {
 	// MaxBytes bounds the records kept; beyond it the oldest results are
-	// dropped, up to eight more than needed, never a report. Results of a
+	// dropped, up to seven more than needed, never a report. Results of a
 	// group are compressed and count as what is left of them. The file may be
 	// about twice as long.
 	// Default 64 MiB.
