@@ -126,7 +126,7 @@ func (w *pageWalk) bucket(b []byte, depth int) error {
 		return damage{fmt.Errorf("bucket of %d bytes", len(b))}
 	}
 	if root := le.Uint64(b); root != 0 {
-		return w.page(root, nil, depth+1)
+		return w.page(root, bounds{}, depth+1)
 	}
 	if len(b) < 16+pageHead {
 		return damage{fmt.Errorf("inline bucket of %d bytes", len(b))}
@@ -134,11 +134,15 @@ func (w *pageWalk) bucket(b []byte, depth int) error {
 	if le.Uint16(b[24:]) != flagLeaf {
 		return damage{errors.New("an inline bucket is no leaf")}
 	}
-	return w.leaf(b[16:], nil, depth+1)
+	return w.leaf(b[16:], bounds{}, depth+1)
 }
 
-// page checks the tree below page id, whose first key is at least low.
-func (w *pageWalk) page(id uint64, low []byte, depth int) error {
+// bounds are what the parent says of a page's keys: none is below low, all are
+// below high. nil: no bound.
+type bounds struct{ low, high []byte }
+
+// page checks the tree below page id.
+func (w *pageWalk) page(id uint64, in bounds, depth int) error {
 	if depth > maxDepth {
 		return damage{fmt.Errorf("more than %d levels", maxDepth)}
 	}
@@ -148,9 +152,9 @@ func (w *pageWalk) page(id uint64, low []byte, depth int) error {
 	}
 	switch le.Uint16(b[8:]) {
 	case flagLeaf:
-		err = w.leaf(b, low, depth)
+		err = w.leaf(b, in, depth)
 	case flagBranch:
-		err = w.branch(b, low, depth)
+		err = w.branch(b, in, depth)
 	default:
 		err = damage{fmt.Errorf("flags %#x", le.Uint16(b[8:]))}
 	}
@@ -195,7 +199,7 @@ func part(b []byte, elem int, pos, n uint32) ([]byte, error) {
 	return nil, damage{fmt.Errorf("%d bytes at %d of %d", n, from, len(b))}
 }
 
-func (w *pageWalk) leaf(b, low []byte, depth int) error {
+func (w *pageWalk) leaf(b []byte, in bounds, depth int) error {
 	count := int(le.Uint16(b[10:]))
 	if pageHead+count*elemSize > len(b) {
 		return damage{fmt.Errorf("%d elements", count)}
@@ -213,7 +217,7 @@ func (w *pageWalk) leaf(b, low []byte, depth int) error {
 		if err != nil || ksize+vsize < ksize {
 			return damage{fmt.Errorf("element %d: %d+%d bytes", i, ksize, vsize)}
 		}
-		if err := ordered(last, key, low, i); err != nil {
+		if err := in.ordered(last, key, i); err != nil {
 			return err
 		}
 		last = key
@@ -226,34 +230,36 @@ func (w *pageWalk) leaf(b, low []byte, depth int) error {
 	return nil
 }
 
-func (w *pageWalk) branch(b, low []byte, depth int) error {
+func (w *pageWalk) branch(b []byte, in bounds, depth int) error {
 	count := int(le.Uint16(b[10:]))
 	if count == 0 || pageHead+count*elemSize > len(b) {
 		return damage{fmt.Errorf("%d branches", count)}
 	}
-	var last []byte
+	keys := make([][]byte, count, count+1)
 	for i := range count {
 		at := pageHead + i*elemSize
-		e := b[at:]
-		key, err := part(b, at, le.Uint32(e), le.Uint32(e[4:]))
+		key, err := part(b, at, le.Uint32(b[at:]), le.Uint32(b[at+4:]))
 		if err != nil {
 			return err
 		}
-		if err := ordered(last, key, low, i); err != nil {
+		if err := in.ordered(keys[max(i-1, 0)], key, i); err != nil {
 			return err
 		}
-		last = key
-		if err := w.page(le.Uint64(e[8:]), key, depth+1); err != nil {
+		keys[i] = key
+	}
+	keys = append(keys, in.high)
+	for i := range count {
+		if err := w.page(le.Uint64(b[pageHead+i*elemSize+8:]), bounds{keys[i], keys[i+1]}, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ordered checks key i of a page against the one before it, or against what
+// ordered checks key i of a page against the one before it, and against what
 // the parent says.
-func ordered(last, key, low []byte, i int) error {
-	if len(key) == 0 || i > 0 && bytes.Compare(last, key) >= 0 || i == 0 && bytes.Compare(key, low) < 0 {
+func (in bounds) ordered(last, key []byte, i int) error {
+	if len(key) == 0 || i > 0 && bytes.Compare(last, key) >= 0 || i == 0 && bytes.Compare(key, in.low) < 0 || in.high != nil && bytes.Compare(key, in.high) >= 0 {
 		return damage{fmt.Errorf("key %d is out of order", i)}
 	}
 	return nil
