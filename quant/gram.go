@@ -17,7 +17,7 @@ import (
 type gram struct {
 	layer *layer
 	depth int         // of x
-	sums  [][]float32 // of each group, [depth, depth], the lower triangle until done
+	sums  [][]float32 // of each group, nil until the first x: [depth, depth], the lower triangle until done
 	means [][]float64 // of each group: the sum of x
 	count int         // of x
 	rows  int         // wanted of each sample
@@ -36,7 +36,9 @@ const (
 )
 
 // newGram returns an empty one for samples of which there will be n, nil
-// where the layer is too deep, or of a form whose inputs are not looked at.
+// where the layer is too deep, or of a form whose inputs are not looked at. Its
+// matrices take their memory when the first input comes, for those of all layers
+// are more than are gathered at once.
 func newGram(l *layer, seed uint64, n int) *gram {
 	depth, groups := l.weight.Elements()/l.channels, 1
 	if l.node.Op == "Conv" {
@@ -50,11 +52,20 @@ func newGram(l *layer, seed uint64, n int) *gram {
 	}
 	want := max(512, gramRows*depth)
 	g := &gram{layer: l, depth: depth, rows: (want + n - 1) / n, x: make([]float32, depth), rand: rand.New(rand.NewPCG(seed, 0))}
-	for range groups {
-		g.sums, g.means = append(g.sums, make([]float32, depth*depth)), append(g.means, make([]float64, depth))
-	}
+	g.sums, g.means = make([][]float32, groups), make([][]float64, groups)
 	return g
 }
+
+// matrix returns that of a group.
+func (g *gram) matrix(group int) []float32 {
+	if g.sums[group] == nil {
+		g.sums[group], g.means[group] = make([]float32, g.depth*g.depth), make([]float64, g.depth)
+	}
+	return g.sums[group]
+}
+
+// free gives the matrices up.
+func (g *gram) free() { clear(g.sums); clear(g.means) }
 
 // bytes is the memory that it takes.
 func (g *gram) bytes() int { return 4 * g.depth * g.depth * len(g.sums) }
@@ -81,7 +92,7 @@ func (g *gram) add(t *model.Tensor) {
 
 // sum adds g.x to a group's matrix.
 func (g *gram) sum(group int) {
-	m := g.sums[group]
+	m := g.matrix(group)
 	if group == 0 {
 		g.count++
 	}
@@ -104,7 +115,8 @@ func (g *gram) sum(group int) {
 // Ledoit & Wolf 2004, J. Multivariate Anal. 88).
 func (g *gram) done() {
 	keep := float32(float64(g.count) / float64(g.count+g.depth))
-	for group, m := range g.sums {
+	for group := range g.sums {
+		m := g.matrix(group)
 		if g.layer.node.Op != "MatMul" && g.count > 0 {
 			mean := g.means[group]
 			for i := range g.depth {

@@ -35,7 +35,9 @@ func (l *layer) quantise4(inScale float32) int8Weights {
 	q := int8Weights{values: model.Of(model.I8, make([]int8, len(w)), l.weight.Shape...), scales: make([]float32, l.channels)}
 	var noise, signal float64
 	values := make([]float64, len(w)/l.channels)
-	for c, at := range l.rows() {
+	var at []int
+	for c := range l.channels {
+		at = l.row(c, at[:0])
 		for k, i := range at {
 			values[k] = float64(w[i])
 		}
@@ -54,12 +56,16 @@ func (l *layer) quantise4(inScale float32) int8Weights {
 	return q
 }
 
-// rows returns the indices of each output channel's weights, in the order in
+// row appends to at the indices of output channel c's weights, in the order in
 // which a pack stores them.
-func (l *layer) rows() [][]int {
-	rows := make([][]int, l.channels)
-	l.eachWeight(func(c, i int) { rows[c] = append(rows[c], i) })
-	return rows
+func (l *layer) row(c int, at []int) []int {
+	inner, outer := l.strides()
+	for o := range outer {
+		for i := range inner {
+			at = append(at, (o*l.channels+c)*inner+i)
+		}
+	}
+	return at
 }
 
 // upShort returns the least bfloat16 number that is not below s, a scale: it

@@ -41,8 +41,8 @@ func TestQuantise4(t *testing.T) {
 		if q.sqnr < 17 || q.sqnr > 26 {
 			t.Errorf("%s %v: %.1f dB", c.op, c.shape, q.sqnr)
 		}
-		for ch, at := range l.rows() {
-			for k, i := range at {
+		for ch := range l.channels {
+			for k, i := range l.row(ch, nil) {
 				f := 1 + (k/model.Int4Group*7+ch)%int4Factors
 				if k/model.Int4Group == 0 {
 					f = int4Factors

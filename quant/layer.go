@@ -96,14 +96,7 @@ func (l *layer) finite() bool {
 // eachWeight calls f with the output channel and the index of each weight,
 // channel by channel.
 func (l *layer) eachWeight(f func(channel, i int)) {
-	inner, outer := 1, 1
-	for a, d := range l.weight.Shape {
-		if a < l.axis {
-			outer *= d
-		} else if a > l.axis {
-			inner *= d
-		}
-	}
+	inner, outer := l.strides()
 	for c := range l.channels {
 		for o := range outer {
 			for i := range inner {
@@ -111,6 +104,19 @@ func (l *layer) eachWeight(f func(channel, i int)) {
 			}
 		}
 	}
+}
+
+// strides returns how many weights of a channel lie together, and how often.
+func (l *layer) strides() (inner, outer int) {
+	inner, outer = 1, 1
+	for a, d := range l.weight.Shape {
+		if a < l.axis {
+			outer *= d
+		} else if a > l.axis {
+			inner *= d
+		}
+	}
+	return inner, outer
 }
 
 // inputChannel returns the function that gives the input channel which the

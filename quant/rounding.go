@@ -70,6 +70,7 @@ func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor,
 		for _, m := range batch {
 			m.done()
 			t.round(m)
+			m.free()
 		}
 	}
 	return t.all, nil
@@ -152,7 +153,7 @@ func (t *rounder) round(m *gram) {
 			s.better(together[c])
 		}
 		learned += s.err()
-		s.store(c)
+		s.store()
 	}
 	q.sqnr = l.sqnr(q)
 	t.all.weights[l.node.Name] = q
@@ -176,7 +177,7 @@ type steps struct {
 	l      *layer
 	q      int8Weights
 	gram   *gram
-	rows   [][]int
+	row    []int // where the weights are
 	matrix []float32
 	real   []float64 // the weights
 	whole  []int     // in [-7, 7]
@@ -188,7 +189,7 @@ type steps struct {
 
 func newSteps(l *layer, q int8Weights, m *gram) *steps {
 	return &steps{
-		l: l, q: q, gram: m, rows: l.rows(), real: make([]float64, m.depth), whole: make([]int, m.depth), step: make([]float64, m.depth),
+		l: l, q: q, gram: m, real: make([]float64, m.depth), whole: make([]int, m.depth), step: make([]float64, m.depth),
 		factor: make([]int, m.depth), error: make([]float64, m.depth), slope: make([]float64, m.depth),
 	}
 }
@@ -197,7 +198,8 @@ func newSteps(l *layer, q int8Weights, m *gram) *steps {
 func (s *steps) channel(c int) {
 	s.matrix = s.gram.sums[c/(s.l.channels/len(s.gram.sums))]
 	scale := float64(s.q.scales[c])
-	for k, i := range s.rows[c] {
+	s.row = s.l.row(c, s.row[:0])
+	for k, i := range s.row {
 		s.real[k] = float64(s.l.weight.F32()[i])
 	}
 	g := int4Groups(s.real, s.q.scales[c])
@@ -296,9 +298,9 @@ func (s *steps) move(k, by int) {
 	}
 }
 
-// store writes channel c.
-func (s *steps) store(c int) {
-	for k, i := range s.rows[c] {
+// store writes the channel.
+func (s *steps) store() {
+	for k, i := range s.row {
 		s.q.values.I8()[i] = int8(s.whole[k] * s.factor[k])
 	}
 }

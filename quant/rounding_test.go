@@ -58,7 +58,7 @@ func TestPatch(t *testing.T) {
 					for x := range p.outWide {
 						p.patch(g.x, picture[group*c.weights[1]*p.high*p.wide:], y, x)
 						sum := 0.0
-						for k, i := range l.rows()[ch] {
+						for k, i := range l.row(ch, nil) {
 							sum += float64(g.x[k]) * float64(l.weight.F32()[i])
 						}
 						if math.Abs(sum-float64(want[at])) > 1e-4 {

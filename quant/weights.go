@@ -20,17 +20,21 @@ type int8Weights struct {
 // bias overflows an int32 in units of both.
 func (l *layer) quantise(inScale float32) int8Weights {
 	w := l.weight.F32()
-	channels := make([][]float32, l.channels)
-	l.eachWeight(func(c, i int) { channels[c] = append(channels[c], w[i]) })
 	shared := float32(0)
 	if l.perTensor {
 		shared = kernels.WeightScale(w, l.bias, inScale)
 	}
 	q := int8Weights{values: model.Of(model.I8, make([]int8, len(w)), l.weight.Shape...), scales: make([]float32, l.channels)}
-	for c, v := range channels {
+	var at []int
+	v := make([]float32, len(w)/l.channels)
+	for c := range l.channels {
 		if l.perTensor {
 			q.scales[c] = shared
 			continue
+		}
+		at = l.row(c, at[:0])
+		for k, i := range at {
+			v[k] = w[i]
 		}
 		q.scales[c] = kernels.WeightScale(v, l.biasOf(c), inScale)
 	}
