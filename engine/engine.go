@@ -83,6 +83,13 @@ type Options struct {
 	// is the one that runs without it. v is valid during the call only.
 	Trace func(v *Traced)
 
+	// Packed, where set, is called during Compile with each constant that a
+	// kernel has packed into a form of its own, and that neither Compile nor the
+	// program reads again. A caller whose constants lie in a mapped file can let
+	// their pages go, so that the weights are not in memory twice. Those that a
+	// pass made come too.
+	Packed func(t *model.Tensor)
+
 	// Dump, where set, receives the graph as text before the first pass and
 	// after each one that changed it.
 	Dump io.Writer

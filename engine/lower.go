@@ -185,6 +185,9 @@ func (l *lowering) node(n *model.Node) error {
 	for i, name := range n.In {
 		if i == 1 && k.weights > 0 && !call.wide && packs[n.Op] && call.constant(1) != nil {
 			s.in = append(s.in, -1)
+			if l.c.options.Packed != nil {
+				l.c.options.Packed(call.constant(1))
+			}
 			l.packed(name)
 			call.in[i] = &model.Value{Type: call.in[i].Type, Shape: call.in[i].Shape} // calls live until all is cut
 			continue

@@ -25,8 +25,16 @@ type run struct {
 
 // NewSession returns a session. It is where the arena is allocated, and all
 // else that a Run needs.
-func (p *Program) NewSession() *Session {
-	arena := model.Aligned(p.memory.Arena)
+func (p *Program) NewSession() *Session { return p.NewSessionIn(model.Aligned(p.memory.Arena)) }
+
+// NewSessionIn returns a session whose arena is the one given, for programs
+// that run in turns: what a session leaves there is lost once another one is
+// made there, which clears it. arena has the bytes that Memory says at least,
+// and begins where model.Aligned does. A stage that is compiled later, where
+// shapes depend on values, has an arena of its own.
+func (p *Program) NewSessionIn(arena []byte) *Session {
+	arena = arena[:p.memory.Arena]
+	clear(arena)
 	s := &Session{program: p, tensors: make([]*model.Tensor, len(p.slots))}
 	for i, slot := range p.slots {
 		s.tensors[i] = slot.data

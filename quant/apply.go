@@ -37,6 +37,7 @@ func write(g *model.Graph, r *Ranges, o Options) (*model.Graph, *Report, error) 
 			return nil, nil, fmt.Errorf("node %s (%s): %w", n.Name, n.Op, err)
 		}
 		rep.Layers = append(rep.Layers, l)
+		o.rest(g, n)
 	}
 	return w.g, rep, nil
 }

@@ -109,7 +109,7 @@ func Calibrate(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int,
 // observe runs g on n samples and counts the float values that are wanted.
 func (r *Ranges) observe(g *model.Graph, wanted func(string) bool, next func(i int) ([]*model.Tensor, error), n int, o Options) error {
 	var broken error
-	run := newRunner(g, func(value string, t *model.Tensor) {
+	run := newRunner(g, o, func(value string, t *model.Tensor) {
 		if t.Type != model.F32 || broken != nil || !wanted(value) {
 			return
 		}
@@ -159,16 +159,19 @@ type runner struct {
 	g       *model.Graph // nil where its shapes are fixed and it was compiled
 	inputs  []string
 	observe func(string, *model.Tensor)
+	packed  func(*model.Tensor)
 	shapes  map[string]model.Shape
 	program *engine.Program
 	session *engine.Session // nil: at rest
+	arena   *[]byte         // of the session, shared with runners that are at rest meanwhile
 }
 
-func newRunner(g *model.Graph, observe func(string, *model.Tensor)) *runner {
-	return &runner{g: g, inputs: g.Inputs, observe: observe}
+func newRunner(g *model.Graph, o Options, observe func(string, *model.Tensor)) *runner {
+	return &runner{g: g, inputs: g.Inputs, observe: observe, packed: o.Rest, arena: &[]byte{}}
 }
 
-func (r *runner) run(in []*model.Tensor) error {
+// ready compiles where that has not been done for inputs of such shapes.
+func (r *runner) ready(in []*model.Tensor) error {
 	if len(in) != len(r.inputs) {
 		return fmt.Errorf("%d tensors for %d inputs", len(in), len(r.inputs))
 	}
@@ -177,7 +180,7 @@ func (r *runner) run(in []*model.Tensor) error {
 		for i, name := range r.inputs {
 			r.shapes[name] = slices.Clone(in[i].Shape)
 		}
-		p, err := engine.Compile(r.g, engine.Options{Shapes: r.shapes, Observe: r.observe})
+		p, err := engine.Compile(r.g, engine.Options{Shapes: r.shapes, Observe: r.observe, Packed: r.packed})
 		if err != nil {
 			return err
 		}
@@ -186,8 +189,18 @@ func (r *runner) run(in []*model.Tensor) error {
 			r.g = nil // its constants may go, where nobody else has them
 		}
 	}
+	return nil
+}
+
+func (r *runner) run(in []*model.Tensor) error {
+	if err := r.ready(in); err != nil {
+		return err
+	}
 	if r.session == nil {
-		r.session = r.program.NewSession()
+		if need := r.program.Memory().Arena; len(*r.arena) < need {
+			*r.arena = model.Aligned(need)
+		}
+		r.session = r.program.NewSessionIn(*r.arena)
 	}
 	for i, t := range in {
 		to := r.session.Input(i)
@@ -199,7 +212,8 @@ func (r *runner) run(in []*model.Tensor) error {
 	return r.session.Run()
 }
 
-// rest gives up the memory of a run until the next one.
+// rest gives up the memory of a run, which another runner may use until the
+// next one.
 func (r *runner) rest() { r.session = nil }
 
 func (r *runner) fits(in []*model.Tensor) bool {

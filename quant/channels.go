@@ -64,7 +64,7 @@ var pointwise = []string{
 // followChannels follows the channels of g. It runs g once, on zeros, to
 // learn the shapes.
 func followChannels(g *model.Graph, scale bool) (*channels, error) {
-	shapes, err := shapesOf(g)
+	shapes, err := shapesOf(g, Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +84,9 @@ func followChannels(g *model.Graph, scale bool) (*channels, error) {
 
 // shapesOf returns the shape of each float value of g that is no constant,
 // with 1 for each axis that is not known.
-func shapesOf(g *model.Graph) (map[string]model.Shape, error) {
+func shapesOf(g *model.Graph, o Options) (map[string]model.Shape, error) {
 	shapes := map[string]model.Shape{}
-	r := newRunner(g, func(value string, t *model.Tensor) {
+	r := newRunner(g, o, func(value string, t *model.Tensor) {
 		if t.Type == model.F32 {
 			shapes[value] = slices.Clone(t.Shape)
 		}

@@ -69,7 +69,7 @@ func dataFree(g *model.Graph, bounds []Bounds, o Options) (*Ranges, *FreeReport,
 	if err != nil {
 		return nil, nil, err
 	}
-	shapes, err := shapesOf(folded)
+	shapes, err := shapesOf(folded, Options{})
 	if err != nil {
 		return nil, nil, err
 	}

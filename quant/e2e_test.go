@@ -111,7 +111,7 @@ func compress(t testing.TB, g *model.Graph, calib labelled, o Options) *model.Gr
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rep.Measure(g, q, calib.next, min(calib.n, 20)); err != nil {
+	if err := rep.Measure(g, q, calib.next, min(calib.n, 20), Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d bytes of constants before, %d after; %d nodes in int8, %d in float", rep.Before, rep.After, rep.Int8, rep.Float)

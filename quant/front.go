@@ -94,7 +94,7 @@ func (l *LayerCost) at(level Level) *StepCost {
 // it adds where all others are int8.
 //
 // It needs the memory of one sample's run with its weights in float and in
-// the form that runs, all of them in int8 and in int4, and at most 12 MiB for
+// the form that runs, all of them in int8 and in int4, and at most 8 MiB for
 // samples and outputs.
 func Front(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o FrontOptions) ([]Candidate, *Sensitivity, error) {
 	if err := o.check(); err != nil {

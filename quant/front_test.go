@@ -65,7 +65,7 @@ func (n *net) fragile() {
 // classes returns the class of each of 200 samples.
 func (n *net) classes(t *testing.T, g *model.Graph) []int {
 	t.Helper()
-	r, all := newRunner(g, nil), []int{}
+	r, all := newRunner(g, Options{}, nil), []int{}
 	for i := range 200 {
 		in, _ := n.samples(1000 + i)
 		if err := r.run(in); err != nil {

@@ -257,7 +257,7 @@ func checkSteps(t testing.TB, q *model.Graph) {
 func TestMeasure(t *testing.T) {
 	n := typical()
 	q, rep := n.quantise(t, Options{})
-	if err := rep.Measure(n.Graph, q, n.samples, 5); err != nil {
+	if err := rep.Measure(n.Graph, q, n.samples, 5, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range rep.Layers {

@@ -8,10 +8,13 @@ import (
 	"dunlin/model"
 )
 
-// keptBytes bounds what a judge keeps of samples, and apart from that of the
-// float model's outputs. Samples beyond it are asked for again for each graph;
-// fewer samples are used where the outputs of all would not fit.
-const keptBytes = 6 << 20
+// What a judge keeps of samples, and apart from that of the float model's
+// outputs. Samples beyond it are asked for again for each graph; fewer samples
+// are used where the outputs of all would not fit.
+const (
+	sampleBytes = 2 << 20
+	outputBytes = 6 << 20
+)
 
 // judge says how far the outputs of a lowered graph are from those of the
 // float graph, on the same samples and without labels.
@@ -25,7 +28,8 @@ type judge struct {
 	names []string          // of the outputs
 	size  int               // bytes of what is kept
 	seen  func(graphs int)  // called after each graph
-	done  int               // graphs
+	rest  func(*model.Tensor)
+	done  int // graphs
 }
 
 // divergence is how an output is compared.
@@ -42,7 +46,7 @@ const (
 
 // newJudge runs the prepared float graph g on samples of n, evenly spread.
 func newJudge(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int, o FrontOptions) (*judge, error) {
-	j := &judge{next: next, names: g.Outputs, mean: make([]float64, len(g.Outputs))}
+	j := &judge{next: next, rest: o.Rest, names: g.Outputs, mean: make([]float64, len(g.Outputs))}
 	for _, out := range g.Outputs {
 		j.kinds = append(j.kinds, kindOf(g, out, o.Logits))
 	}
@@ -52,7 +56,7 @@ func newJudge(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int, 
 	}
 	want = min(want, n)
 	j.at = drawn(want, n)
-	run, outputs := newRunner(g, nil), 0
+	run, outputs := newRunner(g, o.Options, nil), 0
 	for k := range j.at {
 		in, err := j.sample(k)
 		if err == nil {
@@ -66,7 +70,7 @@ func newJudge(g *model.Graph, next func(i int) ([]*model.Tensor, error), n int, 
 			t := run.session.Output(i).Clone()
 			out, outputs = append(out, t), outputs+len(t.Data)
 		}
-		if outputs > keptBytes && k > 0 {
+		if outputs > outputBytes && k > 0 {
 			j.at, j.kept = j.at[:k], j.kept[:min(k, len(j.kept))]
 			break
 		}
@@ -136,7 +140,7 @@ func (j *judge) sample(k int) ([]*model.Tensor, error) {
 	for _, t := range in {
 		size += len(t.Data)
 	}
-	if k == len(j.kept) && j.size+size <= keptBytes {
+	if k == len(j.kept) && j.size+size <= sampleBytes {
 		own := make([]*model.Tensor, len(in))
 		for i, t := range in {
 			own[i] = t.Clone()
@@ -150,7 +154,7 @@ func (j *judge) sample(k int) ([]*model.Tensor, error) {
 // each output the mean over all its distributions, or elements, of all
 // samples, in nats, and the sum of that over the outputs.
 func (j *judge) divergence(q *model.Graph) (float64, error) {
-	run := newRunner(q, nil)
+	run := newRunner(q, Options{Rest: j.rest}, nil)
 	far, weight := make([]float64, len(j.kinds)), make([]float64, len(j.kinds))
 	for k := range j.at {
 		in, err := j.sample(k)

@@ -226,7 +226,7 @@ func TestAnomalyLowRank(t *testing.T) {
 		t.Fatal(err)
 	}
 	outputs := func(g *model.Graph) (out [][]float32) {
-		r := newRunner(g, func(value string, v *model.Tensor) {
+		r := newRunner(g, Options{}, func(value string, v *model.Tensor) {
 			if value == g.Outputs[0] {
 				out = append(out, slices.Clone(v.F32()))
 			}

@@ -65,6 +65,7 @@ func newPlan(g *model.Graph, r *Ranges, o Options) *plan {
 	}
 	for _, n := range g.Nodes {
 		p.nodes[n] = p.decide(n)
+		o.rest(g, n)
 	}
 	for again := true; again; {
 		again = false

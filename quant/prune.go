@@ -117,7 +117,7 @@ func PruneChannels(g *model.Graph, r *Ranges, o PruneOptions) (*model.Graph, *Pr
 	if err := h.Check(); err != nil {
 		return fail(err)
 	}
-	if _, err := shapesOf(h); err != nil { // the engine runs it
+	if _, err := shapesOf(h, Options{}); err != nil { // the engine runs it
 		return fail(err)
 	}
 	return h, rep, nil

@@ -79,6 +79,11 @@ type Options struct {
 	// as long.
 	Optimise func(n int) func(values, gradients []float32)
 
+	// Rest, where set, is called with weights of the graph that will not be read
+	// for a while, so that a caller who has them in a mapped file can let their
+	// pages go. They may be read again at any time.
+	Rest func(t *model.Tensor)
+
 	memo *memo // nil: nothing is kept
 }
 
@@ -108,6 +113,18 @@ func (o Options) check() error {
 		return fmt.Errorf("percentile %g is not between 0 and 100", o.Percentile)
 	}
 	return nil
+}
+
+// rest says of the constants that n reads that they are not read for a while.
+func (o Options) rest(g *model.Graph, n *model.Node) {
+	if o.Rest == nil {
+		return
+	}
+	for _, in := range n.In {
+		if t := g.Const(in); t != nil {
+			o.Rest(t)
+		}
+	}
 }
 
 // checkNames fails where the options name nodes that g does not have.

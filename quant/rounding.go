@@ -71,6 +71,7 @@ func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor,
 			m.done()
 			t.round(m)
 			m.free()
+			o.rest(p, m.layer.node)
 		}
 	}
 	return t.all, nil
@@ -115,7 +116,7 @@ func (t *rounder) gather(small *model.Graph, batch []*gram, next func(i int) ([]
 		in := g.layer.node.In[0]
 		readers[in] = append(readers[in], g)
 	}
-	run := newRunner(small, func(value string, v *model.Tensor) {
+	run := newRunner(small, t.o, func(value string, v *model.Tensor) {
 		if v.Type == model.F32 {
 			for _, g := range readers[value] {
 				g.add(v)

@@ -34,6 +34,7 @@ type loaded struct {
 	path  string
 	graph *model.Graph
 	pack  *pack.Model
+	shelf *shelf // where compress has its weights, or nil
 }
 
 // sum returns the SHA-256 of the file, of the manifest for a pack.
@@ -41,8 +42,14 @@ func (m *loaded) sum() (string, error) {
 	if m.pack != nil {
 		return m.pack.Digest, nil
 	}
-	data, err := os.ReadFile(m.path)
-	return fmt.Sprintf("%x", sha256.Sum256(data)), err
+	f, err := os.Open(m.path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return fmt.Sprintf("%x", h.Sum(nil)), err
 }
 
 // importers are the formats of foreign files, by how a file's name ends.
@@ -63,7 +70,7 @@ func load(path string) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &loaded{path, p.Graph, p}, nil
+		return &loaded{path: path, graph: p.Graph, pack: p}, nil
 	}
 	ext := strings.ToLower(filepath.Ext(path))
 	read, ok := importers[ext]
@@ -79,7 +86,7 @@ func load(path string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", path, err)
 	}
-	return &loaded{path, g, nil}, nil
+	return &loaded{path: path, graph: g}, nil
 }
 
 // close unmaps a packed model's weights.

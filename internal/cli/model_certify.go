@@ -112,7 +112,7 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 		return nil, withHint(fmt.Errorf("%s: %w", o.Data, errNoClasses), "give the samples without labels: the answers are compared with the float model's")
 	}
 	added := 0
-	f := &referee{ctx: ctx, set: set, spec: w.spec, labelled: set.Labelled(), tolerance: o.Tolerance, states: w.states}
+	f := &referee{ctx: ctx, set: set, spec: w.spec, labelled: set.Labelled(), tolerance: o.Tolerance, states: w.states, shelf: w.shelf}
 	if w.calib != nil {
 		_, f.at = split(set.Len(), 0, o.Seed)
 		added = offset
@@ -187,6 +187,7 @@ func (s *search) run() error {
 	if err != nil {
 		return err
 	}
+	s.w.shelf.put(s.graph)
 	if s.judge.labelled {
 		a := float64(s.judge.right) / float64(len(s.judge.at))
 		s.cert.FloatAccuracy = &a
@@ -250,7 +251,9 @@ func (s *search) apply(c candidate) (*model.Graph, *quant.Report, int64, error) 
 	case c.graph != nil:
 		return c.graph, c.report, c.report.After, nil
 	}
-	g, r, err := quant.Apply(s.graph, s.ranges, c.options)
+	o := c.options
+	o.Rest = s.w.shelf.rest
+	g, r, err := quant.Apply(s.graph, s.ranges, o)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -332,7 +335,7 @@ func (s *search) time(g *model.Graph) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, run, err := session(g, nil, engine.Options{})
+	_, run, err := session(g, nil, engine.Options{Packed: s.w.shelf.rest})
 	if err != nil {
 		return nil, err
 	}

@@ -127,7 +127,7 @@ Preprocessing, labels and entities are read from prep.toml beside MODEL, or --pr
 				return err
 			}
 			defer m.close()
-			defer sparing(m)()
+			defer sparing(m, out)()
 			start := func(what string, n int) bar { return newBar(c.ErrOrStderr(), what, n) }
 			r := compressing{m: m, o: o, keep: keep, start: start, out: c.ErrOrStderr(), page: page, json: asJSON, keepFloat: eval != ""}
 			p, err := r.pack(c.Context())
@@ -274,9 +274,10 @@ func (r compressing) certified(ctx context.Context) (*pack.Pack, error) {
 		r.m.letGo()
 	}
 	debug.FreeOSMemory()
-	if err := qr.Measure(float, small, w.calib.next, min(measured, len(w.calib.at))); err != nil {
+	if err := qr.Measure(float, small, w.calib.next, min(measured, len(w.calib.at)), quant.Options{Rest: w.shelf.rest}); err != nil {
 		return nil, err
 	}
+	debug.FreeOSMemory()
 	qr.To = s.chosen.name
 	rep.Quant, rep.Bytes.After = qr, bytes
 	if c := s.cert; c.FloatAccuracy != nil {

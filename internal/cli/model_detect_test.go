@@ -7,6 +7,7 @@ import (
 
 	"dunlin/internal/shared"
 	"dunlin/model/samples"
+	"dunlin/quant"
 )
 
 // TestDetectorsKeepTheirBoxes: two face detectors in int8 find the faces that
@@ -58,7 +59,7 @@ func TestDetectorsKeepTheirBoxes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Measure(w.graph, small, w.calib.next, 4); err != nil {
+		if err := r.Measure(w.graph, small, w.calib.next, 4, quant.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		o, err := f.compare(small, func(int) {})

@@ -14,7 +14,7 @@ func (s *search) front() ([]candidate, error) {
 	calib := s.w.calib
 	b := s.start("calibrating", len(calib.at))
 	var err error
-	s.ranges, err = quant.Calibrate(s.graph, calib.next, len(calib.at), quant.Options{Progress: b.set})
+	s.ranges, err = quant.Calibrate(s.graph, calib.next, len(calib.at), quant.Options{Progress: b.set, Rest: s.w.shelf.rest})
 	b.done()
 	if errors.Is(err, quant.ErrQuantised) {
 		return nil, withHint(err, "leave --data out to pack it as it is; what it lost, dunlin model eval says of both models")
@@ -23,7 +23,7 @@ func (s *search) front() ([]candidate, error) {
 		return nil, err
 	}
 	o := quant.FrontOptions{Logits: classesOnly(s.w.spec)}
-	o.PerTensor = s.rewrite.PerTensor
+	o.PerTensor, o.Rest = s.rewrite.PerTensor, s.w.shelf.rest
 	b = s.start("looking for what each layer costs", 1)
 	o.Progress = b.set
 	found, costs, err := quant.Front(s.graph, s.ranges, calib.next, len(calib.at), o)
@@ -78,7 +78,7 @@ func (s *search) roundAgain(front []candidate) ([]candidate, error) {
 	calib := s.w.calib
 	b := s.start("rounding for the outputs", 1)
 	o := again[0].options
-	o.Progress = b.set
+	o.Progress, o.Rest = b.set, s.w.shelf.rest
 	if s.graph.StoredBytes() <= adaptive {
 		o.Optimise = adam
 	}

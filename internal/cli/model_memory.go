@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"path/filepath"
 	"runtime/debug"
 
 	"dunlin/model"
@@ -13,15 +14,18 @@ import (
 // to programBytes, which the collector does not know of.
 const (
 	beside       = 64 << 20
-	programBytes = 22 << 20
+	programBytes = 24 << 20
 )
 
-// sparing makes compress take little memory for a model: the collector works
-// harder as the limit comes near, and the bytes of the file are given up. What
-// it returns undoes the former.
-func sparing(m *loaded) (undo func()) {
-	if m.pack == nil {
-		own(m.graph)
+// sparing makes compress take little memory for a model, whose pack goes to out:
+// the weights go into a file beside it, the collector works harder as the limit
+// comes near, and the bytes of the model's file are given up. What it returns
+// undoes all but the last.
+func sparing(m *loaded, out string) (undo func()) {
+	if m.pack == nil { // whose weights are in a file as they are
+		m.shelf = newShelf(filepath.Dir(out))
+		m.shelf.put(m.graph)
+		m.own()
 	}
 	debug.FreeOSMemory()
 	limit := debug.SetMemoryLimit(weightBytes(m.graph) + beside - programBytes)
@@ -29,27 +33,19 @@ func sparing(m *loaded) (undo func()) {
 	return func() {
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)
+		_ = m.shelf.close() // an error of unmapping says nothing of the pack
 	}
 }
 
-// own gives the constants of g, and of the graphs in it, memory of their own.
-// Some alias the bytes of the file, and one of them keeps all of those.
-func own(g *model.Graph) {
-	for _, v := range g.Values {
-		if v.Const != nil {
-			v.Const = v.Const.Clone()
+// own gives the constants that are not on the shelf memory of their own. Some
+// alias the bytes of the file, and one of them keeps all of those.
+func (m *loaded) own() {
+	constants(m.graph, func(t *model.Tensor) *model.Tensor {
+		if m.shelf != nil && m.shelf.place(t) != nil {
+			return t
 		}
-	}
-	for _, n := range g.Nodes {
-		for name, a := range n.Attrs {
-			switch a := a.(type) {
-			case *model.Graph:
-				own(a)
-			case *model.Tensor:
-				n.Attrs[name] = a.Clone()
-			}
-		}
-	}
+		return t.Clone()
+	})
 }
 
 // foldOnce puts batch normalisation and biases into the weights, which
@@ -66,6 +62,8 @@ func (m *loaded) foldOnce(w *material, o rewriteOptions) error {
 	if err != nil {
 		return err
 	}
+	m.shelf.put(g)
+	debug.FreeOSMemory()
 	w.graph, m.graph = g, g
 	if m.pack != nil {
 		m.pack.Graph = g

@@ -27,6 +27,7 @@ type referee struct {
 	tolerance float64
 	states    []carried // of the network: a sample is then a whole sound
 	sentence  string    // what is compared
+	shelf     *shelf    // where the weights of the float model are, or nil
 
 	// What the float model says of each sample of at. Classes are apart: they
 	// are many and small.
@@ -93,7 +94,7 @@ func (f *referee) compare(g *model.Graph, add func(int)) (certify.Outcomes, erro
 // calls each for each, several at a time.
 func (f *referee) run(g *model.Graph, add func(int), each func(i int, s samples.Sample, a answer, r *reader)) error {
 	in := f.spec.Inputs[0]
-	p, err := engine.Compile(g, engine.Options{Threads: 1, Shapes: map[string]model.Shape{g.Inputs[0]: in.Shape()}})
+	p, err := engine.Compile(g, engine.Options{Threads: 1, Shapes: map[string]model.Shape{g.Inputs[0]: in.Shape()}, Packed: f.shelf.rest})
 	if err != nil {
 		return explain(err)
 	}

@@ -28,12 +28,13 @@ type material struct {
 	calib *feeder // calibration samples
 
 	states []carried // of the network
+	shelf  *shelf    // where the weights of graph are, or nil
 }
 
 // material reads the preprocessing and opens the calibration samples, of which
 // it uses those that o says.
 func (m *loaded) material(ctx context.Context, o compressOptions) (*material, error) {
-	w := &material{}
+	w := &material{shelf: m.shelf}
 	var err error
 	if w.spec, w.dir, err = m.specOrPreset(o.Prep); err != nil {
 		return nil, err
@@ -110,6 +111,7 @@ func packOf(m *loaded, o compressOptions, w *material, small *model.Graph, to st
 	if err := readNames(p, w.spec, w.dir, m); err != nil {
 		return nil, err
 	}
+	o.Engine.Packed = w.shelf.rest
 	if p.Exam, err = makeExam(small, w.calib, o.Examples, o.Engine); err != nil {
 		return nil, err
 	}
