@@ -27,7 +27,7 @@ type RoundedLayer struct {
 
 // gramBytes bounds the memory of the matrices that are gathered at once:
 // where those of all layers are larger, the samples run more than once.
-const gramBytes = 12 << 20
+const gramBytes = 8 << 20
 
 // LearnRounding rounds the weights of every layer of g that can have four
 // bits. It runs the int8 form of g on at most 64 of n samples, evenly spread,
@@ -40,7 +40,7 @@ const gramBytes = 12 << 20
 // roundings are learned together before (AdaRound: Nagel et al. 2020,
 // arXiv:2004.10568), and that is kept where it is better.
 //
-// It takes the memory of one sample's run, of the weights, and 16 MiB. Layers
+// It takes the memory of one sample's run, of the weights, and 12 MiB. Layers
 // with more than 2048 weights a channel keep the nearest rounding.
 func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o Options) (*Rounding, error) {
 	if err := o.check(); err != nil {
@@ -63,8 +63,9 @@ func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor,
 	t.grids = t.plan.grids()
 	used := min(n, frontSamples)
 	batches := t.batches(used)
+	t.run = newRunner(small, o, t.observe)
 	for b, batch := range batches {
-		if err := t.gather(small, batch, next, n, used, b*used, len(batches)*used); err != nil {
+		if err := t.gather(batch, next, n, used, b*used, len(batches)*used); err != nil {
 			return nil, fmt.Errorf("round %s: %w", g.Name, err)
 		}
 		for _, m := range batch {
@@ -84,6 +85,9 @@ type rounder struct {
 	grids  map[string]Grid
 	ranges *Ranges
 	all    *Rounding
+
+	run     *runner            // of the int8 graph
+	readers map[string][]*gram // of its values, those that are gathered now
 }
 
 // batches returns the matrices of all layers, so many at once as fit.
@@ -109,24 +113,26 @@ func (t *rounder) batches(samples int) [][]*gram {
 	return out
 }
 
+// observe adds a value of the int8 graph to the matrices of its readers.
+func (t *rounder) observe(value string, v *model.Tensor) {
+	if v.Type == model.F32 {
+		for _, g := range t.readers[value] {
+			g.add(v)
+		}
+	}
+}
+
 // gather runs the int8 graph and fills a batch.
-func (t *rounder) gather(small *model.Graph, batch []*gram, next func(i int) ([]*model.Tensor, error), n, used, done, total int) error {
-	readers := map[string][]*gram{}
+func (t *rounder) gather(batch []*gram, next func(i int) ([]*model.Tensor, error), n, used, done, total int) error {
+	t.readers = map[string][]*gram{}
 	for _, g := range batch {
 		in := g.layer.node.In[0]
-		readers[in] = append(readers[in], g)
+		t.readers[in] = append(t.readers[in], g)
 	}
-	run := newRunner(small, t.o, func(value string, v *model.Tensor) {
-		if v.Type == model.F32 {
-			for _, g := range readers[value] {
-				g.add(v)
-			}
-		}
-	})
 	for i, at := range drawn(used, n) {
 		in, err := next(at)
 		if err == nil {
-			err = run.run(in)
+			err = t.run.run(in)
 		}
 		if err != nil {
 			return fmt.Errorf("sample %d: %w", at, err)
