@@ -399,13 +399,66 @@ func TestAnotherVersionIsNotMovedAside(t *testing.T) {
 	if err := openBox(t, path, quick).Close(); err != nil {
 		t.Fatal(err)
 	}
-	change(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("1")) })
+	change(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("3")) })
 	if _, err := Open(path, quick); !errors.Is(err, ErrVersion) {
 		t.Errorf("open: %v", err)
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestVersionBefore: a file of layout "1" is read, and stays one that the
+// version before reads while an agent is on trial, and where nothing is packed.
+func TestVersionBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox")
+	b := openBox(t, path, quick)
+	fill(t, b, "rpr")
+	closeBox(t, b)
+	change(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("1")) })
+	group := Options{FlushDelay: 1 << 40, FlushRecords: 9}
+	trial := group
+	trial.Strict = true
+
+	b = openBox(t, path, trial)
+	putAll(t, b, wire.RecordResult, 9, hundred)
+	closeBox(t, b)
+	checkLayout(t, path, "1", 12)
+
+	b = openBox(t, path, group)
+	putAll(t, b, wire.RecordResult, 9, hundred)
+	want := "r1 p2 r3 r4 r5 r6 r7 r8 r9 r10 r11 r12 r13 r14 r15 r16 r17 r18 r19 r20 r21"
+	expect(t, "records", show(t, b, 0), want)
+	closeBox(t, b)
+	checkLayout(t, path, "2", 14)
+
+	b = openBox(t, path, trial)
+	expect(t, "on trial", show(t, b, 0), want)
+	if err := b.Ack(b.Epoch(), 21); err != nil {
+		t.Fatal(err)
+	}
+	putAll(t, b, wire.RecordResult, 9, hundred)
+	closeBox(t, b)
+	checkLayout(t, path, "1", 10)
+}
+
+func closeBox(t testing.TB, b *Outbox) {
+	t.Helper()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkLayout fails where the file is not of that version, with so many values.
+func checkLayout(t *testing.T, path, version string, values int) {
+	t.Helper()
+	change(t, path, func(tx *bolt.Tx) error {
+		v, n := tx.Bucket(bucketMeta).Get(keyVersion), tx.Bucket(bucketRecords).Stats().KeyN
+		if string(v) != version || n != values {
+			t.Errorf("layout %s with %d values, want %s with %d", v, n, version, values)
+		}
+		return nil
+	})
 }
 
 // TestCreationCutOff: a file under its temporary name is the rest of a

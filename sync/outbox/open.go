@@ -131,7 +131,7 @@ func create(path string) error {
 			return err
 		}
 		return errors.Join(
-			meta.Put(keyVersion, []byte(layoutVersion)),
+			meta.Put(keyVersion, []byte(layoutPlain)),
 			meta.Put(keyEpoch, []byte(wire.NewEpoch())),
 			meta.Put(keyDropped, []byte("0")))
 	})
@@ -192,7 +192,13 @@ func load(path string, o Options) (*Outbox, error) {
 	b := &Outbox{path: path, o: o, db: db, changed: make(chan struct{}), damaged: map[int64]int64{}}
 	err = guarded(func() error { return db.View(b.scan) })
 	if err == nil && len(b.damaged) > 0 {
-		err = db.Update(b.replaceDamaged)
+		err = db.Update(func(tx *bolt.Tx) error {
+			t := b.transaction(tx, b.disk)
+			err := t.run(nil, b.disk.first, b.damaged)
+			b.disk = t.d
+			return err
+		})
+		clear(b.damaged)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -208,8 +214,8 @@ func (b *Outbox) scan(tx *bolt.Tx) error {
 	if records == nil || meta == nil {
 		return damage{errors.New("a bucket is missing")}
 	}
-	if v := meta.Get(keyVersion); string(v) != layoutVersion {
-		return fmt.Errorf("%w: layout %.20q, this one reads %s", ErrVersion, v, layoutVersion)
+	if v := string(meta.Get(keyVersion)); v != layoutPlain && v != layoutPacked {
+		return fmt.Errorf("%w: layout %.20q, this one reads %s and %s", ErrVersion, v, layoutPlain, layoutPacked)
 	}
 	b.epoch = string(meta.Get(keyEpoch))
 	if err := wire.CheckEpoch(b.epoch); err != nil {
@@ -239,7 +245,7 @@ func (b *Outbox) scanValue(seq, end int64, v []byte) error {
 		return fmt.Errorf("record %d stands where the records end at %d", seq, end)
 	}
 	b.disk.first = min(b.disk.first, seq)
-	b.disk.bytes += cost(len(v))
+	b.disk.count(v, 1)
 	records, ok := decodeValue(seq, v)
 	if !ok {
 		if mark(v) == markGap { // it may stand for records that are not lost
@@ -253,25 +259,6 @@ func (b *Outbox) scanValue(seq, end int64, v []byte) error {
 		err = fmt.Errorf("record %d stands where %d should", end, next)
 	}
 	return err
-}
-
-// replaceDamaged puts a Gap in the place of each damaged value.
-func (b *Outbox) replaceDamaged(tx *bolt.Tx) error {
-	t := transaction{records: tx.Bucket(bucketRecords), meta: tx.Bucket(bucketMeta), d: b.disk}
-	for seq, n := range b.damaged {
-		if err := t.remove(seq, t.records.Get(keyOf(seq))); err != nil {
-			return err
-		}
-		if err := t.putGap(wire.Gap{First: seq, Count: n, Why: wire.GapDamaged}); err != nil {
-			return err
-		}
-		t.d.dropped += n
-	}
-	if err := t.meta.Put(keyDropped, []byte(strconv.FormatInt(t.d.dropped, 10))); err != nil {
-		return err
-	}
-	b.disk = t.d
-	return nil
 }
 
 // compact copies the file without its free pages: bbolt never makes one

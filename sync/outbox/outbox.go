@@ -20,6 +20,10 @@
 // last seq given. A commit costs 33 KB of disk writes whatever its size, so
 // records are committed in groups, and what was acknowledged is deleted along
 // with the next group.
+//
+// The version is "2" as long as results stand together, else "1": agents from
+// before packing read that one alone. Going back to one of them takes a file
+// without such results, which Close leaves where all was acknowledged.
 package outbox
 
 import (
@@ -66,8 +70,11 @@ type Options struct {
 	FlushBytes   int
 	FlushDelay   time.Duration
 
-	// Strict makes a file that cannot be read an error, and leaves it where it
-	// is: an agent that is itself on trial may be what cannot read it.
+	// Strict is for an agent that is itself on trial. A file that cannot be read
+	// is an error, and left where it is: the agent may be what cannot read it.
+	// And nothing is packed, so that the version before can read the file. Both
+	// hold until the outbox is opened again, also where the trial ends before:
+	// till then a card gets three times as much of results in groups.
 	Strict bool
 
 	// Each commits without waiting for others: a lone Put is as fast as one
@@ -116,10 +123,10 @@ type Outbox struct {
 	group   *group     // collects records, or nil
 	first   int64      // below it all is acknowledged
 	next    int64      // the seq that the next record gets
-	dropped int64
+	dropped int64      // as the file has it
 	bytes   int64
 	unswept int64           // acknowledged, and not deleted by a commit that began
-	damaged map[int64]int64 // first seq and number of records that could not be read back, counted in dropped
+	damaged map[int64]int64 // first seq and number of records that could not be read back; the next commit counts them in dropped
 	changed chan struct{}   // closed and made anew when records were added
 	err     error           // not nil: closed or broken
 }
@@ -130,7 +137,8 @@ type disk struct {
 	next    int64
 	bytes   int64 // of all records, with cost
 	dropped int64
-	oldest  int64 // no result is below it
+	packed  int64 // values of several results
+	oldest  int64 // the quota looks from here; below are no results but of a value acknowledged in its middle
 }
 
 var (
@@ -141,8 +149,11 @@ var (
 	keyDropped    = []byte("dropped")
 )
 
-// layoutVersion is the form of the file. Another one is an ErrVersion.
-const layoutVersion = "2"
+// The form of the file. Another one is an ErrVersion.
+const (
+	layoutPlain  = "1"
+	layoutPacked = "2" // the same, and there are packed values
+)
 
 // Epoch returns the name of this life of the file: 16 hex digits.
 func (b *Outbox) Epoch() string { return b.epoch }
@@ -156,7 +167,11 @@ func (b *Outbox) Recovered() string { return b.recovered }
 func (b *Outbox) State() wire.OutboxState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return wire.OutboxState{First: b.first, Next: b.next, Dropped: b.dropped}
+	s := wire.OutboxState{First: b.first, Next: b.next, Dropped: b.dropped}
+	for _, n := range b.damaged {
+		s.Dropped += n
+	}
+	return s
 }
 
 // Bytes returns how much of MaxBytes is in use.

@@ -20,10 +20,11 @@ import (
 //	byte 5     how many, 2 to packMost
 //	byte 6..   DEFLATE (RFC 1951) of so many: length u16 little-endian, body
 //
-// A value holds few of them, so that it is a part of a page: bbolt splits no
-// page of four values or fewer, so that large ones would be written again with
-// those that come after them. And what is dropped, or damaged, is a value.
-// Reports stand alone, for they are never dropped.
+// A value holds few of them, so that it is mostly a part of a page: bbolt splits
+// no page of four values or fewer, so that large ones would be written again
+// with those that come after them. Bodies that do not
+// compress may make one of 16 KB, as one long body may by itself. And what is
+// dropped, or damaged, is a value. Reports stand alone, for they are never dropped.
 const (
 	packMost  = 8
 	packBytes = 16 << 10 // of bodies in one value

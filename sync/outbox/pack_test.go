@@ -119,20 +119,73 @@ func TestPackedDamage(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	data := readAll(t, path)
-	at := bytes.Index(data, append(keyOf(9), markPacked))
-	if at < 0 {
-		t.Fatal("nothing is packed at 9")
-	}
-	data[at+500] ^= 1
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	damageAt(t, path, 9)
 	b = openBox(t, path, quick)
 	expect(t, "records", show(t, b, 0), "r1 r2 r3 r4 r5 r6 r7 r8 g9+8 r17 r18 r19 p20")
 	expect(t, "from inside", show(t, b, 12), "g12+5 r17 r18 r19 p20")
 	if got := b.State().Dropped; got != 8 {
 		t.Errorf("%d dropped", got)
+	}
+}
+
+// TestDamageWhileRunning: what Next cannot read back is counted once, also where
+// it is then acknowledged, past the quota, or met by the next Open.
+func TestDamageWhileRunning(t *testing.T) {
+	for name, c := range map[string]struct {
+		upto, maxBytes int64
+		groups         int // put after the damage
+		dropped        int64
+	}{
+		"opened again":      {groups: 0, dropped: 8},
+		"replaced":          {groups: 1, dropped: 8},
+		"acknowledged":      {upto: 17, groups: 1, dropped: 8},
+		"acknowledged half": {upto: 12, groups: 1, dropped: 8},
+		"past the quota":    {maxBytes: 3 << 10, groups: 4, dropped: 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "outbox")
+			rnd := rand.New(rand.NewPCG(8, 1))
+			put := func(b *Outbox) { putGroup(t, b, "rrrrrrrr", func() []byte { return resultLike(rnd) }) }
+			o := Options{FlushDelay: 1 << 40, FlushRecords: 8, MaxBytes: c.maxBytes}
+			b := openBox(t, path, o)
+			put(b)
+			put(b)
+			damageAt(t, path, 9)
+			for range 2 {
+				expect(t, "records", show(t, b, 0), "r1 r2 r3 r4 r5 r6 r7 r8 g9+8")
+				if got := b.State().Dropped; got != 8 {
+					t.Errorf("%d dropped when it was met", got)
+				}
+			}
+			if err := b.Ack(b.Epoch(), max(c.upto, 1)); err != nil {
+				t.Fatal(err)
+			}
+			for range c.groups {
+				put(b)
+			}
+			before, state := show(t, b, 0), b.State()
+			closeBox(t, b)
+			b = openBox(t, path, o)
+			if state.Dropped != c.dropped || b.State() != state {
+				t.Errorf("state %+v, opened again %+v, want %d dropped", state, b.State(), c.dropped)
+			}
+			expect(t, "opened again", show(t, b, 0), before)
+		})
+	}
+}
+
+// damageAt changes the packed value at seq in the file, which may be open:
+// also what is left of it on pages that are free.
+func damageAt(t *testing.T, path string, seq int64) {
+	t.Helper()
+	data, key := readAll(t, path), append(keyOf(seq), markPacked)
+	if !bytes.Contains(data, key) {
+		t.Fatalf("nothing is packed at %d", seq)
+	}
+	for at := range data {
+		if bytes.HasPrefix(data[at:], key) {
+			overwrite(t, path, int64(at+len(key)), []byte{^data[at+len(key)]}) // of its checksum
+		}
 	}
 }
 

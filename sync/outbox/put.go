@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -151,13 +152,12 @@ func (b *Outbox) commit(g *group, m mode) error {
 func (b *Outbox) write(g *group, first int64) error {
 	d := b.disk
 	b.mu.Lock()
-	d.dropped = b.dropped // Next may have met a damaged record
+	damaged := maps.Clone(b.damaged)
 	b.mu.Unlock()
 	err := guarded(func() error {
 		return b.db.Update(func(tx *bolt.Tx) error {
-			t := transaction{records: tx.Bucket(bucketRecords), meta: tx.Bucket(bucketMeta), d: d, max: b.o.MaxBytes}
-			t.records.FillPercent = 1 // keys only grow: no page is ever inserted into
-			if err := t.run(g.entries, first); err != nil {
+			t := b.transaction(tx, d)
+			if err := t.run(g.entries, first, damaged); err != nil {
 				return err
 			}
 			d = t.d
@@ -171,7 +171,10 @@ func (b *Outbox) write(g *group, first int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next, b.bytes, b.unswept = d.next, d.bytes, b.first-first
-	b.dropped = max(b.dropped, d.dropped)
+	b.dropped = d.dropped
+	for seq := range damaged {
+		delete(b.damaged, seq)
+	}
 	if len(g.entries) > 0 {
 		close(b.changed)
 		b.changed = make(chan struct{})
@@ -225,20 +228,58 @@ type transaction struct {
 	records, meta *bolt.Bucket
 	d             disk
 	max           int64
+	plain         bool // packs nothing
 }
 
-func (t *transaction) run(entries []*entry, first int64) error {
+func (b *Outbox) transaction(tx *bolt.Tx, d disk) transaction {
+	t := transaction{records: tx.Bucket(bucketRecords), meta: tx.Bucket(bucketMeta), d: d, max: b.o.MaxBytes, plain: b.o.Strict}
+	t.records.FillPercent = 1 // keys only grow: no page is ever inserted into
+	return t
+}
+
+func (t *transaction) run(entries []*entry, first int64, damaged map[int64]int64) error {
+	if err := t.replaceDamaged(damaged); err != nil {
+		return err
+	}
 	if err := t.deleteBelow(first); err != nil {
 		return err
 	}
 	for len(entries) > 0 {
-		n := together(entries)
+		n := 1
+		if !t.plain {
+			n = together(entries)
+		}
 		if err := t.add(entries[:n]); err != nil {
 			return err
 		}
 		entries = entries[n:]
 	}
-	return t.meta.Put(keyDropped, []byte(strconv.FormatInt(t.d.dropped, 10)))
+	layout := layoutPlain
+	if t.d.packed > 0 {
+		layout = layoutPacked
+	}
+	return errors.Join(
+		t.meta.Put(keyVersion, []byte(layout)),
+		t.meta.Put(keyDropped, []byte(strconv.FormatInt(t.d.dropped, 10))))
+}
+
+// replaceDamaged puts a Gap in the place of each damaged value, given by its
+// seq and how many records it had.
+func (t *transaction) replaceDamaged(damaged map[int64]int64) error {
+	for seq, n := range damaged {
+		v := t.records.Get(keyOf(seq))
+		if v == nil || mark(v) == markGap {
+			continue // an earlier commit counted it, while Next read
+		}
+		if err := t.remove(seq, v); err != nil {
+			return err
+		}
+		if err := t.putGap(wire.Gap{First: seq, Count: n, Why: wire.GapDamaged}); err != nil {
+			return err
+		}
+		t.d.dropped += n
+	}
+	return nil
 }
 
 // add puts what makes one value, or none of it where there is no room.
@@ -269,8 +310,16 @@ func (t *transaction) add(entries []*entry) error {
 }
 
 func (t *transaction) put(seq int64, v []byte) error {
-	t.d.bytes += cost(len(v))
+	t.d.count(v, 1)
 	return t.records.Put(keyOf(seq), v)
+}
+
+// count adds a value n times.
+func (d *disk) count(v []byte, n int64) {
+	d.bytes += n * cost(len(v))
+	if mark(v) == markPacked {
+		d.packed += n
+	}
 }
 
 func (t *transaction) putGap(g wire.Gap) error {
@@ -279,6 +328,6 @@ func (t *transaction) putGap(g wire.Gap) error {
 }
 
 func (t *transaction) remove(seq int64, v []byte) error {
-	t.d.bytes -= cost(len(v))
+	t.d.count(v, -1)
 	return t.records.Delete(keyOf(seq))
 }

@@ -50,11 +50,10 @@ func (t *transaction) dropRun(need int64) (first, count int64, err error) {
 		return 0, 0, nil
 	}
 	for _, k := range run {
-		if err := t.records.Delete(k); err != nil {
+		if err := t.remove(seqOf(k), t.records.Get(k)); err != nil {
 			return 0, 0, err
 		}
 	}
-	t.d.bytes -= freed
 	first = seqOf(run[0])
 	t.d.oldest = end
 	return first, end - first, nil

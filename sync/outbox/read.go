@@ -101,10 +101,7 @@ func (b *Outbox) decode(seq, end int64, v []byte) ([]wire.Record, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.damaged[seq] == 0 {
-		b.damaged[seq] = end - seq
-		b.dropped += end - seq
-	}
+	b.damaged[seq] = end - seq
 	return []wire.Record{wire.GapRecord(wire.Gap{First: seq, Count: end - seq, Why: wire.GapDamaged})}, nil
 }
 
