@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -220,12 +221,23 @@ func TestSlowCard(t *testing.T) {
 }
 
 // TestHubGoneForLong: the outbox reaches its quota while the hub is away. It
-// drops the oldest results, and the hub is told how many.
+// drops the oldest results, and the hub is told how many. Each result has a fact
+// of 17 KB, so that a hundred are enough.
 func TestHubGoneForLong(t *testing.T) {
 	t.Parallel()
 	e := theExample(t)
-	f, b, feed := world(t, "alone", ordeal{config: "[outbox]\nmax_mb = 1\neach = true\n[facts]\nper_result = 200\n"}, plain)
-	dunlin(t, "facts", "push", filepath.Join(e.dir, "garments.nt"), "--hub", f.http, "--token", f.token)
+	f, b, feed := world(t, "alone", ordeal{config: "[outbox]\nmax_mb = 1\n"}, plain)
+	var long strings.Builder
+	for line := range strings.Lines(string(readFile(t, filepath.Join(e.dir, "entities.csv")))) {
+		if _, kind, _ := strings.Cut(strings.TrimSpace(line), ","); strings.HasPrefix(kind, "https://") {
+			fmt.Fprintf(&long, "<%s> <http://www.w3.org/2000/01/rdf-schema#comment> \"%s\" .\n", kind, strings.Repeat("long ", 3400))
+		}
+	}
+	path := filepath.Join(f.dir, "garments.nt")
+	if err := os.WriteFile(path, []byte(long.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dunlin(t, "facts", "push", path, "--hub", f.http, "--token", f.token)
 	wait(t, time.Minute, "the facts", func() error {
 		s, err := b.status()
 		if err == nil && s.Facts == nil {
