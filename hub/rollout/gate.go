@@ -68,7 +68,25 @@ func (s *State) gate(now time.Time) (Verdict, string) {
 	case now.Sub(s.Since) < time.Duration(s.Rules.SoakS)*time.Second:
 		return Hold, fmt.Sprintf("the wave must be open for %d s", s.Rules.SoakS)
 	}
-	return Pass, fmt.Sprintf("%d of %d devices passed, %d are offline", c.passed, c.wave, c.offline)
+	return Pass, s.reached()
+}
+
+// reached says how many of all devices have passed, for the end of a rollout.
+func (s *State) reached() string {
+	passed, offline := 0, 0
+	for i := range s.Devices {
+		switch d := &s.Devices[i]; {
+		case d.Stage == Passed:
+			passed++
+		case !d.Online:
+			offline++
+		}
+	}
+	text := fmt.Sprintf("%d of %d devices passed", passed, len(s.Devices))
+	if offline > 0 {
+		text += fmt.Sprintf(", %d offline", offline)
+	}
+	return text
 }
 
 // counts are the sums that the gate looks at.

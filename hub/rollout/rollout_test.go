@@ -179,7 +179,7 @@ func TestOfflineDevicesAreCountedAndDoNotBlock(t *testing.T) {
 	h.do(rollout.Event{Kind: rollout.Start})
 	h.report("t/a", wire.StateActive, "")
 	h.report("t/b", wire.StateActive, "")
-	h.want(rollout.Done, "1 of 2 devices passed, 1 are offline")
+	h.want(rollout.Done, "2 of 3 devices passed, 1 offline")
 	if h.told["t/c"] != newer {
 		t.Error("an offline device must find the new model when it comes back")
 	}
