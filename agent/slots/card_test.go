@@ -122,6 +122,29 @@ func TestUnreadableModelIsKept(t *testing.T) {
 	}
 }
 
+// The model to which a rollback went is none that is older than what was active
+// here, when the card gives it again.
+func TestUnreadableModelOfARollback(t *testing.T) {
+	s := newShop(t)
+	bad, mend := s.sicken(false)
+	slots := s.open()
+	one, two := s.offer(recipe{version: 1, wide: true}), s.offer(recipe{version: 2, wide: true})
+	take(t, slots, one)
+	take(t, slots, two)
+	if r, err := slots.Rollback(t.Context(), two.Manifest); err != nil || r.Version != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	*bad = s.weights(one)
+	slots = s.open()
+	if v := answers(t, slots); v != 2 || !slots.isUnread(one.Manifest) {
+		t.Fatalf("with an unreadable model %d answers", v)
+	}
+	mend()
+	if r := take(t, slots, one); r.State != wire.StateActive || answers(t, slots) != 1 {
+		t.Errorf("readable again: %+v", r)
+	}
+}
+
 // A model that the card cannot read after it was fetched is fetched again, as
 // often as it takes, and not refused.
 func TestUnreadableOfferIsFetchedAgain(t *testing.T) {

@@ -180,6 +180,9 @@ func (s *Slots) standIn(a slot, why error) {
 		s.c.Log.Error("model before cannot answer for it", keyModel, other.Name, keyVersion, other.Version, "error", err)
 		return
 	}
+	if other.Digest == s.st.Left {
+		s.c.Log.Warn("model that a rollback left answers for it", keyModel, other.Name, keyVersion, other.Version)
+	}
 	s.now = m
 	m.acquire()
 }

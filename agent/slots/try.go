@@ -155,7 +155,7 @@ func (s *Slots) acceptable(o wire.Offer) error {
 	if err := s.c.Trust.Verify(wire.OfferModel.Purpose(), []byte(o.Manifest), o.Sig); err != nil {
 		return refuse(SignatureReason(err), err)
 	}
-	if s.st.previous().Digest == o.Manifest {
+	if o.Manifest == s.st.previous().Digest || o.Manifest == s.st.active().Digest { // the card may not give the active one
 		return nil
 	}
 	return s.notOlder(o.Name, o.Version)
