@@ -1,12 +1,15 @@
 package slots
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"dunlin/internal/durable"
 	"dunlin/internal/oci"
@@ -142,6 +145,42 @@ func TestUnreadableModelOfARollback(t *testing.T) {
 	mend()
 	if r := take(t, slots, one); r.State != wire.StateActive || answers(t, slots) != 1 {
 		t.Errorf("readable again: %+v", r)
+	}
+}
+
+// A model on trial is on trial whether the card gives the committed one or not:
+// it is judged, and its crashes are counted.
+func TestTrialWithAnUnreadableModel(t *testing.T) {
+	s := newShop(t)
+	bad, _ := s.sicken(false)
+	slots := s.open()
+	one, two := s.offer(recipe{version: 1, wide: true}), s.offer(recipe{version: 2, wide: true})
+	take(t, slots, one)
+	two.Trial.Seconds = 3600
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		for !strings.HasSuffix(s.states(), "trial") && t.Context().Err() == nil {
+			<-time.After(time.Millisecond)
+		}
+		stop()
+	}()
+	if _, err := slots.Try(ctx, two); !errors.Is(err, context.Canceled) {
+		t.Fatalf("stopped with %v", err)
+	}
+	*bad = s.weights(one)
+	for start := range MaxAttempts {
+		slots = s.open()
+		if v := answers(t, slots); v != 2 || !slots.OnTrial() {
+			t.Fatalf("start %d: %d answers, on trial %v", start, v, slots.OnTrial())
+		}
+	}
+	ctx, supersede := context.WithCancelCause(t.Context())
+	supersede(ErrSuperseded)
+	if _, ok, err := slots.Resume(ctx); !ok || !errors.Is(err, ErrSuperseded) {
+		t.Errorf("on trial %v, judged with %v", ok, err)
+	}
+	if v := answers(t, slots); v != 0 || !slots.isUnread(one.Manifest) {
+		t.Errorf("after the trial %d answers", v)
 	}
 }
 

@@ -118,11 +118,10 @@ func (s *Slots) answersOnTrial() bool {
 	if c == nil || c.Stage != wire.StateTrial || s.now == nil || s.now.Digest != c.Offer.Manifest {
 		return false
 	}
-	n := int64(0)
-	if c.Learned != nil {
-		n = c.Learned.N
+	if c.Learned == nil {
+		return true // before is nil where the card does not give the committed model
 	}
-	return s.now.Learned == n && (s.before != nil || s.st.Active < 0)
+	return s.now.Learned == c.Learned.N && s.before != nil
 }
 
 // refused ends an offer that never answered, where err is a refusal; other
