@@ -59,7 +59,7 @@ func (a *Agent) openModels() error {
 		limits: prep.Limits{
 			MaxBytes: max(a.c.Folder.MaxMB, a.c.HTTP.MaxMB) << 20, MaxPixels: a.c.MaxMegapixels * 1_000_000,
 		},
-		log: a.log, count: a.count, decoding: make(chan struct{}, 1),
+		log: a.log, count: a.count, card: a.cardError, decoding: make(chan struct{}, 1),
 	}
 	a.explainer = newExplainer(a.p, compile)
 	if a.p.tries, err = openTries(a.path("tries")); err != nil {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"dunlin/agent/probe"
 	"dunlin/internal/durable"
 	"dunlin/sync/wire"
 )
@@ -28,8 +29,14 @@ type card struct {
 // time is a write, and another program may have mounted it anew.
 const cardCheck = time.Minute
 
-// errCard is wrapped by what is refused as long as nothing can be kept.
-var errCard = errors.New("state_dir cannot be written: nothing is answered that cannot be kept. Power the board off, and check or replace its card")
+// errCard is wrapped by what is refused as long as nothing can be kept. It is a
+// probe.ErrNotReady: what asks is to ask again, or somebody else.
+var errCard error = notReady("state_dir cannot be written: nothing is answered that cannot be kept. Power the board off, and check or replace its card")
+
+type notReady string
+
+func (e notReady) Error() string        { return string(e) }
+func (e notReady) Is(target error) bool { return target == probe.ErrNotReady }
 
 // reopen has the outbox opened again, by a restart, where that can help.
 func (a *Agent) reopen(why error) {

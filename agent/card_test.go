@@ -1,16 +1,21 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"dunlin/agent/probe"
+	"dunlin/agent/source"
 	"dunlin/sync/outbox"
+	"dunlin/sync/wire"
 )
 
 // A broken outbox restarts the agent where its card can be written, and only
@@ -58,6 +63,46 @@ func TestBrokenOutboxAndCard(t *testing.T) {
 		t.Errorf("of a sound card it says %q", s.Card)
 	}
 	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// As long as nothing can be kept nothing is computed: files stay in the folder,
+// and who asks is told to ask later.
+func TestNothingIsComputedForABrokenCard(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	_, stop := run(t, c)
+	h.want(h.offer(1, false), nil)
+	h.until("version 1", func() bool { return h.ended(1) == wire.StateActive })
+	stop()
+	h.halt()
+	a, err := New(c, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.card.err = syscall.EROFS
+	next := a.box.State().Next
+	drop(t, c, "7.png", picture(t, 7, 7))
+	ctx, cancel := context.WithCancel(t.Context())
+	frames, done := make(chan source.Frame), make(chan error, 1)
+	go func() { done <- a.folder.Run(ctx, frames) }()
+	f := <-frames
+	short, over := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer over()
+	a.file(short, f)
+	if short.Err() == nil || a.folder.Counters() != (source.Counters{}) {
+		t.Errorf("the file did not wait: %+v", a.folder.Counters())
+	}
+	_, err = node{a}.Infer(t.Context(), "http", picture(t, 8, 8))
+	if !errors.Is(err, probe.ErrNotReady) || !errors.Is(err, errCard) || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("a picture is %v", err)
+	}
+	if s := a.box.State(); s.Next != next || a.count.lost.Get() != 0 {
+		t.Errorf("the outbox has %+v, %d are lost", s, a.count.lost.Get())
+	}
+	cancel()
+	if err := errors.Join(<-done, a.Close()); err != nil {
 		t.Error(err)
 	}
 }

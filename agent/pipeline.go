@@ -36,6 +36,7 @@ type pipeline struct {
 	count     *counters
 	rules     *rules // nil: none
 	readings  *readings
+	card      func() error // why nothing can be kept, nil where it can
 
 	// acks is held for reading from before a result is put until its input is
 	// settled (the file moved, the command's outcome stored), and for writing
@@ -62,6 +63,9 @@ var errInput = probe.ErrInput
 // frame for which nobody waits (Frame.Alone) a result with Error set as well.
 // So is, after three tries, an inference that fails.
 func (p *pipeline) process(ctx context.Context, f source.Frame, settle func(wire.Result)) (wire.Result, error) {
+	if err := p.card(); err != nil { // an inference that is for nothing
+		return wire.Result{}, fmt.Errorf("%w: %w", errCard, err)
+	}
 	m, err := p.slots.Acquire()
 	if err != nil {
 		return wire.Result{}, fmt.Errorf("%w: %w", probe.ErrNotReady, err)

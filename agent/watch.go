@@ -76,7 +76,8 @@ func (a *Agent) paced(ctx context.Context, f source.Frame, out chan<- source.Fra
 }
 
 // file has one file answered. The file waits here as long as there is no
-// model, and stays in the folder when the agent stops meanwhile.
+// model, or nothing can be kept, and stays in the folder when the agent stops
+// meanwhile.
 func (a *Agent) file(ctx context.Context, f source.Frame) {
 	if f.Looked != nil {
 		defer f.Looked()
@@ -102,10 +103,12 @@ func (a *Agent) file(ctx context.Context, f source.Frame) {
 	}
 }
 
+// waitForModel waits until a frame can be answered: there is a model, and what
+// it says can be kept.
 func (a *Agent) waitForModel(ctx context.Context) bool {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for a.slots.Running() == nil {
+	for a.slots.Running() == nil || a.cardError() != nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
