@@ -23,6 +23,7 @@ type sickCard struct {
 	bad    *string
 	mapped bool
 	whole  *[]byte // of a file that is cut short, to be made whole again
+	errno  *syscall.Errno
 }
 
 // Open fails, or where files are mapped cuts the file short: what is mapped and
@@ -33,7 +34,7 @@ func (c sickCard) Open(path string) (durable.File, error) {
 	case err != nil || path != *c.bad:
 		return f, err
 	case !c.mapped:
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.Join(syscall.EIO, f.Close())}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.Join(*c.errno, f.Close())}
 	}
 	if *c.whole, err = os.ReadFile(path); err == nil {
 		err = os.Truncate(path, 0)
@@ -54,7 +55,8 @@ func (c sickCard) Stat(path string) (fs.FileInfo, error) {
 // names, until it is mended.
 func (s *shop) sicken(mapped bool) (bad *string, mend func()) {
 	s.t.Helper()
-	c := sickCard{durable.OS, new(string), mapped, new([]byte)}
+	s.errno = syscall.EIO
+	c := sickCard{durable.OS, new(string), mapped, new([]byte), &s.errno}
 	l, err := oci.OpenOn(c, filepath.Join(s.dir, "device"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -211,5 +213,26 @@ func TestUnreadableOfferIsFetchedAgain(t *testing.T) {
 				t.Errorf("readable again: %+v", r)
 			}
 		})
+	}
+}
+
+// That the process lacks files or memory is no reason to remove a model that
+// was fetched.
+func TestUnreadableForWantOfFiles(t *testing.T) {
+	s := newShop(t)
+	bad, mend := s.sicken(false)
+	s.errno = syscall.EMFILE
+	slots := s.open()
+	o := s.offer(recipe{version: 1, wide: true})
+	*bad = s.weights(o)
+	if r, err := slots.Try(t.Context(), o); !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := os.Stat(*bad); err != nil {
+		t.Errorf("what was fetched is removed: %v", err)
+	}
+	mend()
+	if r := take(t, slots, o); r.State != wire.StateActive {
+		t.Errorf("%+v", r)
 	}
 }

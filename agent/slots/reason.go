@@ -63,6 +63,19 @@ func cardFailed(err error) bool {
 	return errors.As(err, new(*fault)) || errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
 }
 
+// badPlace reports whether it is a place of the card that cannot be read: what
+// is fetched anew goes to another one. Memory, files or rights that the process
+// lacks are none of a card.
+func badPlace(err error) bool {
+	const euclean = syscall.Errno(117) // Linux: the file system itself is damaged; others lack the name
+	for _, card := range []error{syscall.EIO, euclean, syscall.EBADMSG, syscall.EILSEQ, syscall.ENODATA} {
+		if errors.Is(err, card) {
+			return true
+		}
+	}
+	return errors.As(err, new(*fault))
+}
+
 // broken is the refusal of a pack that could not be opened, or err itself where
 // that is the card's.
 func broken(err error) error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type shop struct {
 	stubborn bool
 	fetch    func(wire.Offer) error // before the copy; nil: nothing
 	last     oci.Digest             // written
+	errno    syscall.Errno          // of a card that sicken made
 }
 
 func newShop(t *testing.T) *shop {

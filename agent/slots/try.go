@@ -178,7 +178,7 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 }
 
 // undecided gives up what ended without a verdict: it counts as no attempt.
-// What the card could not read is removed, to be fetched to another place of it.
+// What lies in a bad place of the card is removed, to be fetched to another.
 func (s *Slots) undecided(o wire.Offer, why error) {
 	if cardFailed(why) {
 		s.report(o, wire.StateExamining, wire.ReasonBroken, why, 0)
@@ -189,7 +189,7 @@ func (s *Slots) undecided(o wire.Offer, why error) {
 		s.c.Log.Error("end of an attempt is not kept", keyModel, o.Name, keyVersion, o.Version, "error", err)
 		return
 	}
-	if cardFailed(why) {
+	if badPlace(why) {
 		s.sweep()
 	}
 }
