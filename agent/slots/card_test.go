@@ -108,7 +108,7 @@ func TestUnreadableModelIsKept(t *testing.T) {
 				if v := answers(t, slots); v != 1 || !slots.isUnread(two.Manifest) {
 					t.Fatalf("with an unreadable model %d answers, unread %v", v, slots.isUnread(two.Manifest))
 				}
-				for range MaxAttempts + 2 {
+				for range mostFetches - 1 {
 					if r, err := slots.Try(t.Context(), two); err == nil || answers(t, slots) != 1 {
 						t.Fatalf("unreadable, and ended %+v", r)
 					}
@@ -186,8 +186,8 @@ func TestTrialWithAnUnreadableModel(t *testing.T) {
 	}
 }
 
-// A model that the card cannot read after it was fetched is fetched again, as
-// often as it takes, and not refused.
+// A model that the card cannot read after it was fetched is fetched again, and
+// not refused; a few times, and then for hours no more: what was fetched stays.
 func TestUnreadableOfferIsFetchedAgain(t *testing.T) {
 	for name, mapped := range map[string]bool{"the read fails": false, "the mapping faults": true} {
 		t.Run(name, func(t *testing.T) {
@@ -197,18 +197,24 @@ func TestUnreadableOfferIsFetchedAgain(t *testing.T) {
 			take(t, slots, s.offer(recipe{version: 1, wide: true}))
 			two := s.offer(recipe{version: 2, wide: true})
 			*bad = s.weights(two)
-			for range MaxAttempts + 2 {
-				if r, err := slots.Try(t.Context(), two); err == nil || answers(t, slots) != 1 {
-					t.Fatalf("unreadable, and ended %+v", r)
+			for try := range mostFetches + 2 {
+				fetched := s.fetches
+				r, err := slots.Try(t.Context(), two)
+				if err == nil || errors.Is(err, ErrAgain) != (try >= mostFetches) || answers(t, slots) != 1 {
+					t.Fatalf("unreadable, and ended %+v, %v", r, err)
 				}
-				if _, err := os.Stat(*bad); err == nil {
-					t.Error("what cannot be read is not removed")
+				if want := try < mostFetches; (s.fetches > fetched) != want {
+					t.Errorf("try %d: fetched %v", try, !want)
+				}
+				if _, err := os.Stat(*bad); (err == nil) != (try >= mostFetches-1) {
+					t.Errorf("after try %d what cannot be read is: %v", try, err)
 				}
 			}
 			if last := slots.Last(); last == nil || last.Version != 1 {
 				t.Errorf("the last decision is %+v", last)
 			}
 			mend()
+			slots.unreadable.last = time.Now().Add(-2 * fetchWait)
 			if r := take(t, slots, two); r.State != wire.StateActive || answers(t, slots) != 2 {
 				t.Errorf("readable again: %+v", r)
 			}

@@ -2,8 +2,10 @@ package slots
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
+	"time"
 
 	"dunlin/internal/oci"
 	"dunlin/internal/sign"
@@ -74,6 +76,45 @@ func badPlace(err error) bool {
 		}
 	}
 	return errors.As(err, new(*fault))
+}
+
+// mostFetches is how often a model is fetched that the card does not give
+// afterwards. Then the card is likely at its end, and the hub's line is spared
+// for fetchWait, or until the next start.
+const (
+	mostFetches = 3
+	fetchWait   = 6 * time.Hour
+)
+
+// unreadable counts the fetches of a model that the card does not give.
+type unreadable struct {
+	digest  string
+	fetches int
+	last    time.Time
+}
+
+// again counts one more, and returns why with what follows from it.
+func (u *unreadable) again(digest string, why error) error {
+	if !badPlace(why) {
+		return why
+	}
+	if u.digest != digest {
+		*u = unreadable{digest: digest}
+	}
+	u.fetches, u.last = u.fetches+1, time.Now()
+	if err := u.wait(digest); err != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return why
+}
+
+// wait returns an error, which wraps ErrAgain, where a model is not to be
+// fetched now.
+func (u *unreadable) wait(digest string) error {
+	if u.digest != digest || u.fetches < mostFetches || time.Since(u.last) > fetchWait {
+		return nil
+	}
+	return fmt.Errorf("the card did not give the model after %d fetches; %w, in %v or after a restart. Check or replace the card", u.fetches, ErrAgain, fetchWait)
 }
 
 // broken is the refusal of a pack that could not be opened, or err itself where

@@ -63,6 +63,7 @@ type Slots struct {
 	// trying is held over all of Try and Resume, work by whoever changes the
 	// slots (a Try that is fetching does not). They are taken in this order.
 	trying, work sync.Mutex
+	unreadable   unreadable // guarded by work
 
 	mu sync.Mutex // guards what follows; who holds work may read st without it
 	st state

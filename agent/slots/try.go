@@ -80,7 +80,7 @@ func (s *Slots) consider(o wire.Offer) (r wire.Report, ended bool, err error) {
 		r, err := s.refused(o, err)
 		return r, true, err
 	}
-	return wire.Report{}, false, nil
+	return wire.Report{}, false, s.unreadable.wait(o.Manifest)
 }
 
 // held returns the digest in the other slot.
@@ -178,10 +178,11 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 }
 
 // undecided gives up what ended without a verdict: it counts as no attempt.
-// What lies in a bad place of the card is removed, to be fetched to another.
+// What lies in a bad place of the card is removed, to be fetched to another; at
+// last it stays, and keeps that place taken.
 func (s *Slots) undecided(o wire.Offer, why error) {
 	if cardFailed(why) {
-		s.report(o, wire.StateExamining, wire.ReasonBroken, why, 0)
+		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, why), 0)
 	}
 	next := s.st.clone()
 	next.Candidate = nil
@@ -189,7 +190,7 @@ func (s *Slots) undecided(o wire.Offer, why error) {
 		s.c.Log.Error("end of an attempt is not kept", keyModel, o.Name, keyVersion, o.Version, "error", err)
 		return
 	}
-	if badPlace(why) {
+	if badPlace(why) && s.unreadable.fetches < mostFetches {
 		s.sweep()
 	}
 }
@@ -199,7 +200,7 @@ func (s *Slots) readAgain(o wire.Offer) (wire.Report, error) {
 	a := s.st.active()
 	m, err := s.load(a.Digest, a.Learned)
 	if err != nil && cardFailed(err) {
-		s.report(o, wire.StateExamining, wire.ReasonBroken, err, 0)
+		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, err), 0)
 		return wire.Report{}, err
 	}
 	if err != nil { // there is nothing to be kept of it
