@@ -108,6 +108,10 @@ func TestUnreadableModelIsKept(t *testing.T) {
 				if v := answers(t, slots); v != 1 || !slots.isUnread(two.Manifest) {
 					t.Fatalf("with an unreadable model %d answers, unread %v", v, slots.isUnread(two.Manifest))
 				}
+				r := slots.Running()
+				if _, err := slots.Rollback(t.Context(), r.Digest); !errors.Is(err, ErrNoPrevious) || r.Previous != "" {
+					t.Errorf("%+v stands in, and a rollback of it is %v", r, err)
+				}
 				for range mostFetches - 1 {
 					if r, err := slots.Try(t.Context(), two); err == nil || answers(t, slots) != 1 {
 						t.Fatalf("unreadable, and ended %+v", r)

@@ -328,6 +328,9 @@ func (s *Slots) Running() *wire.Running {
 	if s.before != nil {
 		r.Previous = s.before.Digest
 	}
+	if r.Previous == r.Digest { // it stands in for a model that the card does not give
+		r.Previous = ""
+	}
 	return &r
 }
 
@@ -382,7 +385,7 @@ func (s *Slots) rollback(ctx context.Context) error {
 		return err
 	}
 	from, to := s.st.active(), s.st.previous()
-	if to.Digest == "" {
+	if to.Digest == "" || to.Digest == s.now.Digest { // which stands in for the active one
 		return ErrNoPrevious
 	}
 	if to.Digest == s.st.Left {
