@@ -21,6 +21,8 @@ import (
 // and the hub hears of it. What is on the card stays there for a start with a
 // card that works.
 type card struct {
+	trying sync.Mutex // held while the card is tried, which may take minutes; mu may be taken with it
+
 	mu  sync.Mutex
 	err error // why nothing can be kept, nil: it can, or nobody has seen that not
 }
@@ -48,14 +50,19 @@ func (a *Agent) reopen(why error) {
 // suspect tries the card, since something could not be written, and remembers
 // what is wrong with it.
 func (a *Agent) suspect(why error) error {
-	a.card.mu.Lock()
-	defer a.card.mu.Unlock()
-	if a.card.err == nil {
-		if a.card.err = a.tryCard(); a.card.err != nil {
-			a.log.Error(errCard.Error(), "state_dir", a.c.StateDir, keyError, a.card.err, "after", why)
-		}
+	a.card.trying.Lock()
+	defer a.card.trying.Unlock()
+	if err := a.cardError(); err != nil {
+		return err
 	}
-	return a.card.err
+	err := a.tryCard()
+	if err != nil {
+		a.card.mu.Lock()
+		a.card.err = err
+		a.card.mu.Unlock()
+		a.log.Error(errCard.Error(), "state_dir", a.c.StateDir, keyError, err, "after", why)
+	}
+	return err
 }
 
 // tryModel is slots.Try: as long as no model answers, what it cannot write is
