@@ -303,7 +303,7 @@ func examError(ctx context.Context, form string, err error) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return context.Cause(ctx)
 	case cardFailed(err):
 		return err
 	case form != "":

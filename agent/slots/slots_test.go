@@ -548,6 +548,38 @@ func TestCrashedThreeTimes(t *testing.T) {
 	}
 }
 
+// A clean stop during an exam is no crash, and makes none undone: the exam that
+// takes the process down each time is refused in the end.
+func TestStopDuringAnExam(t *testing.T) {
+	s := newShop(t)
+	slots := s.open()
+	o := s.offer(recipe{version: 1})
+	begin := func() {
+		t.Helper()
+		st := slots.st.clone()
+		st.begin(o, wire.StateExamining)
+		if err := slots.put(st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range MaxAttempts {
+		begin()
+		slots.undecided(o, context.Canceled)
+		if slots.st.Candidate != nil {
+			t.Fatalf("a stop is counted: %+v", slots.st.Candidate)
+		}
+	}
+	for range MaxAttempts { // it dies each time but for the last
+		begin()
+	}
+	slots.undecided(o, context.Canceled)
+	begin()
+	slots = s.open()
+	if r := take(t, slots, o); r.State != wire.StateRefused || r.Reason != wire.ReasonCrashed {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A clean stop during a trial is no crash, and the trial goes on.
 func TestStopDuringATrial(t *testing.T) {
 	s := newShop(t)

@@ -185,6 +185,20 @@ func (s *state) begin(o wire.Offer, stage wire.State) (ok bool) {
 	return next.Attempt <= MaxAttempts
 }
 
+// takeBack counts the attempt that is under way as none: it was stopped. An
+// exam that was begun once is forgotten.
+func (s *state) takeBack() {
+	if s.Candidate == nil {
+		return
+	}
+	c := *s.Candidate
+	c.Attempt--
+	s.Candidate = &c
+	if c.Stage == wire.StateExamining && c.Attempt < 1 {
+		s.Candidate = nil
+	}
+}
+
 // clone returns a copy that can be changed without changing s.
 func (s *state) clone() state {
 	c := *s

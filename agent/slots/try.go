@@ -177,7 +177,8 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 	return m, err
 }
 
-// undecided gives up what ended without a verdict: it counts as no attempt.
+// undecided ends an exam without a verdict: that counts as no attempt. Where it
+// is stopped, those before it do.
 // What lies in a bad place of the card is removed, to be fetched to another; at
 // last it stays, and keeps that place taken.
 func (s *Slots) undecided(o wire.Offer, why error) {
@@ -185,7 +186,11 @@ func (s *Slots) undecided(o wire.Offer, why error) {
 		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, why), 0)
 	}
 	next := s.st.clone()
-	next.Candidate = nil
+	if cardFailed(why) || errors.Is(why, ErrSuperseded) {
+		next.Candidate = nil
+	} else {
+		next.takeBack()
+	}
 	if err := s.put(next); err != nil {
 		s.c.Log.Error("end of an attempt is not kept", keyModel, o.Name, keyVersion, o.Version, "error", err)
 		return
@@ -374,15 +379,8 @@ func (s *Slots) interrupted(ctx context.Context, o wire.Offer, cause error) (wir
 		return wire.Report{}, cause
 	}
 	next := s.st.clone()
-	if c := next.Candidate; c != nil {
-		taken := *c
-		taken.Attempt--
-		next.Candidate = &taken
-		if err := s.put(next); err != nil {
-			return wire.Report{}, errors.Join(cause, err)
-		}
-	}
-	return wire.Report{}, cause
+	next.takeBack()
+	return wire.Report{}, errors.Join(cause, s.put(next))
 }
 
 // commit makes the model on trial the active one for good.
