@@ -191,8 +191,10 @@ func (l *launcher) count(slot int) {
 	_ = l.writeStarts(l.starts)
 }
 
-// passedOver tells whether a slot is not to be started in this boot, and says
-// so where it is the one that ran last.
+// passedOver tells whether a slot is not to be started in this boot. Of the
+// active one that is told, once: a mark more says that it was. Of what stood in
+// for it the fault alone says it, for the hub takes a report for the end of what
+// it wants.
 func (l *launcher) passedOver(slot int) bool {
 	mark, b := slotNames[slot], l.st.Slots[slot]
 	if l.starts.of(mark) < maxDeaths {
@@ -200,11 +202,13 @@ func (l *launcher) passedOver(slot int) bool {
 	}
 	cause := fmt.Errorf("%s died %d times in a row since the board started, none of them in order or after a healthy minute: another version stands in for it until the board starts again, or the hub sends one", b.Version, maxDeaths)
 	l.fault = errors.Join(l.fault, cause)
-	if strings.HasSuffix(l.starts.marks, mark) {
+	if slot == l.st.Active && l.starts.of(mark) == maxDeaths {
 		next := l.st
 		r := reportOf(b, wire.StateReverted, wire.ReasonCrashed, cause, clock())
 		next.Last = &r
-		_ = l.keep(next) // it is said in fault
+		if l.keep(next) == nil { // else it is said in fault, and told at the next start
+			l.starts.marks += mark
+		}
 	}
 	return true
 }

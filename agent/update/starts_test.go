@@ -64,6 +64,15 @@ func TestCrashLoopIsPassedOver(t *testing.T) {
 	said := s.st
 	said.Last = nil
 	d.must(s.put(said))
+	for _, end := range []func() error{
+		func() error { return s.Ended(false) },
+		func() error { _, _, err := s.Healthy(clock()); return err },
+	} {
+		d.must(end())
+		if s = d.starts("x", 1, "agent 0.2.0"); s.Last() != nil {
+			t.Error("it was said again after an end in order")
+		}
+	}
 	s = d.starts("x", maxDeaths-1, "agent 0.2.0")
 	if s.Last() != nil {
 		t.Error("it was said twice")
@@ -71,16 +80,21 @@ func TestCrashLoopIsPassedOver(t *testing.T) {
 	if b, trial, ok := s.Running(); !ok || trial || b.Version != "0.2.0" {
 		t.Errorf("%+v runs, on trial %v", b, trial)
 	}
-	s = d.starts("x", 1, "package")
-	last(s, 2000, wire.StateReverted, wire.ReasonCrashed)
-	if _, fault := startIn(t, "x", d.fsys, "0.1.0"); fault == nil || !strings.Contains(fault.Error(), "0.5.0 died 5 times") {
-		t.Errorf("the package's own is told %v", fault)
+	if s = d.starts("x", 1, "package"); s.Last() != nil {
+		t.Errorf("of what stood in it is said %+v", s.Last())
 	}
-	d.starts("x", maxDeaths-2, "package")
-	d.starts("x", 1, "agent 0.5.0") // nobody is left
+	for _, v := range []string{"0.5.0", "0.2.0"} {
+		if _, fault := startIn(t, "x", d.fsys, "0.1.0"); fault == nil || !strings.Contains(fault.Error(), v+" died 5 times") {
+			t.Errorf("the package's own is told %v", fault)
+		}
+	}
+	d.starts("x", maxDeaths-3, "package")
+	d.starts("x", maxDeaths, "agent 0.5.0")                                             // nobody is left
+	last(d.starts("x", 1, "agent 0.2.0"), 5000, wire.StateReverted, wire.ReasonCrashed) // it died anew
+	d.starts("x", maxDeaths-1, "agent 0.2.0")
+	last(d.starts("x", maxDeaths, "package"), 5000, wire.StateReverted, wire.ReasonCrashed)
 	// The next boot knows nothing of all that, and says so when it went well.
 	s = d.starts("y", 1, "agent 0.5.0")
-	s.st.Last.Digest = buildOf("0.5.0").Digest // the report about 0.2.0 came after
 	if r, again, err := s.Healthy(clock()); err != nil || !again || r.State != wire.StateActive || r.Version != 5000 {
 		t.Errorf("%+v, %v, %v", r, again, err)
 	}
