@@ -259,11 +259,15 @@ func TestAgentGoesBackAfterTheTrialOfAModel(t *testing.T) {
 			want.Model = nil
 			h.desire(want)
 			end()
-			left := ""
+			runs, left := "", ""
 			if back {
-				left = offers[1].Manifest // to which another exchange would go
+				runs, left = "a", offers[1].Manifest // to which another exchange would go
 			}
-			if got := a.updates.store.Previous().Digest; got != left {
+			store, err := update.Open(durable.OS, filepath.Join(c.StateDir, updateDir), runs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := store.Previous().Digest; got != left {
 				t.Errorf("the slot before is %q, want %q", got, left)
 			}
 		})

@@ -80,8 +80,14 @@ func TestCrashLoopIsPassedOver(t *testing.T) {
 	if b, trial, ok := s.Running(); !ok || trial || b.Version != "0.2.0" {
 		t.Errorf("%+v runs, on trial %v", b, trial)
 	}
+	if p := s.Previous(); p.Digest != "" {
+		t.Errorf("it goes back to %s", p.Version)
+	}
 	if s = d.starts("x", 1, "package"); s.Last() != nil {
 		t.Errorf("of what stood in it is said %+v", s.Last())
+	}
+	if p := s.Previous(); p.Version != "0.2.0" {
+		t.Errorf("the package's own goes back to %q", p.Version)
 	}
 	for _, v := range []string{"0.5.0", "0.2.0"} {
 		if _, fault := startIn(t, "x", d.fsys, "0.1.0"); fault == nil || !strings.Contains(fault.Error(), v+" died 5 times") {

@@ -104,12 +104,15 @@ func (s *Store) Offer() *wire.Offer {
 }
 
 // Previous is the build to which a rollback goes; its Digest is "" where that
-// is the package's own.
+// is the package's own, and of what runs from a slot in place of the active one.
 func (s *Store) Previous() Build {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.st.Candidate; c != nil && s.mark == slotNames[c.Slot] {
 		return s.st.active()
+	}
+	if s.slot() >= 0 && s.standsIn() { // the other slot would be itself
+		return Build{}
 	}
 	return s.st.previous()
 }
