@@ -148,7 +148,7 @@ func (a *Agent) path(elem ...string) string {
 func (a *Agent) openKept() (err error) {
 	a.box, err = outbox.Open(a.path("outbox.db"), outbox.Options{
 		MaxBytes: int64(a.c.Outbox.MaxMB) << 20, FlushDelay: ms(a.c.Outbox.FlushMS), Each: a.c.Outbox.Each,
-		Strict: a.updates.onTrial(),
+		Strict: a.updates.onTrial() || a.updates.standsIn(),
 	})
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (a *Agent) openModels() error {
 		Dir: a.c.StateDir, Layout: models, Trust: trust, Fetch: getModel, Report: a.report, Clock: a.clock.read, Log: a.log,
 		Engine: compile,
 		Learn:  a.c.Learn.Enabled,
-		Strict: a.updates.onTrial(),
+		Strict: a.updates.onTrial(), StandsIn: a.updates.standsIn(),
 	})
 	if err != nil {
 		return err

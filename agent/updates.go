@@ -111,6 +111,10 @@ func (u *updates) onTrial() bool {
 	return trial
 }
 
+// standsIn tells whether this version runs until the next boot only: what it
+// cannot read is left to the one that it stands in for.
+func (u *updates) standsIn() bool { return u.c.Enabled && u.store.StandsIn() }
+
 // running names the release that runs, nil for the agent of the package.
 func (u *updates) running() *wire.Running {
 	b, _, ok := u.store.Running()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -408,5 +409,46 @@ func TestAgentOfAHubThatIsGone(t *testing.T) {
 	a.pursue(wire.Desired{Gen: 1, Agent: o}, true, true)
 	if all := a.updates.lane.wanted(); len(all) != 0 {
 		t.Errorf("it wants %v", all)
+	}
+}
+
+// What stands in for a version that comes to crash leaves the files that it
+// cannot read where they are, ends, and is counted for that; where it runs for
+// good, because the configuration says so, it goes on without them.
+func TestStandInLeavesWhatItCannotRead(t *testing.T) {
+	h := newTestHub(t)
+	c, path := h.config(t)
+	starts := filepath.Join(c.StateDir, updateDir, "starts")
+	for i, v := range []string{"0.2.0", "0.3.0"} {
+		o := h.agent(release.Config{Version: v}, release.Platform(), v)
+		confirmed(t, c, []string{"", "a"}[i], []string{"a", "b"}[i], *o)
+	}
+	marks := []byte("a boot\nbbbbbba")
+	for _, name := range []string{"outbox.db", "slots.json"} {
+		file, torn := filepath.Join(c.StateDir, name), bytes.Repeat([]byte("torn"), 4096)
+		if err := errors.Join(os.WriteFile(starts, marks, 0o600), os.WriteFile(file, torn, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that goes on has no end
+		cmd := exec.CommandContext(ctx, os.Args[0], "run", "-config", path)
+		cmd.Env = append(os.Environ(), "DUNLIN_TEST_MAIN=1", envSlot+"=a")
+		said, err := cmd.CombinedOutput()
+		cancel()
+		if err == nil || !strings.Contains(string(said), "error: ") || !strings.Contains(string(said), name) {
+			t.Errorf("%s: %v: %s", name, err, said)
+		}
+		if text, err := os.ReadFile(file); err != nil || !bytes.Equal(text, torn) {
+			t.Errorf("%s is not what it was: %.20q, %v", name, text, err)
+		}
+		if text, err := os.ReadFile(starts); err != nil || !bytes.Equal(text, marks) {
+			t.Errorf("%s: its end is not counted: %q, %v", name, text, err)
+		}
+		c := c
+		c.Update.Enabled = false
+		_, stop := run(t, c)
+		stop()
+		if text, err := os.ReadFile(file); name == "outbox.db" && (err != nil || bytes.Equal(text, torn)) {
+			t.Errorf("%s is still torn: %v", name, err)
+		}
 	}
 }

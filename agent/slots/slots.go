@@ -46,6 +46,11 @@ type Config struct {
 	// Strict has Open fail where a model cannot be loaded, and give up nothing: an
 	// agent that is itself on trial may be what is wrong.
 	Strict bool
+	// StandsIn is set for an agent that runs in place of another until the board
+	// starts again, and may be too old for the other's models: what it cannot load
+	// is kept, as what the card cannot read is, and a state that it cannot read
+	// is an error.
+	StandsIn bool
 	// Fetch brings an offer's manifest and blobs into Layout.
 	Fetch func(ctx context.Context, o wire.Offer, progress func(done, total int64)) error
 	// Report is told of each change, in order, from one goroutine at a time.
@@ -107,7 +112,7 @@ func Open(c Config) (*Slots, error) {
 	}
 	s := &Slots{c: c, path: filepath.Join(c.Dir, StateFile)}
 	st, err := loadState(c.FS, s.path)
-	if errors.Is(err, ErrState) {
+	if errors.Is(err, ErrState) && !c.StandsIn {
 		// The file is replaced whole, so only a broken card makes this. The
 		// blobs are still there; the hub says again what to run.
 		c.Log.Error("state of the slots is lost, starting without a model", "error", err)
@@ -141,7 +146,7 @@ func (s *Slots) loadCommitted() error {
 			m.acquire()
 			return nil
 		}
-		if a.Learned != nil && !s.c.Strict && !cardFailed(err) {
+		if a.Learned != nil && !s.c.Strict && !s.noVerdict(err) {
 			s.c.Log.Error("learned head cannot be loaded, the signed one answers", keyModel, a.Name, keyVersion, a.Version, "error", err)
 			if err := s.putUnlearned(); err != nil {
 				return err
@@ -151,7 +156,7 @@ func (s *Slots) loadCommitted() error {
 		if s.c.Strict {
 			return fmt.Errorf("model %s version %d: %w", a.Name, a.Version, err)
 		}
-		if cardFailed(err) {
+		if s.noVerdict(err) {
 			s.standIn(a, err)
 			return nil
 		}
@@ -167,11 +172,19 @@ func (s *Slots) loadCommitted() error {
 }
 
 // standIn has the other slot answer, where it can, for a committed model that
-// the card cannot read. Nothing of that is written: Try may be able to read it,
-// or the next start, or another card's.
+// cannot be read now; for a learned head that cannot, the model as it was signed.
+// Nothing of that is written: Try may be able to read it, or the next start,
+// another card's, or the version's that this one stands in for.
 func (s *Slots) standIn(a slot, why error) {
 	s.c.Log.Error("model cannot be read, and is kept", keyModel, a.Name, keyVersion, a.Version, "error", why)
 	s.unread = why
+	if a.Learned != nil {
+		if m, err := s.load(a.Digest, nil); err == nil {
+			s.now = m
+			m.acquire()
+			return
+		}
+	}
 	other := s.st.previous()
 	if other.Digest == "" {
 		return
@@ -187,6 +200,10 @@ func (s *Slots) standIn(a slot, why error) {
 	s.now = m
 	m.acquire()
 }
+
+// noVerdict reports whether err says nothing of a model that was committed here
+// or on trial: see cardFailed and Config.StandsIn.
+func (s *Slots) noVerdict(err error) bool { return s.c.StandsIn || cardFailed(err) }
 
 // Unread returns the digest of the model that was committed and does not answer,
 // since the card did not give it at the start, and how that failed; "" where
@@ -220,7 +237,8 @@ func (s *Slots) loadCandidate() error {
 		return err
 	}
 	m, err := s.load(c.Offer.Manifest, c.Learned)
-	if err != nil && cardFailed(err) { // no verdict: whoever offers it may do so again
+	if err != nil && s.noVerdict(err) { // whoever offers it may do so again
+		s.c.Log.Error("model on trial cannot be loaded", keyModel, c.Offer.Name, keyVersion, c.Offer.Version, "error", err)
 		s.undecided(c.Offer, err)
 		return nil
 	}

@@ -37,6 +37,7 @@ type shop struct {
 	fetches int
 	// stubborn devices do not learn.
 	stubborn bool
+	standsIn bool                   // Config.StandsIn
 	fetch    func(wire.Offer) error // before the copy; nil: nothing
 	last     oci.Digest             // written
 	errno    syscall.Errno          // of a card that sicken made
@@ -202,7 +203,7 @@ func (s *shop) open() *Slots {
 
 func (s *shop) tryOpen() (*Slots, error) {
 	return Open(Config{
-		Dir: s.dir, FS: s.fsys, Layout: s.layout, Trust: sign.Trust{s.key.Public()}, Fetch: s.copy, Learn: !s.stubborn,
+		Dir: s.dir, FS: s.fsys, Layout: s.layout, Trust: sign.Trust{s.key.Public()}, Fetch: s.copy, Learn: !s.stubborn, StandsIn: s.standsIn,
 		Report: func(r wire.Report) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -204,7 +204,7 @@ func (s *Slots) undecided(o wire.Offer, why error) {
 func (s *Slots) readAgain(o wire.Offer) (wire.Report, error) {
 	a := s.st.active()
 	m, err := s.load(a.Digest, a.Learned)
-	if err != nil && cardFailed(err) {
+	if err != nil && s.noVerdict(err) {
 		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, err), 0)
 		return wire.Report{}, err
 	}

@@ -96,6 +96,15 @@ func (s *Store) standsIn() bool {
 	return s.st.Candidate == nil && s.st.Active >= 0 && i != s.st.Active && (i < 0 || s.st.Slots[i].Digest != "")
 }
 
+// StandsIn tells whether this process runs until the next boot only, in place of
+// a build that was passed over in this one: what it cannot read may be that
+// one's. What runs because the other's file cannot be read may do so for years.
+func (s *Store) StandsIn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.standsIn() && s.readStarts().of(slotNames[s.st.Active]) >= maxDeaths
+}
+
 // Healthy ends the count of this process: it has lived long enough. again is
 // true for a build that was passed over in an earlier boot, and r says that it
 // runs after all.

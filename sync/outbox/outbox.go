@@ -70,8 +70,9 @@ type Options struct {
 	FlushBytes   int
 	FlushDelay   time.Duration
 
-	// Strict is for an agent that is itself on trial. A file that cannot be read
-	// is an error, and left where it is: the agent may be what cannot read it.
+	// Strict is for an agent that is itself on trial, or stands in for a newer
+	// one. A file that cannot be read is an error, and left where it is: the agent
+	// may be what cannot read it.
 	// And nothing is packed, so that the version before can read the file. Both
 	// hold until the outbox is opened again, also where the trial ends before:
 	// till then a card gets three times as much of results in groups.
