@@ -43,7 +43,7 @@ func Ask(bus i2c.Bus, taken func(address int) bool) (all []Found) {
 		switch low, high := binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high); {
 		case low == adsLowReset && high == adsHighReset:
 			kind = "ads1115"
-		case low == lmLowReset && high == lmHighReset:
+		case low&lmSure == lmLowReset && high&lmSure == lmHighReset:
 			kind = "lm75"
 		}
 		if slices.Contains(kinds[kind].addresses, at) {

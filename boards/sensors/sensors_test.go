@@ -230,13 +230,19 @@ func TestMCP3008(t *testing.T) {
 // The table of TI SBOS288, and what is no temperature. A 0 is asked for twice:
 // before its first measurement the register holds one.
 func TestLM75(t *testing.T) {
+	const silent = 0xffff
 	read := func(words ...uint16) (ops []i2ctest.IO) {
+		register := byte(lmTemperature)
 		for _, v := range words {
-			ops = append(ops, i2ctest.IO{Addr: 0x4f, W: []byte{0}, R: []byte{byte(v >> 8), byte(v)}})
+			ops = append(ops, i2ctest.IO{Addr: 0x4f, W: []byte{register}, R: []byte{byte(v >> 8), byte(v)}})
+			if register == lmTemperature && v == silent { // then the limit is asked for
+				register = lmHigh
+			} else {
+				register = lmTemperature
+			}
 		}
 		return ops
 	}
-	const silent = 0xffff
 	for _, c := range []struct {
 		words []uint16 // the first to be opened
 		want  string
@@ -255,9 +261,11 @@ func TestLM75(t *testing.T) {
 		{[]uint16{0x1900, 0x0000, 0x0000}, "temperature 0 °C; ", nil, 350 * time.Millisecond},
 		{[]uint16{0x1900, 0x0008, 0x1880}, "temperature 24.5 °C; ", nil, 350 * time.Millisecond},
 		{[]uint16{0x0000, 0x1880, 0x1880}, "temperature 24.5 °C; ", nil, 0},
-		{[]uint16{silent}, "", ErrSilent, 0},
+		{[]uint16{silent, silent}, "", ErrSilent, 0},
 		{nil, "", ErrSilent, 0},
-		{[]uint16{0x1900, silent}, "", ErrSilent, 0},
+		{[]uint16{0x1900, silent, silent}, "", ErrSilent, 0},
+		{[]uint16{silent, 0x507f, silent, 0x507f}, "temperature -0.0625 °C; ", nil, 0}, // an LM75 at -0.5 °C
+		{[]uint16{0x1900, silent}, "", ErrSilent, 0},                                   // it is gone before its limit was read
 	} {
 		got, takes, err := once(t, Config{Kind: "lm75", Bus: "i2c-1", Address: 0x4f}, tape{i2c: read(c.words...)})
 		if got != c.want || takes != c.takes || !errors.Is(err, c.is) {
@@ -282,11 +290,12 @@ func (s shelf) Tx(addr uint16, w, r []byte) error {
 func TestAsk(t *testing.T) {
 	ads := map[byte][]byte{2: {0x80, 0x00}, 3: {0x7f, 0xff}}
 	lm := map[byte][]byte{2: {0x4b, 0x00}, 3: {0x50, 0x00}}
+	old := map[byte][]byte{2: {0x4b, 0x7f}, 3: {0x50, 0x15}} // an LM75, with what it leaves undefined
 	bus := shelf{
 		0x76: {0xd0: {0x58}}, 0x77: {0xd0: {0x60}},
-		0x48: ads, 0x49: lm, 0x4a: ads, 0x4b: {2: {0, 0}, 3: {0, 0}}, 0x4f: lm, 0x4e: ads, // no ADS1115 is at the last
+		0x48: ads, 0x49: lm, 0x4a: ads, 0x4b: {2: {0, 0}, 3: {0, 0}}, 0x4f: lm, 0x4c: old, 0x4e: ads, // no ADS1115 is at the last
 	}
-	if got := fmt.Sprint(Ask(bus, func(a int) bool { return a == 0x4a })); got != "[{bmp280 118} {bme280 119} {ads1115 72} {lm75 73} {lm75 79}]" {
+	if got := fmt.Sprint(Ask(bus, func(a int) bool { return a == 0x4a })); got != "[{bmp280 118} {bme280 119} {ads1115 72} {lm75 73} {lm75 76} {lm75 79}]" {
 		t.Error(got)
 	}
 	if got := Ask(shelf{}, func(int) bool { return false }); got != nil {
