@@ -438,10 +438,23 @@ func comesToCrash(t *testing.T, u *updated) {
 	trigger, count := filepath.Join(dir, "agent.toml.crash"), filepath.Join(dir, "state", "agent", "starts")
 	u.reaches(t, u.rollOut(t, "1.0.5", rollout.Rules{}), rollout.Done)
 	u.isVersion(t, "1.0.5", true)
-	for range 6 { // more than the crashes that it may have: they are none
+	healthy := func(from, to string) { // at the next start
+		t.Helper()
+		file := filepath.Join(dir, "agent.toml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(strings.Replace(string(text), "healthy_s = "+from+"\n", "healthy_s = "+to+"\n", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	healthy("1", "600") // which nobody reaches, else it is that which ends the count
+	for range 7 {       // more than the crashes that it may have: they are none
 		u.restart()
 		u.isVersion(t, "1.0.5", true)
 	}
+	healthy("600", "1")
 	told := func(state wire.State, why wire.Reason) {
 		t.Helper()
 		wait(t, 30*time.Second, "the hub to be told", func() error {
@@ -477,11 +490,17 @@ func comesToCrash(t *testing.T, u *updated) {
 	crash()
 	u.restart()
 	u.isVersion(t, "1.0.0", false) // as long as the board runs
-	text, err := os.ReadFile(count)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, marks, _ := strings.Cut(string(text), "\n")
+	var marks string
+	wait(t, 30*time.Second, "the count of the package's own to be over", func() error { // it is not written any more then
+		text, err := os.ReadFile(count)
+		if err != nil {
+			return err
+		}
+		if _, marks, _ = strings.Cut(string(text), "\n"); marks == "" || strings.Contains(marks, "p") { // empty is half written
+			return fmt.Errorf("it is %q", text)
+		}
+		return nil
+	})
 	if err := os.WriteFile(count, []byte("the boot before\n"+marks), 0o600); err != nil {
 		t.Fatal(err)
 	}
