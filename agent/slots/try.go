@@ -186,7 +186,7 @@ func (s *Slots) undecided(o wire.Offer, why error) {
 		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, why), 0)
 	}
 	next := s.st.clone()
-	if cardFailed(why) || errors.Is(why, ErrSuperseded) {
+	if s.noVerdict(why) || errors.Is(why, ErrSuperseded) {
 		next.Candidate = nil
 	} else {
 		next.takeBack()

@@ -72,10 +72,10 @@ type Options struct {
 
 	// Strict is for an agent that is itself on trial, or stands in for a newer
 	// one. A file that cannot be read is an error, and left where it is: the agent
-	// may be what cannot read it.
-	// And nothing is packed, so that the version before can read the file. Both
-	// hold until the outbox is opened again, also where the trial ends before:
-	// till then a card gets three times as much of results in groups.
+	// may be what cannot read it. And nothing is packed, so that the version before
+	// can read the file. Both hold until the outbox is opened again, also where the
+	// trial ends before: till then a card gets three times as much of results in
+	// groups.
 	Strict bool
 
 	// Each commits without waiting for others: a lone Put is as fast as one
