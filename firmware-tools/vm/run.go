@@ -38,16 +38,25 @@ type VM struct {
 // maxLines bounds what is kept of a console.
 const maxLines = 100_000
 
-// errPort means that another program took the port first.
-var errPort = errors.New("could not set up host forwarding rule")
+// What QEMU says, in lower case, of what passes: another program took the port
+// first; the disk's lock is still held, which a QEMU that was killed may do for a
+// moment after its end, until its last write is through.
+var (
+	errPort   = errors.New("could not set up host forwarding rule")
+	errLocked = errors.New(`failed to get "write" lock`)
+)
 
 // Start gives the board power, and returns when its first program runs. When
 // ctx ends the power is cut.
 func (m *Machine) Start(ctx context.Context, b Boot) (*VM, error) {
 	for try := 0; ; try++ {
 		v, err := m.start(ctx, b)
-		if err == nil || !errors.Is(err, errPort) || try == 5 {
+		locked := errors.Is(err, errLocked)
+		if err == nil || !locked && !errors.Is(err, errPort) || try == 5 {
 			return v, err
+		}
+		if locked {
+			time.Sleep(time.Second)
 		}
 	}
 }
@@ -81,8 +90,10 @@ func (m *Machine) start(ctx context.Context, b Boot) (*VM, error) {
 	}
 	if _, err := v.WaitLine(ctx, Marked("init")); err != nil {
 		v.Kill()
-		if strings.Contains(strings.ToLower(stderr.String()), errPort.Error()) {
-			err = errPort
+		for _, passing := range []error{errPort, errLocked} {
+			if strings.Contains(strings.ToLower(stderr.String()), passing.Error()) {
+				err = passing
+			}
 		}
 		return nil, fmt.Errorf("board %s: %w: %s", m.Board.Name, err, strings.TrimSpace(stderr.String()))
 	}
