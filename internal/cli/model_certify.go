@@ -122,7 +122,7 @@ func newSearch(ctx context.Context, w *material, calib int, o certifyOptions) (*
 		if len(at) == 0 {
 			return nil, fmt.Errorf("%s has %d samples: too few to calibrate with a fifth of them", o.Data, set.Len())
 		}
-		w.calib = &feeder{ctx: ctx}
+		w.calib = &feeder{ctx: ctx, shelf: w.shelf}
 		if err := w.calibrator(set, at, calib); err != nil {
 			return nil, err
 		}

@@ -158,6 +158,7 @@ func (f *referee) ask(s *engine.Session, r *reader, at int) (samples.Sample, ans
 	if err != nil {
 		return x, a, fmt.Errorf("%s: %w", x.Name, err)
 	}
+	f.shelf.seen(x, 0)
 	x.Picture, x.Sound, x.Line = nil, nil, nil
 	return x, a, nil
 }

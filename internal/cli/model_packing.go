@@ -56,7 +56,7 @@ func (m *loaded) material(ctx context.Context, o compressOptions) (*material, er
 	if err != nil {
 		return nil, err
 	}
-	w.calib = &feeder{ctx: ctx}
+	w.calib = &feeder{ctx: ctx, shelf: w.shelf}
 	return w, w.calibrator(set, samples.Spread(o.Samples, set.Len()), o.Samples)
 }
 
@@ -181,6 +181,7 @@ type feeder struct {
 
 	made    func(i int) ([]*model.Tensor, error) // makes samples up, where there is no set
 	windows [][]*model.Tensor                    // of a network with a state: the inputs, of sample at[i] of set
+	shelf   *shelf                               // told of what was read, or nil
 }
 
 func (f *feeder) next(i int) ([]*model.Tensor, error) {
@@ -201,6 +202,7 @@ func (f *feeder) next(i int) ([]*model.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.shelf.seen(s, len(t.Data))
 	return []*model.Tensor{t}, s.Fill(f.in, t)
 }
 

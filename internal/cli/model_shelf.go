@@ -5,9 +5,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"dunlin/model"
+	"dunlin/model/samples"
 )
 
 // shelf keeps the constants of graphs in a file that is mapped, and takes their
@@ -18,14 +20,14 @@ import (
 // The file has no name and goes with the process. The nil shelf keeps nothing.
 type shelf struct {
 	file *os.File
-	size int64    // a multiple of the page
-	maps [][]byte // read only
-	read int      // bytes of constants that were done with since the last collection
+	size int64        // a multiple of the page
+	maps [][]byte     // read only
+	read atomic.Int64 // bytes of constants and samples that were done with since the last collection
 }
 
-// readMost is after how many bytes of constants that were done with the collector
-// runs. Left to itself it may begin late on a busy machine, and each network that
-// is compiled leaves more than it needs.
+// readMost is after how many bytes of constants and samples that were done with
+// the collector runs. Left to itself it ends late on a busy machine: each network
+// that is compiled leaves more than it needs, and each picture that is decoded.
 const readMost = 8 << 20
 
 // shelved is how large the constants of a graph are at least that go on a shelf:
@@ -124,13 +126,28 @@ func (s *shelf) rest(t *model.Tensor) {
 	if s == nil {
 		return
 	}
-	if s.read += len(t.Data); s.read >= readMost {
-		s.read = 0
-		runtime.GC()
-	}
+	s.used(len(t.Data))
 	if pages := s.place(t); pages != nil {
 		forgetPages(pages)
 	}
+}
+
+// used says that so many bytes were allocated and will not be read again, or not
+// for long. It may be called from several goroutines.
+func (s *shelf) used(n int) {
+	if s != nil && s.read.Add(int64(n)) >= readMost {
+		s.read.Store(0)
+		runtime.GC()
+	}
+}
+
+// seen is used for a sample that became a tensor of so many bytes.
+func (s *shelf) seen(x samples.Sample, tensor int) {
+	if x.Picture != nil {
+		size := x.Picture.Bounds().Size()
+		tensor += 4 * size.X * size.Y
+	}
+	s.used(tensor)
 }
 
 // close takes everything off the shelf: the graphs are not to be used then.
