@@ -127,7 +127,7 @@ device-test: ## boot the agent on virtual boards: Pi 3B+, Zero 2 W, 32-bit, GPIO
 	@$(MAKE) --no-print-directory kernels || test -z "$(CI)"
 	@tests=$$(grep -l '^//go:build board' internal/e2e/*_test.go | xargs grep -hoE '^func Test\w+' | sed 's/func //' | paste -sd'|'); \
 	log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -parallel 4 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \
+	$(TOOL) gotestsum --format testname --jsonfile $$log -- -count=1 -parallel 6 -timeout 30m -tags board -run "^($$tests)\$$" ./internal/e2e || exit 1; \
 	if [ -n "$(CI)" ] && grep '"Action":"skip".*"Test":' $$log; then echo "skipped in CI: every test must run there"; exit 1; fi
 
 wear: ## what the agent writes to its card: for results, for pictures of a folder, and for nothing (2 minutes; ARGS="-idle 1h" watches for an hour)
