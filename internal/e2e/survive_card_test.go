@@ -56,6 +56,7 @@ type cardStatus struct {
 // wrong. Where one error hurt a file alone it opens that again, and goes on. The
 // control is the same card with nothing to fail.
 func TestBrokenCard(t *testing.T) {
+	t.Parallel()
 	// Flushes from the start of a board that has its model, enough for some 45
 	// answers. While it takes one there are more of them the slower the machine
 	// is: the file system flushes by the clock as well.

@@ -287,6 +287,7 @@ func (c *cutting) settle(still time.Duration) (lost, twice int) {
 // must be at the hub exactly once in the end; after each boot a model must
 // answer, rightly; no file may be torn; no rollout may hang.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	seed := *cutSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
