@@ -25,7 +25,7 @@ type run struct {
 
 // NewSession returns a session. It is where the arena is allocated, and all
 // else that a Run needs.
-func (p *Program) NewSession() *Session { return p.NewSessionIn(model.Aligned(p.memory.Arena)) }
+func (p *Program) NewSession() *Session { return p.session(model.Aligned(p.memory.Arena)) }
 
 // NewSessionIn returns a session whose arena is the one given, for programs
 // that run in turns: what a session leaves there is lost once another one is
@@ -35,6 +35,11 @@ func (p *Program) NewSession() *Session { return p.NewSessionIn(model.Aligned(p.
 func (p *Program) NewSessionIn(arena []byte) *Session {
 	arena = arena[:p.memory.Arena]
 	clear(arena)
+	return p.session(arena)
+}
+
+// session returns one in an arena that holds zeros.
+func (p *Program) session(arena []byte) *Session {
 	s := &Session{program: p, tensors: make([]*model.Tensor, len(p.slots))}
 	for i, slot := range p.slots {
 		s.tensors[i] = slot.data

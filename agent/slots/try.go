@@ -177,10 +177,10 @@ func (s *Slots) prepare(ctx context.Context, o wire.Offer) (*Model, error) {
 	return m, err
 }
 
-// undecided ends an exam without a verdict: that counts as no attempt. Where it
-// is stopped, those before it do.
-// What lies in a bad place of the card is removed, to be fetched to another; at
-// last it stays, and keeps that place taken.
+// undecided ends an exam without a verdict. That counts as no attempt; those
+// before it do where the exam was stopped. What lies in a bad place of the card
+// is removed, to be fetched to another; at last it stays, and keeps that place
+// taken.
 func (s *Slots) undecided(o wire.Offer, why error) {
 	if cardFailed(why) {
 		s.report(o, wire.StateExamining, wire.ReasonBroken, s.unreadable.again(o.Manifest, why), 0)

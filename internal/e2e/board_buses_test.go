@@ -4,7 +4,6 @@ package e2e_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 
 	"dunlin/facts"
 	"dunlin/firmware-tools/vm"
-	"dunlin/firmware-tools/vm/guest"
 )
 
 // fdt is a flattened device tree (devicetree.org's specification, chapter 5):
@@ -111,33 +109,10 @@ func imx7Tree(t *testing.T, kind vm.Board) (path string) {
 func TestBoardBuses(t *testing.T) {
 	kind := imx7(t)
 	tree := imx7Tree(t, kind)
-	m, err := vm.New(t.Context(), kind, vm.Config{
-		Files: vm.Base(vm.Files{"pins.test": {Data: pinsTest(t, kind), Mode: 0o755}}),
-		Service: guest.Service{
-			Exec:    []string{"/pins.test", "-test.run", "TestBoard(I2C|SPI)", "-test.v"},
-			Env:     []string{"DUNLIN_BOARD_I2C=/dev/i2c-1 48 02 4b00", "DUNLIN_BOARD_SPI=/dev/spidev0.0 9f000000000000 00bf2541000000", "DUNLIN_BOARD_GIVE=spi0.0"},
-			StartMS: 600_000, RestartMS: 600_000,
-		},
-	})
-	if err != nil {
-		cannot(t, err)
-	}
-	defer m.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	v, err := m.Start(ctx, vm.Boot{Args: []string{"-dtb", tree, "-device", "tmp105,bus=i2c-bus.1,address=0x48", "-device", "sst25vf016b,bus=spi"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Kill()
-	line, err := v.WaitLine(ctx, vm.Marked("service ended"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := strings.Join(v.Console(), "\n")
-	if !strings.Contains(line, "exit status 0") || strings.Count(all, "--- PASS") != 2 {
-		t.Errorf("on the board:\n%s", all)
-	}
+	ctx, v := startPins(t, kind, "TestBoard(I2C|SPI)",
+		[]string{"DUNLIN_BOARD_I2C=/dev/i2c-1 48 02 4b00", "DUNLIN_BOARD_SPI=/dev/spidev0.0 9f000000000000 00bf2541000000", "DUNLIN_BOARD_GIVE=spi0.0"},
+		vm.Boot{Args: []string{"-dtb", tree, "-device", "tmp105,bus=i2c-bus.1,address=0x48", "-device", "sst25vf016b,bus=spi"}}, 2*time.Minute)
+	pinsPassed(ctx, t, v)
 }
 
 // vexpress is Arm's board of the Cortex-A15, which has an I2C bus, and a

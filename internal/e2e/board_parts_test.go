@@ -282,28 +282,49 @@ func pinsTest(t *testing.T, kind vm.Board) []byte {
 	return data
 }
 
-// TestBoardEdges runs the test that boards/pins has for any board: lines that
-// are driven, edges and levels that are seen each once.
-func TestBoardEdges(t *testing.T) {
-	kind := generic(t)
+// startPins starts a board that runs some of those tests, in the environment
+// that they want, within the time.
+func startPins(t *testing.T, kind vm.Board, tests string, env []string, boot vm.Boot, limit time.Duration) (context.Context, *vm.VM) {
+	t.Helper()
 	m, err := vm.New(t.Context(), kind, vm.Config{
 		Files: vm.Base(vm.Files{"pins.test": {Data: pinsTest(t, kind), Mode: 0o755}}),
 		Service: guest.Service{
-			Exec: []string{"/pins.test", "-test.run", "TestBoard(Output|Edges)", "-test.v"}, Env: []string{"DUNLIN_BOARD_OUT=9030000.pl061:1", "DUNLIN_BOARD_EDGES=" + buttonLine},
+			Exec: []string{"/pins.test", "-test.run", tests, "-test.v"}, Env: env,
 			StartMS: 600_000, RestartMS: 600_000,
 		},
 	})
 	if err != nil {
 		cannot(t, err)
 	}
-	defer m.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	v, err := m.Start(ctx, vm.Boot{})
+	t.Cleanup(func() { m.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	v, err := m.Start(ctx, boot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Kill()
+	t.Cleanup(v.Kill)
+	return ctx, v
+}
+
+// pinsPassed waits for the end of those tests, of which two are to pass.
+func pinsPassed(ctx context.Context, t *testing.T, v *vm.VM) {
+	t.Helper()
+	line, err := v.WaitLine(ctx, vm.Marked("service ended"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(v.Console(), "\n")
+	if !strings.Contains(line, "exit status 0") || strings.Count(all, "--- PASS") != 2 {
+		t.Errorf("on the board:\n%s", all)
+	}
+}
+
+// TestBoardEdges runs the test that boards/pins has for any board: lines that
+// are driven, edges and levels that are seen each once.
+func TestBoardEdges(t *testing.T) {
+	ctx, v := startPins(t, generic(t), "TestBoard(Output|Edges)",
+		[]string{"DUNLIN_BOARD_OUT=9030000.pl061:1", "DUNLIN_BOARD_EDGES=" + buttonLine}, vm.Boot{}, 3*time.Minute)
 	for i := range 3 { // kinds of edges
 		waits := 0
 		if _, err := v.WaitLine(ctx, func(line string) bool {
@@ -330,14 +351,7 @@ func TestBoardEdges(t *testing.T) {
 			press(t, v)
 		}
 	}
-	line, err := v.WaitLine(ctx, vm.Marked("service ended"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := strings.Join(v.Console(), "\n")
-	if !strings.Contains(line, "exit status 0") || strings.Count(all, "--- PASS") != 2 {
-		t.Errorf("on the board:\n%s", all)
-	}
+	pinsPassed(ctx, t, v)
 }
 
 // TestBoardNetwork: a board reaches what it was given, by name and by address,

@@ -90,10 +90,10 @@ func cutBelow(r wire.Record, next, from int64) (wire.Record, error) {
 // decode copies the records of a value out of the file's map.
 func (b *Outbox) decode(seq, end int64, v []byte) ([]wire.Record, error) {
 	records, ok := decodeValue(seq, v)
+	if ok && mark(v) != markPacked { // what was unpacked is no part of it
+		records[0].Body = bytes.Clone(records[0].Body)
+	}
 	if ok {
-		for i := range records {
-			records[i].Body = bytes.Clone(records[i].Body)
-		}
 		return records, nil
 	}
 	if mark(v) == markGap {
