@@ -108,7 +108,7 @@ func (h *Hub) dueCommands(now time.Time) []outgoing {
 		}
 		out = append(out, outgoing{
 			Message: link.Message{Topic: wire.Topic(id, wire.DownCmd), Payload: payload, QoS: 1},
-			sent:    func() { cmd.Sent++; cmd.due = time.Now().Add(h.o.Retry) },
+			begin:   func() { cmd.Sent++; cmd.due = time.Now().Add(h.o.Retry) },
 		})
 	}
 	return out

@@ -65,6 +65,21 @@ func TestCommandIsSentUntilItIsAnswered(t *testing.T) {
 	}
 }
 
+// TestAnswersAreFast has a device that may answer before the broker has told
+// the hub that it took the command.
+func TestAnswersAreFast(t *testing.T) {
+	s := run(t, hub.Options{Dir: t.TempDir()})
+	b := start(t, s.enrol("left"), t.TempDir())
+	b.says(nil, func(c wire.Cmd) {
+		send(b, wire.UpCmdAck, wire.CmdAck{ID: c.ID, Phase: wire.CmdDone}, wire.Encode[wire.CmdAck])
+	})
+	for range 100 {
+		if c := s.answerTo(s.command("acme/left", `{"name":"status"}`)); c.Phase != wire.CmdDone || c.Sent == 0 {
+			t.Fatalf("%+v", c)
+		}
+	}
+}
+
 func TestFractionsOfATTL(t *testing.T) {
 	s := run(t, hub.Options{Dir: t.TempDir()})
 	s.enrol("left")

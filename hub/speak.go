@@ -112,24 +112,32 @@ func (h *Hub) speak(ctx context.Context) {
 		return
 	}
 	for _, m := range h.due() {
+		h.note(m.begin)
 		if err := h.publish(ctx, m.Message); err != nil {
 			if !errors.Is(err, link.ErrNotConnected) && ctx.Err() == nil {
 				h.log.Warn("message not published", "error", err)
 			}
 			return
 		}
-		if m.sent != nil {
-			h.mu.Lock()
-			m.sent()
-			h.mu.Unlock()
-		}
+		h.note(m.sent)
 	}
 }
 
-// outgoing is a message, and what is true once it was handed to the broker.
+func (h *Hub) note(what func()) {
+	if what == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	what()
+}
+
+// outgoing is a message, and what is true before and after it was handed to
+// the broker; both are called with h.mu held, or nil. What its answer changes
+// is for begin: that may come before the broker says that it has the message.
 type outgoing struct {
 	link.Message
-	sent func() // called with h.mu held
+	begin, sent func()
 }
 
 // retained are the kinds of messages that a broker keeps of a device.
