@@ -74,29 +74,25 @@ const maxAbout = 4096
 func (c *Cache) Enrich(entityIRI string, limit int) (all []facts.Answer, err error) {
 	err = c.view(func(r *reader) error {
 		e := enriching{r: r, graph: r.version.String(), name: r.version.Graph, limit: limit, labels: map[facts.Term]string{}}
-		own, err := r.match(facts.Resource(entityIRI), facts.Term{}, facts.Term{}, maxAbout)
+		own, err := e.about(facts.Resource(entityIRI))
 		if err != nil {
 			return err
 		}
 		if err := e.add(own); err != nil {
 			return err
 		}
-		var classes []facts.Term
+		e.inherited = true
 		for _, f := range own {
-			if f.P.Value == facts.RDFSSubOf && f.O.Kind == facts.IRI && f.O.Value != entityIRI {
-				classes = append(classes, f.O)
-			}
-		}
-		slices.SortFunc(classes, compareTerms)
-		for _, class := range classes {
 			if e.full() {
 				break
 			}
-			of, err := r.match(class, facts.Term{}, facts.Term{}, maxAbout)
+			if f.P.Value != facts.RDFSSubOf || f.O.Kind != facts.IRI || f.O.Value == entityIRI {
+				continue
+			}
+			of, err := e.about(f.O)
 			if err != nil {
 				return err
 			}
-			e.inherited = true
 			if err := e.add(of); err != nil {
 				return err
 			}
@@ -120,14 +116,28 @@ type enriching struct {
 // full reports whether there are answers enough.
 func (e *enriching) full() bool { return e.limit > 0 && len(e.answers) >= e.limit }
 
-// add turns the facts of one subject into answers.
-func (e *enriching) add(about []facts.Fact) error {
-	slices.SortFunc(about, func(a, b facts.Fact) int {
+// about returns the facts of a subject, in the order of predicate and object.
+// Pointers are sorted: a sort of structs is 10 KB more in the agent for each.
+func (e *enriching) about(subject facts.Term) ([]*facts.Fact, error) {
+	found, err := e.r.match(subject, facts.Term{}, facts.Term{}, maxAbout)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*facts.Fact, len(found))
+	for i := range found {
+		all[i] = &found[i]
+	}
+	slices.SortFunc(all, func(a, b *facts.Fact) int {
 		if c := compareTerms(a.P, b.P); c != 0 {
 			return c
 		}
 		return compareTerms(a.O, b.O)
 	})
+	return all, nil
+}
+
+// add turns the facts of one subject into answers.
+func (e *enriching) add(about []*facts.Fact) error {
 	source := e.name
 	for _, f := range about {
 		if f.P.Value == facts.DCTermsSource {
