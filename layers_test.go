@@ -29,6 +29,7 @@ var mayImport = map[string]string{
 	"internal/durable":  "",
 	"internal/chart":    "", // numbers in, a picture out
 	"internal/guard":    "",
+	"internal/freeport": "",
 	"internal/shared":   "",
 	"internal/qr":       "", // a line of text in, a picture out
 	"internal/pool":     "", // threads, and nothing of what they compute

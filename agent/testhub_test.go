@@ -10,12 +10,10 @@ import (
 	"image/color"
 	"image/png"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +26,7 @@ import (
 	"dunlin/facts"
 	"dunlin/facts/cache"
 	"dunlin/hub/broker"
+	"dunlin/internal/freeport"
 	"dunlin/internal/oci"
 	"dunlin/internal/sign"
 	"dunlin/model"
@@ -48,7 +47,7 @@ type testHub struct {
 	secret  string
 	store   *oci.Layout
 	web     *httptest.Server
-	port    int
+	addr    string // of the broker
 
 	mu       sync.Mutex
 	marks    map[string]int64 // epoch -> watermark
@@ -69,7 +68,7 @@ type testHub struct {
 func newTestHub(t testing.TB) *testHub {
 	t.Helper()
 	h := &testHub{
-		t: t, dir: t.TempDir(), device: wire.Device{Tenant: "shore", Name: "pi-1"}, secret: "0123456789abcdef0123",
+		t: t, dir: t.TempDir(), addr: freeport.Addr(t), device: wire.Device{Tenant: "shore", Name: "pi-1"}, secret: "0123456789abcdef0123",
 		marks: map[string]int64{}, acks: map[string]wire.CmdAck{},
 	}
 	var err error
@@ -99,7 +98,7 @@ func newTestHub(t testing.TB) *testHub {
 func (h *testHub) token() string {
 	h.t.Helper()
 	line, err := wire.Token{
-		MQTT: fmt.Sprintf("tcp://127.0.0.1:%d", h.port), HTTP: h.web.URL, Tenant: h.device.Tenant, Device: h.device.Name,
+		MQTT: "tcp://" + h.addr, HTTP: h.web.URL, Tenant: h.device.Tenant, Device: h.device.Name,
 		Secret: h.secret, HubKey: h.key.Public(), ReleaseKeys: sign.Trust{h.release.Public()},
 	}.Encode()
 	if err != nil {
@@ -110,7 +109,7 @@ func (h *testHub) token() string {
 
 func (h *testHub) broker() (*broker.Broker, error) {
 	return broker.New(broker.Options{
-		Dir: filepath.Join(h.dir, "nats"), Addr: fmt.Sprintf("127.0.0.1:%d", h.port),
+		Dir: filepath.Join(h.dir, "nats"), Addr: h.addr,
 		Auth: func(user, password, clientID string) (broker.Permissions, error) {
 			if password != h.secret {
 				return broker.Permissions{}, fmt.Errorf("wrong password")
@@ -121,8 +120,8 @@ func (h *testHub) broker() (*broker.Broker, error) {
 	})
 }
 
-// start starts the hub: at first on a port that the broker takes, and then on
-// the same again, as soon as whoever has taken it in between lets go of it.
+// start starts the hub, on the same port each time, as soon as whoever has
+// taken it in between lets go of it.
 func (h *testHub) start() {
 	h.t.Helper()
 	var b *broker.Broker
@@ -141,13 +140,7 @@ func (h *testHub) start() {
 			h.t.Fatal(err)
 		}
 	}
-	_, port, err := net.SplitHostPort(b.Addr())
-	if err == nil {
-		h.port, err = strconv.Atoi(port)
-	}
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	var err error
 	client, user, password := b.Credentials()
 	var subs []link.Sub
 	for _, k := range wire.UpKinds {

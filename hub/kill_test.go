@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 	"dunlin/hub"
 	"dunlin/hub/api"
 	"dunlin/hub/rollout"
+	"dunlin/internal/freeport"
 	"dunlin/internal/sign"
 	"dunlin/sync/wire"
 )
@@ -49,16 +49,6 @@ func beHub(arg []string) error {
 		return err
 	}
 	return h.Run(context.Background())
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // victim is a hub in a process of its own.
@@ -111,8 +101,8 @@ func TestKill9(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
 	v := &victim{site: &site{t: t}}
-	httpAddr := freeAddr(t)
-	v.args = strings.Join([]string{t.TempDir(), httpAddr, freeAddr(t), key.Public().String()}, " ")
+	httpAddr := freeport.Addr(t)
+	v.args = strings.Join([]string{t.TempDir(), httpAddr, freeport.Addr(t), key.Public().String()}, " ")
 	v.url = "http://" + httpAddr
 	v.start("")
 	t.Cleanup(func() { v.kill() })

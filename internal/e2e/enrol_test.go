@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dunlin/internal/freeport"
 )
 
 // TestEnrolByClaim: the line that "dunlin fleet enrol --qr" prints is all that
@@ -26,7 +28,7 @@ func TestEnrolByClaim(t *testing.T) {
 	}
 
 	card := func(name string) *agent {
-		a := &agent{dir: filepath.Join(f.dir, name), http: "http://" + freeAddr(t)}
+		a := &agent{dir: filepath.Join(f.dir, name), http: "http://" + freeport.Addr(t)}
 		if err := os.MkdirAll(a.dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

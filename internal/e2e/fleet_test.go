@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"dunlin/examples/garments"
+	"dunlin/internal/freeport"
 	"dunlin/sync/wire"
 )
 
@@ -167,21 +167,11 @@ type fleet struct {
 	hub         *program
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // startFleet starts a hub that trusts the example's key; more is added to its
 // arguments.
 func startFleet(t *testing.T, more ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), addr: freeAddr(t), mqtt: freeAddr(t)}
+	f := &fleet{t: t, dir: t.TempDir(), addr: freeport.Addr(t), mqtt: freeport.Addr(t)}
 	f.http = "http://" + f.addr
 	f.hub = &program{
 		t: t, name: "dunlin", log: filepath.Join(f.dir, "hub.log"),
@@ -265,7 +255,7 @@ func (f *fleet) startAgent(name, more string) *agent {
 	f.t.Helper()
 	var enrolled struct{ Token string }
 	f.must("POST", "/v1/devices", map[string]string{"tenant": "e2e", "name": name}, &enrolled)
-	addr, dir := freeAddr(f.t), filepath.Join(f.dir, name)
+	addr, dir := freeport.Addr(f.t), filepath.Join(f.dir, name)
 	a := &agent{dir: dir, inbox: filepath.Join(dir, "inbox"), http: "http://" + addr}
 	if err := os.MkdirAll(a.inbox, 0o755); err != nil {
 		f.t.Fatal(err)

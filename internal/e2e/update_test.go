@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dunlin/hub/rollout"
+	"dunlin/internal/freeport"
 	"dunlin/internal/release"
 	"dunlin/sync/wire"
 )
@@ -270,7 +271,7 @@ func (f *fleet) superviseAgent(t *testing.T, name, binary string, grace, tries i
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	u := &updated{f: f, name: "e2e/" + name, http: "http://" + freeAddr(t)}
+	u := &updated{f: f, name: "e2e/" + name, http: "http://" + freeport.Addr(t)}
 	config := fmt.Sprintf("state_dir = \"state\"\n[hub]\ntoken = %q\n[http]\nlisten = %q\n[update]\nhealthy_s = 1\ngrace_s = %d\ntries = %d\n",
 		enrolled.Token, strings.TrimPrefix(u.http, "http://"), grace, tries)
 	file := filepath.Join(dir, "agent.toml")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"dunlin/internal/freeport"
 )
 
 // broker is a real one, which can be stopped and started again at the same
@@ -31,16 +34,15 @@ func brokers(t *testing.T, test func(t *testing.T, b broker)) {
 	t.Run("mosquitto", func(t *testing.T) { test(t, newMosquitto(t)) })
 }
 
-// freePort returns a port that was free a moment ago: a broker that comes
-// back needs a fixed one.
+// freePort returns a port on which nobody listens: a broker that comes back
+// needs a fixed one.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := netip.ParseAddrPort(freeport.Addr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return int(addr.Port())
 }
 
 // nats is the engine that the hub has built in, with the hub's options.
