@@ -52,7 +52,7 @@ func newCallout(b *Broker) (*callout, error) {
 // serve connects to the server in memory and answers until the connection is
 // closed.
 func (c *callout) serve(s *server.Server) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Nkey(c.user, c.userKey.Sign), nats.Name("authentication"))
+	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Nkey(c.user, c.userKey.Sign), nats.Name("authentication"), nats.Timeout(readyTimeout))
 	if err != nil {
 		return nil, err
 	}
