@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,5 +254,23 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in\n%s", want, body)
 		}
+	}
+}
+
+// TestCountedBeforeTheAcknowledgement: what a device was told is stored is in
+// the metrics by then.
+func TestCountedBeforeTheAcknowledgement(t *testing.T) {
+	committed, acknowledge := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: func() {
+		once.Do(func() { close(committed) })
+		<-acknowledge
+	}})
+	defer close(acknowledge)
+	start(t, s.enrol("left"), t.TempDir()).put(1)
+	<-committed
+	_, body, _ := s.do("GET", "/metrics", map[string]string{"Authorization": "Bearer " + s.admin}, "")
+	if want := "dunlin_hub_results_stored_total 1\n"; !strings.Contains(body, want) {
+		t.Errorf("no %q in\n%s", want, body)
 	}
 }

@@ -57,6 +57,7 @@ func (h *Hub) storeGroup(group []incoming) {
 		h.log.Error("results not stored", "error", err)
 		return
 	}
+	h.count(added)
 	h.o.BeforeAck()
 	for _, m := range added.Marks {
 		h.sendAck(ack{m.Device, m.Epoch, m.Upto})
@@ -75,17 +76,26 @@ func (h *Hub) sendAck(a ack) {
 	}
 }
 
-// stored tells the page and the rollouts what is new.
-func (h *Hub) stored(added results.Added) {
+// count counts what was stored. It comes before the acknowledgement: who sees
+// that a device has nothing left to send finds all of it in the metrics.
+func (h *Hub) count(added results.Added) {
 	h.counts.duplicates.Add(int64(added.Duplicates))
 	h.counts.early.Add(int64(added.Early))
+	for _, r := range added.Rows {
+		if r.Kind == wire.RecordResult {
+			h.counts.stored.Add(1)
+			h.counts.delay.Update(time.Since(time.Unix(0, int64(r.ID))).Seconds())
+		}
+	}
+}
+
+// stored tells the page and the rollouts what is new.
+func (h *Hub) stored(added results.Added) {
 	watched := h.events.Watched()
 	answered := map[wire.Device]bool{}
 	for _, r := range added.Rows {
 		switch r.Kind {
 		case wire.RecordResult:
-			h.counts.stored.Add(1)
-			h.counts.delay.Update(time.Since(time.Unix(0, int64(r.ID))).Seconds())
 			answered[r.Device] = true
 			if watched {
 				h.events.Publish(api.EventResult, api.NewResultRow(r))
