@@ -172,7 +172,7 @@ func (h *Hub) due() []outgoing {
 		if d.Desired == nil || d.published == d.Gen {
 			continue
 		}
-		gen := d.Gen
+		gen, hello := d.Gen, d.Hello
 		payload, err := wire.Seal(h.key, d.id(), wire.DownWanted, *d.Desired)
 		if err != nil {
 			h.log.Error("desired document cannot be sent", "device", d.id().String(), "error", err)
@@ -180,7 +180,11 @@ func (h *Hub) due() []outgoing {
 		}
 		out = append(out, outgoing{
 			Message: link.Message{Topic: wire.Topic(d.id(), wire.DownWanted), Payload: payload, QoS: 1, Retain: true},
-			sent:    func() { d.published = gen },
+			sent: func() {
+				if d.Hello == hello { // one that came meanwhile asks for it again
+					d.published = gen
+				}
+			},
 		})
 	}
 	return append(out, h.dueCommands(time.Now())...)
