@@ -145,11 +145,12 @@ type board struct {
 	stop  func()
 	count int // results put so far
 
-	mu      sync.Mutex // guards what follows
-	hello   wire.Hello
-	desired wire.Desired       // the newest
-	takes   func(wire.Desired) // what it does with a new one, in the link's goroutine
-	obeys   func(wire.Cmd)     // what it does with a command, in the link's goroutine
+	mu       sync.Mutex // guards what follows
+	hello    wire.Hello
+	reported []byte             // what it reported last
+	desired  wire.Desired       // the newest
+	takes    func(wire.Desired) // what it does with a new one, in the link's goroutine
+	obeys    func(wire.Cmd)     // what it does with a command, in the link's goroutine
 }
 
 // enrol makes a device known and returns its token.
@@ -211,7 +212,7 @@ func startTLS(t *testing.T, token wire.Token, dir string, config *tls.Config) *b
 
 func (b *board) sayHello(ctx context.Context) {
 	b.mu.Lock()
-	v := b.hello
+	v, reported := b.hello, b.reported
 	b.mu.Unlock()
 	v.Outbox = b.box.State()
 	payload, err := wire.Encode(v)
@@ -220,9 +221,17 @@ func (b *board) sayHello(ctx context.Context) {
 		return
 	}
 	b.say(ctx, wire.UpHello, payload)
+	if reported != nil {
+		b.say(ctx, wire.UpReported, reported)
+	}
 }
 
 func (b *board) say(ctx context.Context, k wire.Kind, payload []byte) {
+	if k == wire.UpReported {
+		b.mu.Lock()
+		b.reported = payload
+		b.mu.Unlock()
+	}
 	// What is not said now is said at the next connect.
 	_ = b.link.Publish(ctx, link.Message{Topic: wire.Topic(b.id, k), Payload: payload, QoS: 1, Retain: k == wire.UpReported})
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"dunlin/hub"
@@ -162,8 +163,16 @@ func flip(t *testing.T, dir, digest string) {
 
 // accept makes a board fetch every model that it should have, and run it.
 func (b *board) accept() {
+	now := make(chan struct{})
+	close(now)
+	b.acceptAfter(now)
+}
+
+// acceptAfter is accept, which does nothing before an event.
+func (b *board) acceptAfter(event <-chan struct{}) {
 	var runs *wire.Offer
 	b.says(func(d wire.Desired) {
+		<-event
 		if d.Model == nil || runs != nil && runs.Manifest == d.Model.Manifest {
 			return
 		}
@@ -216,14 +225,19 @@ func TestRolloutAndRollback(t *testing.T) {
 	s := run(t, hub.Options{Dir: t.TempDir(), ReleaseKeys: sign.Trust{key.Public()}})
 	one := s.push(1, key)
 	a, b := start(t, s.enrol("left"), t.TempDir()), start(t, s.enrol("right"), t.TempDir())
-	a.accept()
+	canary := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(canary) })
+	defer goOn()
+	a.acceptAfter(canary)
 	b.accept()
 	eventually(t, "both are online", func() bool { return s.online() == 2 })
 
 	st := s.rollOut(api.RolloutRequest{Canary: []byte(`["acme/left"]`), Trial: wire.TrialRules{Seconds: 3}})
-	if st.Phase != rollout.Canary || b.newest().Model != nil {
-		t.Fatalf("phase %s", st.Phase)
+	eventually(t, "the canary is told", func() bool { return a.newest().Model != nil })
+	if now := s.phase(st.ID).Phase; st.Phase != rollout.Canary || now != rollout.Canary || b.newest().Model != nil {
+		t.Fatalf("phase %s, then %s", st.Phase, now)
 	}
+	goOn()
 	eventually(t, "the first rollout is done", func() bool { return s.phase(st.ID).Phase == rollout.Done })
 	for _, d := range []*board{a, b} {
 		if m := d.newest().Model; m == nil || m.Manifest != one || m.Trial.Seconds != 3 {
