@@ -338,9 +338,7 @@ func TestFolderOfHotBoard(t *testing.T) {
 	b.temp(83)
 	wait(t, "the highest level", func() bool { return level(a) == 3 })
 	for i := range 6 {
-		if err := os.WriteFile(filepath.Join(c.Folder.Dir, fmt.Sprintf("%d.png", i)), picture(t, 252, i), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		drop(t, c, fmt.Sprintf("%d.png", i), picture(t, 252, i))
 	}
 	h.until("six results", func() bool { return len(h.results) == 6 })
 }

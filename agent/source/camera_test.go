@@ -18,7 +18,7 @@ import (
 // playOne plays until the player ends, and returns the frames and why.
 func playOne(t *testing.T, p Player) (got [][]byte, err error) {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 60*time.Second)
 	defer stop()
 	err = p.Play(ctx, func(data []byte) { got = append(got, data) })
 	if ctx.Err() != nil {
@@ -120,8 +120,8 @@ func TestSilentCamera(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	t.Cleanup(srv.Close)
-	camera := MJPEG{Camera{URL: srv.URL, MaxBytes: 1 << 20, Silence: 100 * time.Millisecond}}
-	if got, err := playOne(t, camera); len(got) != 1 || err == nil || !strings.Contains(err.Error(), "nothing came for 100ms") {
+	camera := MJPEG{Camera{URL: srv.URL, MaxBytes: 1 << 20, Silence: 500 * time.Millisecond}}
+	if got, err := playOne(t, camera); len(got) != 1 || err == nil || !strings.Contains(err.Error(), "nothing came for 500ms") {
 		t.Errorf("%d pictures, %v", len(got), err)
 	}
 	s, frames := stream(t, "mjpeg:x", camera, 0)

@@ -91,8 +91,8 @@ func TestCommandPictures(t *testing.T) {
 		t.Errorf("a program that writes no pictures: %v", err)
 	}
 	silent := shell("echo I wait >&2; sleep 1000")
-	silent.Silence = 100 * time.Millisecond
-	if _, err := playOne(t, silent); err == nil || !strings.Contains(err.Error(), "nothing came for 100ms; it said: I wait") {
+	silent.Silence = time.Second // in which it is started, and says something
+	if _, err := playOne(t, silent); err == nil || !strings.Contains(err.Error(), "nothing came for 1s; it said: I wait") {
 		t.Errorf("a program that writes nothing: %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func play(t *testing.T, p Player) (stop func()) {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("stopped: %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatal("it did not stop")
 		}
 	}

@@ -52,7 +52,7 @@ func next(t *testing.T, frames <-chan Frame) Frame {
 	select {
 	case f := <-frames:
 		return f
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("no frame came")
 		return Frame{}
 	}
@@ -68,9 +68,15 @@ func none(t *testing.T, frames <-chan Frame) {
 	}
 }
 
+// put has a file appear whole: one that is written there is complete, and
+// handed out, as soon as its writer pauses for Settle.
 func put(t *testing.T, dir, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+	tmp := filepath.Join(dir, ".put")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -134,7 +140,7 @@ func TestIgnored(t *testing.T) {
 
 // A file that is being written is not handed out before its end.
 func TestUnfinished(t *testing.T) {
-	f, dir, frames := watch(t, Options{Settle: 300 * time.Millisecond})
+	f, dir, frames := watch(t, Options{Settle: time.Second})
 	w, err := os.Create(filepath.Join(dir, "slow.png"))
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +153,7 @@ func TestUnfinished(t *testing.T) {
 		select {
 		case <-frames:
 			t.Fatal("handed out while it was written")
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(120 * time.Millisecond):
 		}
 	}
 	frame := next(t, frames)
@@ -162,10 +168,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	f, dir, frames := watch(t, Options{})
 	put(t, dir, "a.png", "first")
 	first := next(t, frames)
-	put(t, dir, ".new", "second, and longer")
-	if err := os.Rename(filepath.Join(dir, ".new"), filepath.Join(dir, "a.png")); err != nil {
-		t.Fatal(err)
-	}
+	put(t, dir, "a.png", "second, and longer")
 	f.Done(first)
 	second := next(t, frames)
 	if string(second.Data) != "second, and longer" || second.ID == first.ID {

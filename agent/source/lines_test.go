@@ -28,7 +28,7 @@ func lineStream(t *testing.T, l Lines) <-chan string {
 			if !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Error("it did not stop")
 		}
 	})
@@ -43,7 +43,7 @@ func wantLines(t *testing.T, got <-chan string, want ...string) {
 			if g != w {
 				t.Fatalf("line %q, want %q", g, w)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("line %q did not come", w)
 		}
 	}
@@ -109,7 +109,7 @@ func TestLinesOfAFile(t *testing.T) {
 		if !errors.Is(err, errShorter) {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Error("that the file became shorter was not seen")
 	}
 }
