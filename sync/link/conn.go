@@ -188,7 +188,15 @@ func (c *conn) publish(ctx context.Context, m Message) error {
 func (c *conn) send(m Message) (mqtt.Token, error) {
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	if c.closed || !c.client.IsConnectionOpen() {
+	if c.closed {
+		return nil, ErrNotConnected
+	}
+	return c.hand(m)
+}
+
+// hand is send, with sendMu held.
+func (c *conn) hand(m Message) (mqtt.Token, error) {
+	if !c.client.IsConnectionOpen() {
 		return nil, ErrNotConnected
 	}
 	t := c.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload)
@@ -204,18 +212,23 @@ func (c *conn) send(m Message) (mqtt.Token, error) {
 	return t, nil
 }
 
-// goodbye publishes m and waits a moment for the broker to have it.
+// goodbye publishes m, after which nothing is published any more, and waits a
+// moment for the broker to have it.
 func (c *conn) goodbye(m Message) {
 	ctx, cancel := context.WithTimeout(context.Background(), quiesce)
 	defer cancel()
 	if m.QoS > 0 {
 		select {
-		case c.inflight <- struct{}{}: // send frees it
+		case c.inflight <- struct{}{}: // hand frees it
 		case <-ctx.Done():
 			return
 		}
 	}
-	if t, err := c.send(m); err == nil {
+	c.sendMu.Lock()
+	c.closed = true
+	t, err := c.hand(m)
+	c.sendMu.Unlock()
+	if err == nil {
 		_ = c.await(ctx, t, quiesce) // a goodbye that nobody hears is no error
 	}
 }

@@ -207,6 +207,45 @@ func TestGoodbye(t *testing.T) {
 	})
 }
 
+// TestGoodbyeIsTheLast: whoever publishes meanwhile says nothing after it, else
+// a device that is gone would be taken for one that is there.
+func TestGoodbyeIsTheLast(t *testing.T) {
+	brokers(t, func(t *testing.T, b broker) {
+		got := make(chan string, 1000)
+		up(t, Options{
+			URL: b.url(), ClientID: "watcher", Subscribe: []Sub{{"from/+", 1}}, Queue: 1000,
+			Handle: func(m Message) { got <- m.Topic },
+		})
+		for range 5 {
+			l, stop := up(t, Options{URL: b.url(), ClientID: "leaver", Goodbye: &Message{Topic: "from/bye", QoS: 1}})
+			var talking sync.WaitGroup
+			for range 4 {
+				talking.Go(func() {
+					for l.Publish(t.Context(), Message{Topic: "from/talk", QoS: 1}) == nil {
+					}
+				})
+			}
+			for range 10 {
+				<-got // they talk
+			}
+			stop()
+			talking.Wait()
+			l, stop = up(t, Options{URL: b.url(), ClientID: "next"})
+			if err := l.Publish(t.Context(), Message{Topic: "from/next", QoS: 1}); err != nil {
+				t.Fatal(err)
+			}
+			last := ""
+			for topic := <-got; topic != "from/next"; topic = <-got {
+				last = topic
+			}
+			if last != "from/bye" {
+				t.Fatalf("the last that came is %s", last)
+			}
+			stop()
+		}
+	})
+}
+
 // TestSubscribesAgain: sessions are clean, so after the broker came back
 // nothing would arrive without a new SUBSCRIBE.
 func TestSubscribesAgain(t *testing.T) {
