@@ -409,7 +409,7 @@ func TestStall(t *testing.T) {
 		ranged(w, r, data, len(data))
 	}
 	o := quick
-	o.Stall = 100 * time.Millisecond
+	o.Stall = 500 * time.Millisecond // enough for an answer
 	f, l := s.fetcher(t, o)
 	if err := s.get(t, f); err != nil {
 		t.Fatal(err)
