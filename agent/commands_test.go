@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,5 +66,31 @@ func TestActivateExpires(t *testing.T) {
 	ack := h.order(wire.Cmd{Name: wire.CmdActivate, Args: args, NotAfter: time.Now().Add(2 * time.Second)})
 	if ack.Phase != wire.CmdExpired {
 		t.Errorf("%+v", ack)
+	}
+}
+
+// What the agent reports when it connects and what it reports because
+// something changed are told by two goroutines: the newer comes last.
+func TestNewestReportIsTheLast(t *testing.T) {
+	h := newTestHub(t)
+	c, _ := h.config(t)
+	a, _ := run(t, c)
+	h.until("hello", func() bool { return len(h.hellos) > 0 })
+	for range 20 {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				a.hub.gen.Add(1)
+				a.hub.publishReported(t.Context())
+			})
+		}
+		all.Wait()
+		h.order(wire.Cmd{Name: wire.CmdStatus}) // its answer comes after them
+		h.mu.Lock()
+		got := h.reported.Gen
+		h.mu.Unlock()
+		if want := a.hub.gen.Load(); got != want {
+			t.Fatalf("the hub was told of generation %d last, want %d", got, want)
+		}
 	}
 }

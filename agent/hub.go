@@ -30,7 +30,8 @@ type hub struct {
 	cmds    chan wire.Cmd
 
 	rolling sync.Mutex // held over a rollback
-	mu      sync.Mutex // guards what follows
+	telling sync.Mutex // held over a Reported, from what it says to its sending: the newest comes last
+	mu      sync.Mutex // guards what follows; may be taken with either
 	reports map[wire.OfferKind]wire.Report
 	busy    map[string]bool // commands under way
 }
@@ -188,6 +189,8 @@ func (h *hub) send(ctx context.Context, m link.Message) {
 }
 
 func (h *hub) publishReported(ctx context.Context) {
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	r := wire.Reported{
 		Gen: h.gen.Load(), Model: h.a.slots.Running(), Facts: h.a.factsVersion(), Agent: h.a.updates.running(), Throttle: h.a.governor.throttled(),
 	}
