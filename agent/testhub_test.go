@@ -171,7 +171,7 @@ func (h *testHub) start() {
 		b.Close()
 	}
 	// A device that says hello before the hub listens says it to nobody.
-	for end := time.Now().Add(20 * time.Second); !h.l.Connected(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !h.l.Connected(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatal(h.l.Err())
 		}

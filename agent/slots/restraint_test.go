@@ -128,7 +128,7 @@ func TestTrialIsOfTheFirstForm(t *testing.T) {
 		}
 		done <- r
 	}()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(s.states(), "trial"); {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.states(), "trial"); {
 		if time.Now().After(deadline) {
 			t.Fatal("no trial")
 		}

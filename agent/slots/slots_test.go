@@ -418,7 +418,7 @@ func TestErrorsGoBack(t *testing.T) {
 		}
 		ended <- r
 	}()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		if m, err := slots.Acquire(); err == nil && m.Version == 2 {
 			_, err := m.Run(t.Context(), func(e *engine.Session) error {
@@ -498,7 +498,7 @@ func TestRollbackEndsATrial(t *testing.T) {
 		}
 		ended <- r
 	}()
-	for deadline := time.Now().Add(20 * time.Second); !slots.OnTrial() || !strings.HasSuffix(s.states(), "trial"); {
+	for deadline := time.Now().Add(time.Minute); !slots.OnTrial() || !strings.HasSuffix(s.states(), "trial"); {
 		if time.Now().After(deadline) {
 			t.Fatal("no trial")
 		}
@@ -600,7 +600,7 @@ func TestStopDuringATrial(t *testing.T) {
 			}
 			ended <- err
 		}()
-		for deadline := time.Now().Add(20 * time.Second); !strings.HasSuffix(s.states(), "trial"); {
+		for deadline := time.Now().Add(time.Minute); !strings.HasSuffix(s.states(), "trial"); {
 			if time.Now().After(deadline) {
 				t.Fatal("no trial")
 			}
@@ -675,7 +675,7 @@ func TestCloseWhileARunHangs(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits")
 	}
 	slots.work.Unlock()

@@ -519,7 +519,7 @@ func TestWriteKeepsNobodyWaiting(t *testing.T) {
 		select {
 		case <-told:
 			return 0, io.EOF
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			return 0, errors.New("they wait")
 		}
 	}))

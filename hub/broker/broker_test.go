@@ -74,7 +74,7 @@ func (c *client) read() (byte, []byte) {
 }
 
 func (c *client) tryRead() (byte, []byte, error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return 0, nil, err
 	}
 	var b [1]byte
@@ -283,7 +283,7 @@ func TestRestartKeepsRetained(t *testing.T) {
 	}
 	// The server reads its retained messages in the background of a start: who
 	// subscribes before they are there asks once more.
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		left.send(packet(0x82, append(append([]byte{0, 7}, text("dunlin/v1/acme/left/down/+")...), 0)))
 		if payload, ok := left.retained(); ok {
 			if payload != "gen 1" {

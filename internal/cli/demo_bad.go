@@ -65,7 +65,7 @@ func (d *demo) activate(ctx context.Context, a *demoAgent, offer wire.Offer) (wi
 		return wire.CmdAck{}, err
 	}
 	var ack wire.CmdAck
-	return ack, waitFor(ctx, 30*time.Second, "the agent's answer", func() error {
+	return ack, waitFor(ctx, time.Minute, "the agent's answer", func() error {
 		if err := d.hub.api.do(ctx, "GET", "/v1/commands/"+sent.ID+"?wait=5", nil, &ack); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (d *demo) activate(ctx context.Context, a *demoAgent, offer wire.Offer) (wi
 // reportOf returns the agent's report on a manifest, from the hub's twin.
 func (d *demo) reportOf(ctx context.Context, a *demoAgent, manifest string) (wire.Report, error) {
 	var found wire.Report
-	err := waitFor(ctx, 20*time.Second, "the agent's report", func() error {
+	err := waitFor(ctx, time.Minute, "the agent's report", func() error {
 		var v deviceRow
 		if err := d.hub.api.do(ctx, "GET", "/v1/devices/demo/"+a.name, nil, &v); err != nil {
 			return err

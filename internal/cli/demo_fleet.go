@@ -67,7 +67,7 @@ func (d *demo) startFleet(ctx context.Context) error {
 		}
 		d.agents = append(d.agents, a)
 	}
-	return waitFor(ctx, 20*time.Second, "both agents to connect", func() error {
+	return waitFor(ctx, time.Minute, "both agents to connect", func() error {
 		list, err := d.devices(ctx)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (d *demo) startFleet(ctx context.Context) error {
 
 // hubUp waits until the hub answers and reads its token.
 func (d *demo) hubUp(ctx context.Context) error {
-	return waitFor(ctx, 20*time.Second, "the hub to answer", func() error {
+	return waitFor(ctx, time.Minute, "the hub to answer", func() error {
 		if err := d.hub.proc.ended(); err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (d *demo) rollOut(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	err = waitFor(ctx, 60*time.Second, "the rollout to end", func() error {
+	err = waitFor(ctx, time.Minute, "the rollout to end", func() error {
 		if err := d.hub.api.do(ctx, "GET", "/v1/rollouts/"+r.ID, nil, &r); err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (d *demo) syncFacts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = waitFor(ctx, 30*time.Second, "the facts to reach both agents", func() error {
+	err = waitFor(ctx, time.Minute, "the facts to reach both agents", func() error {
 		list, err := d.devices(ctx)
 		if err != nil {
 			return err

@@ -77,7 +77,7 @@ func (d *demo) results(ctx context.Context, device string) ([]resultRow, error) 
 // fails where one has two.
 func (d *demo) exactlyOnce(ctx context.Context, device string, pictures []droppedPicture) ([]resultRow, error) {
 	var rows []resultRow
-	err := waitFor(ctx, 30*time.Second, fmt.Sprintf("%d results of %s at the hub", len(pictures), device), func() error {
+	err := waitFor(ctx, time.Minute, fmt.Sprintf("%d results of %s at the hub", len(pictures), device), func() error {
 		all, err := d.results(ctx, device)
 		if err != nil {
 			return err
@@ -171,7 +171,7 @@ func (d *demo) unplug(ctx context.Context) error {
 		return err
 	}
 	var s agentStatus
-	err = waitFor(ctx, 30*time.Second, "the agent to infer without a hub", func() error {
+	err = waitFor(ctx, time.Minute, "the agent to infer without a hub", func() error {
 		if err := a.get(ctx, "/v1/status", &s); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (d *demo) unplug(ctx context.Context) error {
 		return err
 	}
 	// Once more when nothing is on its way any more: a double would show now.
-	err = waitFor(ctx, 30*time.Second, "the outbox to be empty", func() error {
+	err = waitFor(ctx, time.Minute, "the outbox to be empty", func() error {
 		err := a.get(ctx, "/v1/status", &s)
 		if err == nil && s.Outbox.First != s.Outbox.Next {
 			err = errNotYet

@@ -59,7 +59,7 @@ func TestEnrolByClaim(t *testing.T) {
 		}
 		return nil
 	}
-	wait(t, 30*time.Second, "the device to be online", online)
+	wait(t, time.Minute, "the device to be online", online)
 	if _, err := os.Stat(filepath.Join(first.dir, "claim")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the claim is still there: %v", err)
 	}
@@ -67,10 +67,10 @@ func TestEnrolByClaim(t *testing.T) {
 	// Killed and started again, it is the same device with its own token.
 	first.kill()
 	first.start()
-	wait(t, 30*time.Second, "the device to be online again", online)
+	wait(t, time.Minute, "the device to be online again", online)
 
 	second := card("thief")
-	wait(t, 30*time.Second, "the second use to be refused", func() error {
+	wait(t, time.Minute, "the second use to be refused", func() error {
 		var s struct{ Hub struct{ Error string } }
 		if err := call("GET", second.http+"/v1/status", "", strings.NewReader(""), &s); err != nil {
 			return err

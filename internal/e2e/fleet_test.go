@@ -186,7 +186,7 @@ func startFleet(t *testing.T, more ...string) *fleet {
 // up waits until the hub answers.
 func (f *fleet) up() {
 	f.t.Helper()
-	wait(f.t, 30*time.Second, "the hub to answer", func() error {
+	wait(f.t, time.Minute, "the hub to answer", func() error {
 		token, err := os.ReadFile(filepath.Join(f.dir, "hub", "admin.token"))
 		if err != nil {
 			return err
@@ -285,7 +285,7 @@ func (a *agent) status() (s agentStatus, err error) {
 // runs waits until the agent answers with the model of that manifest.
 func (a *agent) runs(digest string) {
 	a.t.Helper()
-	wait(a.t, 60*time.Second, a.dir+" to run "+digest, func() error {
+	wait(a.t, 2*time.Minute, a.dir+" to run "+digest, func() error {
 		s, err := a.status()
 		if err != nil {
 			return err

@@ -105,7 +105,7 @@ func explain(t *testing.T, f *fleet, e example, a *agent) {
 			Result wire.Result
 		}
 	}
-	wait(t, 30*time.Second, "the picture's result", func() error {
+	wait(t, time.Minute, "the picture's result", func() error {
 		err := f.ask("GET", fmt.Sprintf("/v1/results?input=sha256:%x", sha256.Sum256(data)), nil, &page)
 		if err == nil && len(page.Rows) == 0 {
 			err = errors.New("there is none")

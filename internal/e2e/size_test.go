@@ -44,7 +44,7 @@ func TestSize(t *testing.T) {
 	e, f := theExample(t), startFleet(t)
 	a := f.startAgent("idle", fmt.Sprintf("[model]\npack = %q\nrelease_keys = [%q]\n", e.pack, e.key+".pub"))
 	a.runs(e.digest)
-	wait(t, 30*time.Second, "the agent to be connected and settled", func() error {
+	wait(t, time.Minute, "the agent to be connected and settled", func() error {
 		kib, err := resident(a.cmd.Process.Pid)
 		if err == nil && kib > maxIdle {
 			err = fmt.Errorf("%d KiB resident, limit %d", kib, maxIdle)

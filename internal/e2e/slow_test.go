@@ -54,7 +54,8 @@ func (f *fleet) rollout(name string, version int64, trial wire.TrialRules) {
 // ends waits until the rollout of a version is in that phase, for that reason.
 func (f *fleet) ends(version int64, phase, why string) {
 	f.t.Helper()
-	wait(f.t, 60*time.Second, fmt.Sprintf("the rollout of version %d to be %s", version, phase), func() error {
+	// An agent asks a hub that was away as seldom as it was away long.
+	wait(f.t, 4*time.Minute, fmt.Sprintf("the rollout of version %d to be %s", version, phase), func() error {
 		var list struct {
 			Rollouts []struct {
 				Phase, Why string

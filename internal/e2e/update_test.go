@@ -236,7 +236,7 @@ func (s *supervisor) restart() {
 	s.mu.Lock()
 	s.now.Process.Signal(syscall.SIGTERM)
 	s.mu.Unlock()
-	wait(s.t, 20*time.Second, "it to be started again", func() error {
+	wait(s.t, time.Minute, "it to be started again", func() error {
 		if starts, _ := s.counts(); starts == before {
 			return errors.New("not yet")
 		}
@@ -300,7 +300,7 @@ func (u *updated) rollOut(t *testing.T, version string, rules rollout.Rules) str
 func (u *updated) reaches(t *testing.T, id string, phase rollout.Phase) rollout.Device {
 	t.Helper()
 	var s rollout.State
-	wait(t, 60*time.Second, u.name+": rollout to be "+string(phase), func() error {
+	wait(t, 3*time.Minute, u.name+": rollout to be "+string(phase), func() error {
 		if err := u.f.ask("GET", "/v1/rollouts/"+id, nil, &s); err != nil {
 			return err
 		}
@@ -315,7 +315,7 @@ func (u *updated) reaches(t *testing.T, id string, phase rollout.Phase) rollout.
 // isVersion waits until the device answers as that version, from a slot or not.
 func (u *updated) isVersion(t *testing.T, version string, slot bool) {
 	t.Helper()
-	wait(t, 30*time.Second, u.name+" to be "+version, func() error {
+	wait(t, time.Minute, u.name+" to be "+version, func() error {
 		var s struct {
 			Agent string         `json:"agent"`
 			Slot  *struct{}      `json:"slot"`
@@ -365,7 +365,7 @@ func TestAgentUpdate(t *testing.T) {
 			t.Errorf("the process was started %d times: the launcher is to change it in its place", starts)
 		}
 		u.kill()
-		wait(t, 20*time.Second, "it to be started again", func() error {
+		wait(t, time.Minute, "it to be started again", func() error {
 			if starts, _ := u.counts(); starts < 2 {
 				return errors.New("not yet")
 			}
@@ -382,7 +382,7 @@ func TestAgentUpdate(t *testing.T) {
 		u := f.superviseAgent(t, "taken", packaged, 60, 2)
 		id := u.rollOut(t, "1.1.0", rollout.Rules{SoakS: 3600})
 		u.isVersion(t, "1.1.0", true)
-		wait(t, 30*time.Second, "it to be kept", func() error {
+		wait(t, time.Minute, "it to be kept", func() error {
 			var s rollout.State
 			if err := f.ask("GET", "/v1/rollouts/"+id, nil, &s); err != nil {
 				return err
@@ -458,7 +458,7 @@ func comesToCrash(t *testing.T, u *updated) {
 	healthy("600", "1")
 	told := func(state wire.State, why wire.Reason) {
 		t.Helper()
-		wait(t, 30*time.Second, "the hub to be told", func() error {
+		wait(t, time.Minute, "the hub to be told", func() error {
 			var d struct{ Reported *wire.Reported }
 			if err := u.f.ask("GET", "/v1/devices/"+u.name, nil, &d); err != nil {
 				return err
@@ -492,7 +492,7 @@ func comesToCrash(t *testing.T, u *updated) {
 	u.restart()
 	u.isVersion(t, "1.0.0", false) // as long as the board runs
 	var marks string
-	wait(t, 30*time.Second, "the count of the package's own to be over", func() error { // it is not written any more then
+	wait(t, time.Minute, "the count of the package's own to be over", func() error { // it is not written any more then
 		text, err := os.ReadFile(count)
 		if err != nil {
 			return err
