@@ -3,6 +3,7 @@ package quant
 import (
 	"slices"
 
+	"dunlin/engine"
 	"dunlin/model"
 )
 
@@ -46,17 +47,18 @@ func pieces(g, q *model.Graph, n int, o Options) ([]piece, error) {
 	if value == "" {
 		return whole, nil
 	}
-	shape := shapes[value]
+	v := model.Value{Type: model.F32, Shape: shapes[value]}
+	float, small := &cut{value, v, before[value].at}, &cut{value, v, also[value].at}
 	return []piece{
-		{firstPiece(g, before[value].at, value), firstPiece(q, also[value].at, value), value},
-		{secondPiece(g, before[value].at, value, shape), secondPiece(q, also[value].at, value, shape), ""},
+		{between(g, nil, float), between(q, nil, small), value},
+		{between(g, float, nil), between(q, small, nil), ""},
 	}, nil
 }
 
 // border is where a graph can be parted.
 type border struct {
 	at    int   // how many nodes are before it
-	bytes int64 // float constants that these read
+	bytes int64 // of constants that these read, as floats
 }
 
 // borders returns those of g, by the one value that the nodes behind need; nil
@@ -100,33 +102,84 @@ func borders(g *model.Graph) map[string]border {
 	return all
 }
 
-// floatBytes sums the float constants that nodes of g read.
+// floatBytes sums the constants that nodes of g read, as floats, which those in
+// int8 are where a graph is observed.
 func floatBytes(g *model.Graph, nodes []*model.Node) int64 {
 	sum := int64(0)
 	for _, n := range nodes {
 		for _, in := range n.In {
-			if t := g.Const(in); t != nil && t.Type == model.F32 {
-				sum += int64(len(t.Data))
+			if t := g.Const(in); t != nil && (t.Type == model.F32 || t.Type == model.I8) {
+				sum += 4 * int64(t.Elements())
 			}
 		}
 	}
 	return sum
 }
 
-// firstPiece returns the first nodes of g, which make value.
-func firstPiece(g *model.Graph, nodes int, value string) *model.Graph {
+// cut is a value at which a graph is parted: what it is, and how many nodes
+// are before it.
+type cut struct {
+	value string
+	model.Value
+	at int
+}
+
+// between returns the nodes of g from one cut to another, nil for its begin and
+// its end.
+func between(g *model.Graph, from, to *cut) *model.Graph {
 	c := g.Clone()
-	c.Nodes, c.Outputs = c.Nodes[:nodes:nodes], []string{value}
+	if to != nil {
+		c.Nodes, c.Outputs = c.Nodes[:to.at:to.at], []string{to.value}
+	}
+	if from != nil {
+		c.Nodes, c.Inputs = slices.Clone(c.Nodes[from.at:]), []string{from.value}
+		c.Values[from.value] = &model.Value{Type: from.Type, Shape: from.Shape}
+	}
 	c.Prune()
 	return c
 }
 
-// secondPiece returns the nodes of g behind the first ones, with value for an
-// input.
-func secondPiece(g *model.Graph, nodes int, value string, shape model.Shape) *model.Graph {
-	c := g.Clone()
-	c.Nodes, c.Inputs = slices.Clone(c.Nodes[nodes:]), []string{value}
-	c.Values[value] = &model.Value{Type: model.F32, Shape: shape}
-	c.Prune()
-	return c
+// partBytes is how many weights, in bytes as floats, a part of an int8 graph has
+// at most where there are cuts so close.
+const partBytes = 4 << 20
+
+// parts parts g, an int8 graph, at values in int8 that all later ones come from,
+// into parts of most bytes of weights as floats, or of one layer. Each begins
+// with the value that the one before ends with. What n samples are there at two
+// cuts fits into borderBytes. g whole is the only part where there are no such
+// values. The parts compute what g computes, to the last bit: integers cross the
+// cuts, and each part has such, so that it is compiled for exact results as g is.
+func parts(g *model.Graph, n int, most int64) ([]*model.Graph, error) {
+	all, total := borders(g), floatBytes(g, g.Nodes)
+	if all == nil || total <= most || slices.ContainsFunc(g.Inputs, func(name string) bool { return !g.Value(name).Shape.Known() }) {
+		return []*model.Graph{g}, nil
+	}
+	known, err := engine.Specialise(g, engine.Options{}) // for its shapes
+	if err != nil {
+		return nil, err
+	}
+	var list []*model.Graph
+	var from, to *cut
+	var before, upTo int64 // bytes up to these
+	end := func(bytes int64) {
+		if bytes-before > most && to != nil {
+			list = append(list, between(g, from, to))
+			from, before, to = to, upTo, nil
+		}
+	}
+	for _, node := range g.Nodes {
+		value := node.Out[0]
+		b, ok := all[value]
+		v := known.Value(value)
+		if !ok || v.Type != model.I8 || !v.Shape.Known() {
+			continue
+		}
+		if elements, err := v.Shape.Elements(); err != nil || 2*n*elements > borderBytes {
+			continue
+		}
+		end(b.bytes)
+		to, upTo = &cut{value, *v, b.at}, b.bytes
+	}
+	end(total)
+	return append(list, between(g, from, nil)), nil
 }

@@ -40,9 +40,16 @@ const gramBytes = 8 << 20
 // roundings are learned together before (AdaRound: Nagel et al. 2020,
 // arXiv:2004.10568), and that is kept where it is better.
 //
-// It takes the memory of one sample's run, of the weights, and 12 MiB. Layers
-// with more than 2048 weights a channel keep the nearest rounding.
+// It runs the int8 form in parts, one after the other, where that can be parted.
+// It takes the memory of one sample's run, of a part's weights in float, of all
+// weights in int8, and 12 MiB. Layers with more than 2048 weights a channel keep
+// the nearest rounding.
 func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o Options) (*Rounding, error) {
+	return learnRounding(g, r, next, n, o, partBytes)
+}
+
+// learnRounding is LearnRounding in parts of so many bytes.
+func learnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor, error), n int, o Options, part int64) (*Rounding, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -58,21 +65,20 @@ func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor,
 	if err != nil {
 		return nil, fmt.Errorf("round: %w", err)
 	}
-	t := &rounder{o: o, all: &Rounding{weights: map[string]int8Weights{}}, ranges: r}
+	clear(o.memo.weights) // small has them, until a part of it is compiled
+	used := min(n, frontSamples)
+	list, err := parts(small, used, part)
+	if err != nil {
+		return nil, fmt.Errorf("round %s: %w", g.Name, err)
+	}
+	t := &rounder{o: o, all: &Rounding{weights: map[string]int8Weights{}}, at: drawn(used, n)}
+	t.feed = func(i int) ([]*model.Tensor, error) { return next(t.at[i]) }
 	t.plan = newPlan(p, r, o)
 	t.grids = t.plan.grids()
-	used := min(n, frontSamples)
-	batches := t.batches(used)
-	t.run = newRunner(small, o, t.observe)
-	for b, batch := range batches {
-		if err := t.gather(batch, next, n, used, b*used, len(batches)*used); err != nil {
+	stages := t.stages(list)
+	for k := range stages {
+		if err := t.stage(&stages[k], k+1 < len(stages)); err != nil {
 			return nil, fmt.Errorf("round %s: %w", g.Name, err)
-		}
-		for _, m := range batch {
-			m.done()
-			t.round(m)
-			m.free()
-			o.rest(p, m.layer.node)
 		}
 	}
 	return t.all, nil
@@ -80,37 +86,114 @@ func LearnRounding(g *model.Graph, r *Ranges, next func(i int) ([]*model.Tensor,
 
 // rounder rounds the layers of a graph.
 type rounder struct {
-	o      Options
-	plan   *plan
-	grids  map[string]Grid
-	ranges *Ranges
-	all    *Rounding
+	o     Options
+	plan  *plan
+	grids map[string]Grid
+	all   *Rounding
 
-	run     *runner            // of the int8 graph
-	readers map[string][]*gram // of its values, those that are gathered now
+	at          []int                                // the samples
+	feed        func(i int) ([]*model.Tensor, error) // returns what the stage begins with, of the i-th of them
+	readers     map[string][]*gram                   // of values of the int8 graph, those that are gathered now
+	done, total int                                  // runs, for Progress
 }
 
-// batches returns the matrices of all layers, so many at once as fit.
-func (t *rounder) batches(samples int) [][]*gram {
-	var out [][]*gram
-	size := gramBytes
+// stage is a part of the int8 graph, with the matrices of its layers, so many at
+// once as fit. Where those are none, it runs for the next one's sake.
+type stage struct {
+	g       *model.Graph
+	batches [][]*gram
+}
+
+// stages gives each matrix to the part where its layer's input is seen. Parts
+// behind the last matrix are left out.
+func (t *rounder) stages(list []*model.Graph) []stage {
+	all, seen := make([]stage, len(list)), map[string]int{}
+	for k, g := range list {
+		all[k].g = g
+		for value := range g.Producers() {
+			seen[value] = k
+		}
+	}
+	last, size := 0, gramBytes
 	for i, n := range t.plan.g.Nodes {
 		l := t.plan.nodes[n].layer
 		if l == nil {
 			continue
 		}
-		g := newGram(l, uint64(i), samples)
+		g := newGram(l, uint64(i), len(t.at))
 		if g == nil {
 			t.all.Layers = append(t.all.Layers, RoundedLayer{Name: n.Name, Why: fmt.Sprintf("%d weights a channel, or a form of convolution whose inputs are not looked at", l.weight.Elements()/l.channels)})
 			continue
 		}
+		if k := seen[n.In[0]]; k > last {
+			last, size = k, gramBytes
+		}
+		s := &all[last]
 		if size+g.bytes() > gramBytes {
-			out, size = append(out, nil), 0
+			s.batches, size = append(s.batches, nil), 0
 		}
 		size += g.bytes()
-		out[len(out)-1] = append(out[len(out)-1], g)
+		s.batches[len(s.batches)-1] = append(s.batches[len(s.batches)-1], g)
 	}
-	return out
+	all = all[:last+1]
+	for k := range all {
+		if k < last && all[k].batches == nil {
+			all[k].batches = [][]*gram{nil}
+		}
+		t.total += len(all[k].batches) * len(t.at)
+	}
+	return all
+}
+
+// stage rounds the layers of s. Where more follow, they are fed with what s ends
+// with.
+func (t *rounder) stage(s *stage, more bool) error {
+	run := newRunner(s.g, t.o, t.observe)
+	s.g = nil // its constants may go once it is compiled
+	var ends []*model.Tensor
+	for b, batch := range s.batches {
+		var keep func(out *model.Tensor)
+		if more && b == 0 {
+			keep = func(out *model.Tensor) { ends = append(ends, out.Clone()) }
+		}
+		if err := t.gather(run, batch, keep); err != nil {
+			return err
+		}
+		for _, m := range batch {
+			m.done()
+			t.round(m)
+			m.free()
+			t.o.rest(t.plan.g, m.layer.node)
+		}
+	}
+	t.feed = func(i int) ([]*model.Tensor, error) { return ends[i : i+1], nil }
+	return nil
+}
+
+// gather runs a part of the int8 graph on the samples and fills a batch. keep,
+// where it is not nil, is called with the output for each.
+func (t *rounder) gather(run *runner, batch []*gram, keep func(out *model.Tensor)) error {
+	t.readers = map[string][]*gram{}
+	for _, g := range batch {
+		in := g.layer.node.In[0]
+		t.readers[in] = append(t.readers[in], g)
+	}
+	for i, at := range t.at {
+		in, err := t.feed(i)
+		if err == nil {
+			err = run.run(in)
+		}
+		if err != nil {
+			return fmt.Errorf("sample %d: %w", at, err)
+		}
+		if keep != nil {
+			keep(run.session.Output(0))
+		}
+		if t.done++; t.o.Progress != nil {
+			t.o.Progress(t.done, t.total)
+		}
+	}
+	return nil
 }
 
 // observe adds a value of the int8 graph to the matrices of its readers.
@@ -120,28 +203,6 @@ func (t *rounder) observe(value string, v *model.Tensor) {
 			g.add(v)
 		}
 	}
-}
-
-// gather runs the int8 graph and fills a batch.
-func (t *rounder) gather(batch []*gram, next func(i int) ([]*model.Tensor, error), n, used, done, total int) error {
-	t.readers = map[string][]*gram{}
-	for _, g := range batch {
-		in := g.layer.node.In[0]
-		t.readers[in] = append(t.readers[in], g)
-	}
-	for i, at := range drawn(used, n) {
-		in, err := next(at)
-		if err == nil {
-			err = t.run.run(in)
-		}
-		if err != nil {
-			return fmt.Errorf("sample %d: %w", at, err)
-		}
-		if t.o.Progress != nil {
-			t.o.Progress(done+i+1, total)
-		}
-	}
-	return nil
 }
 
 // round rounds the weights of one layer, channel by channel.
