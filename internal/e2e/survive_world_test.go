@@ -418,7 +418,7 @@ func TestStoppedAgent(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		watchdog time.Duration
-	}{{"watched", 3 * time.Second}, {"unwatched", -1}} {
+	}{{"watched", 12 * time.Second}, {"unwatched", -1}} {
 		f, b, feed := world(t, c.name, ordeal{watchdog: c.watchdog}, plain)
 		some(t, b, feed, 3)
 		if err := b.vm.Signal(t.Context(), int(syscall.SIGSTOP)); err != nil {

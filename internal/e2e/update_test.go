@@ -106,7 +106,7 @@ type supervisor struct {
 }
 
 // watchdogTime is systemd's WatchdogSec, and TimeoutStartSec.
-const watchdogTime = 5 * time.Second
+const watchdogTime = 10 * time.Second
 
 func supervise(t *testing.T, log string, cmd func() *exec.Cmd) *supervisor {
 	t.Helper()
