@@ -204,7 +204,9 @@ func TestLeftModelHangs(t *testing.T) {
 	}
 	h.want(h.offer(2, false), nil)
 	h.until("version 2", func() bool { return h.ended(2) == wire.StateActive })
+	a.p.heart.mu.Lock()        // the agent looks at them with it
 	leastTurn, mostTurn = 0, 0 // whatever is under way takes too long
+	a.p.heart.mu.Unlock()
 	if err := a.p.live(); err == nil {
 		t.Error("the inference of version 1 hangs, and nobody says so")
 	}
