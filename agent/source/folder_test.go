@@ -140,7 +140,11 @@ func TestIgnored(t *testing.T) {
 
 // A file that is being written is not handed out before its end.
 func TestUnfinished(t *testing.T) {
-	f, dir, frames := watch(t, Options{Settle: time.Second})
+	dir := filepath.Join(t.TempDir(), "inbox")
+	f, err := OpenFolder(dir, Options{Settle: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w, err := os.Create(filepath.Join(dir, "slow.png"))
 	if err != nil {
 		t.Fatal(err)
@@ -150,13 +154,16 @@ func TestUnfinished(t *testing.T) {
 		if _, err := fmt.Fprintf(w, "%d", i); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case <-frames:
-			t.Fatal("handed out while it was written")
-		case <-time.After(120 * time.Millisecond):
+		info, err := w.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ready, soon, err := f.list(info.ModTime().Add(900 * time.Millisecond)) // a moment before the next is written
+		if err != nil || len(ready) != 0 || soon != 100*time.Millisecond {
+			t.Fatalf("while it was written: %d files are complete, one more in %v, %v", len(ready), soon, err)
 		}
 	}
-	frame := next(t, frames)
+	frame := next(t, start(t, f))
 	if string(frame.Data) != "0123456789" || !frame.Fresh {
 		t.Errorf("%q, fresh %v", frame.Data, frame.Fresh)
 	}
