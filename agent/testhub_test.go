@@ -125,8 +125,8 @@ func (h *testHub) broker() (*broker.Broker, error) {
 func (h *testHub) start() {
 	h.t.Helper()
 	var b *broker.Broker
+	var err error
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		var err error
 		if b, err = h.broker(); err == nil {
 			err = b.Start()
 		}
@@ -140,7 +140,6 @@ func (h *testHub) start() {
 			h.t.Fatal(err)
 		}
 	}
-	var err error
 	client, user, password := b.Credentials()
 	var subs []link.Sub
 	for _, k := range wire.UpKinds {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -260,13 +259,9 @@ func TestMetrics(t *testing.T) {
 // TestCountedBeforeTheAcknowledgement: what a device was told is stored is in
 // the metrics by then.
 func TestCountedBeforeTheAcknowledgement(t *testing.T) {
-	committed, acknowledge := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: func() {
-		once.Do(func() { close(committed) })
-		<-acknowledge
-	}})
-	defer close(acknowledge)
+	before, committed, goOn := holdAcks()
+	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: before})
+	defer goOn()
 	start(t, s.enrol("left"), t.TempDir()).put(1)
 	<-committed
 	_, body, _ := s.do("GET", "/metrics", map[string]string{"Authorization": "Bearer " + s.admin}, "")

@@ -153,6 +153,14 @@ type board struct {
 	obeys    func(wire.Cmd)     // what it does with a command, in the link's goroutine
 }
 
+// holdAcks returns a BeforeAck that waits for goOn, and a channel that is closed
+// when the first results are committed.
+func holdAcks() (before func(), committed <-chan struct{}, goOn func()) {
+	first, held := make(chan struct{}), make(chan struct{})
+	commit := sync.OnceFunc(func() { close(first) })
+	return func() { commit(); <-held }, first, func() { close(held) }
+}
+
 // enrol makes a device known and returns its token.
 func (s *site) enrol(name string) wire.Token {
 	s.t.Helper()

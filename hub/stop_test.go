@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"net"
-	"sync"
 	"testing"
 
 	"dunlin/hub"
@@ -11,12 +10,8 @@ import (
 // TestLastAcknowledgementGoesOut: results that are committed while the hub
 // stops are acknowledged before it is gone.
 func TestLastAcknowledgementGoesOut(t *testing.T) {
-	committed, stopping := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: func() {
-		once.Do(func() { close(committed) })
-		<-stopping
-	}})
+	before, committed, goOn := holdAcks()
+	s := run(t, hub.Options{Dir: t.TempDir(), BeforeAck: before})
 	b := start(t, s.enrol("left"), t.TempDir())
 	b.put(1) // of more, some could be sent only after the hub has stopped listening
 	<-committed
@@ -32,7 +27,7 @@ func TestLastAcknowledgementGoesOut(t *testing.T) {
 		}
 		return err != nil
 	})
-	close(stopping)
+	goOn()
 	<-stopped
 	eventually(t, "the results are acknowledged", b.drained)
 }
