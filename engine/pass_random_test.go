@@ -66,7 +66,11 @@ func randomNet(seed uint64, integers bool) *model.Graph {
 // are; parts and tiers do, bit for bit, where they must.
 func TestPassesKeepRandomNets(t *testing.T) {
 	threaded(t)
-	for seed := range uint64(150) {
+	seeds := uint64(150)
+	if testing.Short() {
+		seeds = 50
+	}
+	for seed := range seeds {
 		for _, integers := range []bool{false, true} {
 			g := randomNet(seed, integers)
 			got := runOnce(t, compiled(t, g, Options{Threads: 1}), seed)
