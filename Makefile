@@ -52,8 +52,23 @@ check: ## format, vet for amd64 and arm64, staticcheck
 test-purego:
 	$(GO) test -short -tags purego $(NUMERIC)
 
-test-race:
-	CGO_ENABLED=1 $(GO) test -short -race -timeout 20m $$($(GO) list ./... | grep -v internal/e2e)
+# Packages tested at once: many wait for what takes its time (agent: 90 s, of which it computes 16), while others compute.
+WAITING := 4
+
+# Packages that start no goroutine and share nothing that changes, so that the race detector has nothing to find in their tests; what
+# calls them on several threads (engine, agent, hub, commands) is tested with it. TestRaceStep holds them to it.
+SERIAL := explain firmware-tools/image kernels model model/onnx model/pack model/prep model/samples model/tflite quant quant/certify train train/head train/recipe
+# Those of them that have unsafe pointers, which a build for the race detector checks too.
+UNSAFE := kernels model train
+# Tests of commands that mostly wait for a training, or for a network, on one thread. The threads of commands are in TestCertified, TestExplain and TestSmallForm.
+TRAINED := TestDetectorsKeepTheirBoxes TestGarmentsAreTrained TestGoldens TestMemory TestRewrite TestSameSplitSameWeights TestSoundsAndNumbers TestSpeech TestTrained TestTrainedInInt8
+
+empty :=
+space := $(empty) $(empty)
+
+test-race: ## what runs on several threads, with the race detector
+	CGO_ENABLED=1 $(GO) test -p $(WAITING) -short -race -vet=off -timeout 20m -skip '^($(subst $(space),|,$(TRAINED)))$$' $$($(GO) list ./... | grep -vxF -e dunlin/internal/e2e $(SERIAL:%=-e dunlin/%))
+	$(GO) test -short -vet=off -gcflags=-d=checkptr $(UNSAFE:%=./%)
 
 # Under qemu a whole network takes minutes, so these are left to the host: what they check is checked there in integers, and
 # TestSameBitsFromAPack compares the answers of networks bit for bit. So is what looks at the object code for arm64.
