@@ -74,14 +74,31 @@ test-race: ## what runs on several threads, with the race detector
 # TestSameBitsFromAPack compares the answers of networks bit for bit. So is what looks at the object code for arm64.
 HEAVY := Golden|Keyword|Light|Stories|Speech|Garments|Photos|NotFused
 
-test-arm: ## the kernels and the engine as arm64 and armv7, under qemu
-	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a53" ./kernels ./engine ./model ./model/prep
-	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a72" ./kernels
-	GOARCH=arm64 $(GO) test -short -timeout 20m -run SameBits -exec "qemu-aarch64-static -cpu cortex-a72" ./engine
-	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a76" ./kernels ./engine
-	GOARCH=arm64 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu max,pauth-impdef=on" ./kernels
-	GOARCH=arm64 $(GO) test -short -timeout 20m -run SameBits -exec "qemu-aarch64-static -cpu max,pauth-impdef=on" ./engine
-	GOARCH=arm GOARM=7 $(GO) test -short -timeout 20m -skip '$(HEAVY)' -exec "qemu-arm-static -cpu max" ./kernels ./engine
+# Each row of kernels is tested on the least CPU that has it (Cortex-A72 has what A53 has); what is not about rows, on all.
+ROWS = |./^($(1))(-exact)?$$|././^($(1))(-exact)?$$
+ARM_CPUS := arm-a53 arm-a76 arm-max arm-v7
+.PHONY: $(ARM_CPUS)
+
+test-arm: ## the kernels and the engine as arm64 and armv7, under qemu: two CPUs at a time
+	@$(MAKE) --no-print-directory -j2 --output-sync=target $(ARM_CPUS)
+
+arm-a53 arm-a76 arm-max: export GOARCH = arm64
+arm-v7: export GOARCH = arm
+arm-v7: export GOARM = 7
+arm-%: UNDER = $(GO) test -p 1 -short -timeout 20m
+
+arm-a53: # NEON
+	$(UNDER) -skip '$(HEAVY)' -exec "qemu-aarch64-static -cpu cortex-a53" ./kernels ./engine ./model ./model/prep
+
+arm-a76: # FP16 and DotProd
+	$(UNDER) -skip '$(HEAVY)$(call ROWS,generic|neon)' -exec "qemu-aarch64-static -cpu cortex-a76" ./kernels ./engine
+
+arm-max: # I8MM
+	$(UNDER) -skip '$(HEAVY)$(call ROWS,generic|neon|fp16|dotprod)' -exec "qemu-aarch64-static -cpu max,pauth-impdef=on" ./kernels
+	$(UNDER) -run SameBits -exec "qemu-aarch64-static -cpu max,pauth-impdef=on" ./engine
+
+arm-v7:
+	$(UNDER) -skip '$(HEAVY)' -exec "qemu-arm-static -cpu max" ./kernels ./engine
 
 generate: ## make again what is made by a program
 	$(GO) generate ./...
