@@ -33,10 +33,11 @@ else
 test: test-all
 endif
 
+# Three packages at once: agent and internal/e2e mostly wait. make check, which CI runs before, has vetted all.
 # One line tells how many tests were skipped and why; in CI none may be.
 test-all:
 	@log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $$log -- -timeout 20m ./... || exit 1; \
+	$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $$log -- -p 3 $(if $(CI),-vet=off) -timeout 20m ./... || exit 1; \
 	n=$$(grep -c '"Output":".*skipped: no shared data' $$log || true); all=$$(grep '"Action":"skip"' $$log | grep -c '"Test":' || true); \
 	test $$all = 0 || echo "$$all tests skipped: $$n because there is no shared data (DUNLIN_SHARED, default ../shared), $$((all-n)) for want of a tool"; \
 	if [ -n "$(CI)" ] && grep '"Action":"skip".*"Test":' $$log; then echo "skipped in CI: every test must run there"; exit 1; fi
